@@ -1,0 +1,244 @@
+//! A record: an entry as the backing tier keeps it, a versioned header and the payload.
+//!
+//! ```text
+//!  0  magic "LR"          2  version = 1        3  flags (1: negative)
+//!  4  codec               5  compression        6  number of tags     7  length of the media type
+//!  8  CRC-32C of everything but these four bytes
+//! 12  load cost, us       16 length of the payload before compression
+//! 20  epoch               28 position           36 created, ms        44 fresh until, ms    52 expires at, ms
+//! 60  fingerprint, 16 bytes
+//! 76  tags (a length byte and the bytes, each), media type, payload
+//! ```
+//!
+//! All numbers little-endian. A record of a version this code does not know, or one that fails its checksum, is a miss
+//! and never an error: the cache can always load again.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::key::{TAG_LEN_MAX, TAGS_MAX, Tags};
+use crate::position::Epoch;
+
+const MAGIC: &[u8; 2] = b"LR";
+const VERSION: u8 = 1;
+const HEADER: usize = 76;
+const CRC_AT: usize = 8;
+const FLAG_NEGATIVE: u8 = 1;
+
+/// The longest media type (`application/json`) kept with a value.
+pub const MEDIA_LEN_MAX: usize = 127;
+
+/// An entry as the backing tier keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The epoch that `seq` belongs to.
+    pub epoch: Epoch,
+    /// The stamp: the data reflects every change up to this position of the epoch.
+    pub seq: u64,
+    /// When the value was computed or put, in milliseconds since the Unix epoch.
+    pub created_at: u64,
+    /// Until when it may be served as fresh, as far as time goes.
+    pub fresh_until: u64,
+    /// From when it may not be served at all, not even as stale.
+    pub expires_at: u64,
+    /// How long its loader took, in microseconds; zero for a value that was put.
+    pub load_cost_us: u32,
+    /// xxh3-128 of the payload before compression.
+    pub fingerprint: u128,
+    /// The codec of the payload, as [`Codec`](crate::Codec) numbers them.
+    pub codec: u8,
+    /// The compression of the payload, as [`Compression`](crate::Compression) numbers them.
+    pub compression: u8,
+    /// Whether this records that there is no value.
+    pub negative: bool,
+    /// The length of the payload before compression.
+    pub raw_len: u32,
+    /// The entry's tags, sorted.
+    pub tags: Tags,
+    /// The media type given with the value, if one was.
+    pub media: Option<Box<str>>,
+    /// The encoded and perhaps compressed value.
+    pub payload: Bytes,
+}
+
+/// Why stored bytes are not a record. For logs: to a reader it is a miss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Not written by larder.
+    Foreign,
+    /// Written by a version of larder that this one does not know.
+    Version(u8),
+    /// Cut short, or changed since it was written.
+    Damaged,
+}
+
+impl Record {
+    /// The bytes this record takes when encoded.
+    pub fn encoded_len(&self) -> usize {
+        let tags: usize = self.tags.iter().map(|tag| 1 + tag.len()).sum();
+        HEADER + tags + self.media.as_ref().map_or(0, |media| media.len()) + self.payload.len()
+    }
+
+    /// Whether this record must not be replaced by `other`: both are of one epoch and this one reflects more.
+    ///
+    /// Records of different epochs do not say which is newer; the one being written is of the epoch in force, so it wins.
+    pub fn outranks(&self, other: &Record) -> bool {
+        self.epoch == other.epoch && self.seq > other.seq
+    }
+
+    /// The record as bytes.
+    pub fn encode(&self) -> Bytes {
+        let media = self.media.as_deref().unwrap_or("");
+        debug_assert!(self.tags.len() <= TAGS_MAX && media.len() <= MEDIA_LEN_MAX);
+        let mut out = BytesMut::with_capacity(self.encoded_len());
+        out.put_slice(MAGIC);
+        out.put_u8(VERSION);
+        out.put_u8(if self.negative { FLAG_NEGATIVE } else { 0 });
+        out.put_u8(self.codec);
+        out.put_u8(self.compression);
+        out.put_u8(self.tags.len() as u8);
+        out.put_u8(media.len() as u8);
+        out.put_u32_le(0);
+        out.put_u32_le(self.load_cost_us);
+        out.put_u32_le(self.raw_len);
+        for number in [self.epoch.0, self.seq, self.created_at, self.fresh_until, self.expires_at] {
+            out.put_u64_le(number);
+        }
+        out.put_u128_le(self.fingerprint);
+        for tag in &self.tags {
+            out.put_u8(tag.len() as u8);
+            out.put_slice(tag);
+        }
+        out.put_slice(media.as_bytes());
+        out.put_slice(&self.payload);
+        let crc = checksum(&out);
+        out[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+        out.freeze()
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote. The payload shares the given bytes.
+    pub fn decode(bytes: Bytes) -> Result<Self, Unreadable> {
+        if bytes.len() < 3 || &bytes[..2] != MAGIC {
+            return Err(Unreadable::Foreign);
+        }
+        if bytes[2] != VERSION {
+            return Err(Unreadable::Version(bytes[2]));
+        }
+        if bytes.len() < HEADER || checksum(&bytes) != u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) {
+            return Err(Unreadable::Damaged);
+        }
+        decode_body(bytes).ok_or(Unreadable::Damaged)
+    }
+}
+
+/// Everything but the four bytes that hold the result.
+fn checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&bytes[..CRC_AT]), &bytes[CRC_AT + 4..])
+}
+
+/// The fields behind a checksum that held. `None` where lengths contradict each other all the same.
+fn decode_body(mut bytes: Bytes) -> Option<Record> {
+    let (flags, codec, compression) = (bytes[3], bytes[4], bytes[5]);
+    let (tag_count, media_len) = (usize::from(bytes[6]), usize::from(bytes[7]));
+    bytes.advance(CRC_AT + 4);
+    let (load_cost_us, raw_len) = (bytes.get_u32_le(), bytes.get_u32_le());
+    let (epoch, seq) = (Epoch(bytes.get_u64_le()), bytes.get_u64_le());
+    let (created_at, fresh_until, expires_at) = (bytes.get_u64_le(), bytes.get_u64_le(), bytes.get_u64_le());
+    let fingerprint = bytes.get_u128_le();
+    if tag_count > TAGS_MAX || media_len > MEDIA_LEN_MAX {
+        return None;
+    }
+    let tags = (0..tag_count).map(|_| take_tag(&mut bytes)).collect::<Option<Tags>>()?;
+    if bytes.len() < media_len {
+        return None;
+    }
+    let media = std::str::from_utf8(&bytes.split_to(media_len)).ok()?.into();
+    let media = (media_len > 0).then_some(media);
+    let negative = flags & FLAG_NEGATIVE != 0;
+    Some(Record {
+        epoch,
+        seq,
+        created_at,
+        fresh_until,
+        expires_at,
+        load_cost_us,
+        fingerprint,
+        codec,
+        compression,
+        negative,
+        raw_len,
+        tags,
+        media,
+        payload: bytes,
+    })
+}
+
+fn take_tag(bytes: &mut Bytes) -> Option<Box<[u8]>> {
+    let len = usize::from(bytes.try_get_u8().ok()?);
+    let fits = len > 0 && len <= TAG_LEN_MAX && len <= bytes.len();
+    fits.then(|| bytes.split_to(len).as_ref().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_record() -> impl Strategy<Value = Record> {
+        let numbers = (1u64.., any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+        let small = (any::<u32>(), any::<u128>(), any::<u8>(), any::<u8>(), any::<bool>(), any::<u32>());
+        let tags = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..=TAG_LEN_MAX), 0..=TAGS_MAX);
+        let media = proptest::option::of("[a-z]{1,20}/[a-z]{1,20}");
+        let payload = proptest::collection::vec(any::<u8>(), 0..2000);
+        (numbers, small, tags, media, payload).prop_map(|(n, s, tags, media, payload)| Record {
+            epoch: Epoch(n.0),
+            seq: n.1,
+            created_at: n.2,
+            fresh_until: n.3,
+            expires_at: n.4,
+            load_cost_us: s.0,
+            fingerprint: s.1,
+            codec: s.2,
+            compression: s.3,
+            negative: s.4,
+            raw_len: s.5,
+            tags: tags.into_iter().map(Vec::into_boxed_slice).collect(),
+            media: media.map(Into::into),
+            payload: payload.into(),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_is_decoded(record in any_record()) {
+            let bytes = record.encode();
+            prop_assert_eq!(bytes.len(), record.encoded_len());
+            prop_assert_eq!(Record::decode(bytes), Ok(record));
+        }
+
+        #[test]
+        fn no_flipped_bit_goes_unnoticed(record in any_record(), at in any::<prop::sample::Index>(), bit in 0u8..8) {
+            let mut bytes = record.encode().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(Record::decode(bytes.into()).is_err());
+        }
+
+        #[test]
+        fn no_cut_record_is_read(record in any_record(), at in any::<prop::sample::Index>()) {
+            let bytes = record.encode();
+            let cut = at.index(bytes.len());
+            prop_assert!(Record::decode(bytes.slice(..cut)).is_err());
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(Record::decode(bytes.into()).is_err());
+        }
+    }
+
+    #[test]
+    fn another_version_says_so() {
+        assert_eq!(Record::decode(Bytes::from_static(b"LR\x02 whatever")), Err(Unreadable::Version(2)));
+        assert_eq!(Record::decode(Bytes::from_static(b"GIF89a")), Err(Unreadable::Foreign));
+    }
+}

@@ -1,0 +1,157 @@
+//! The backing tier: what stands behind memory, and the one part of the cache that can be substituted.
+//!
+//! A tier keeps records by key and knows nothing of freshness: it never sees the index, and whoever reads from it
+//! judges what it gets. So a tier may lose records (that is a miss) and may serve old ones (the judge sees their
+//! stamp), and the only promise it has to keep is not to lose an *accepted* write silently.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::record::Record;
+
+pub mod disk;
+
+/// What a tier's operations return.
+pub type TierFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// One change to a tier.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// The whole key, namespace included.
+    pub key: Box<[u8]>,
+    /// What becomes of it.
+    pub action: Action,
+}
+
+/// What a [`Write`] does to its key.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Keep this record, unless the one in place [outranks](Record::outranks) it.
+    Store(Arc<Record>),
+    /// Forget the key.
+    Remove,
+}
+
+/// What the caller of [`Tier::write`] waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Nothing: where the queue has no room the writes are shed, counted, and reported so. For fills, whose value can
+    /// be loaded again.
+    No,
+    /// Room in the queue. For puts: they are accepted or refused, never dropped.
+    Accepted,
+    /// That the writes are on stable storage.
+    Durable,
+}
+
+/// What became of the writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// They will be seen by every later read of this tier, and stored soon.
+    Accepted,
+    /// They are on stable storage.
+    Durable,
+    /// They were not taken, because the queue is full or the tier is out of order. Counted.
+    Shed,
+}
+
+/// Whether a tier can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TierState {
+    /// Reads and writes work.
+    Healthy,
+    /// It does not take writes (and perhaps answers no reads) for this reason; it tries by itself to recover.
+    Degraded(String),
+}
+
+/// What a tier can say of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TierStats {
+    /// Live entries, as far as the tier knows.
+    pub entries: u64,
+    /// Bytes of keys and records of the live entries.
+    pub bytes: u64,
+    /// Bytes the tier takes on the disk, garbage and journals included.
+    pub bytes_on_disk: u64,
+    /// Writes waiting in the queue.
+    pub queued: u64,
+    /// Bytes waiting in the queue.
+    pub queued_bytes: u64,
+    /// Entries removed to keep the bound.
+    pub evicted: u64,
+    /// Entries removed because their time was over.
+    pub expired: u64,
+    /// Writes shed because the queue was full or the tier out of order.
+    pub shed: u64,
+    /// Stores refused because the record in place outranked them.
+    pub outranked: u64,
+    /// Records that could not be read (unknown version, damage) and were treated as misses.
+    pub unreadable: u64,
+    /// Failed operations of the store below.
+    pub errors: u64,
+}
+
+/// Some keys of a tier, in the order of their bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPage {
+    /// The keys.
+    pub keys: Vec<Box<[u8]>>,
+    /// Where to go on, or `None` at the end.
+    pub next: Option<Box<[u8]>>,
+}
+
+/// One bounded step of [`Tier::sweep`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SweepPage {
+    /// Where to go on, or `None` at the end.
+    pub next: Option<Box<[u8]>>,
+    /// Records looked at.
+    pub examined: u64,
+    /// Records removed.
+    pub removed: u64,
+    /// Bytes of keys and records removed.
+    pub removed_bytes: u64,
+}
+
+/// Decides whether a sweep keeps a record.
+pub type Keep = Arc<dyn Fn(&[u8], &Record) -> bool + Send + Sync>;
+
+/// A backing tier.
+pub trait Tier: Send + Sync + 'static {
+    /// The name that metrics and answers use, such as `disk`.
+    fn name(&self) -> &'static str;
+
+    /// The record of a key. An accepted write is seen, also while it waits in a queue.
+    fn get<'a>(&'a self, key: &'a [u8]) -> TierFuture<'a, Option<Record>>;
+
+    /// The records of many keys, in their order.
+    fn get_many(&self, keys: Vec<Box<[u8]>>) -> TierFuture<'_, Vec<Option<Record>>>;
+
+    /// Changes some keys; writes of one call to one key apply in order.
+    fn write(&self, writes: Vec<Write>, wait: Wait) -> TierFuture<'_, Outcome>;
+
+    /// Up to `limit` keys that start with `prefix`, from `from` (inclusive) on. Keys whose writes are still queued may be
+    /// missing or still there.
+    fn keys<'a>(&'a self, prefix: &'a [u8], from: Option<Box<[u8]>>, limit: usize) -> TierFuture<'a, KeyPage>;
+
+    /// Looks at up to `limit` records from `from` (inclusive) on, and removes those that `keep` turns down, unless they
+    /// were replaced meanwhile.
+    fn sweep(&self, from: Option<Box<[u8]>>, limit: usize, keep: Keep) -> TierFuture<'_, SweepPage>;
+
+    /// Forgets everything.
+    fn clear(&self) -> TierFuture<'_, ()>;
+
+    /// Returns once all writes accepted before are on stable storage.
+    fn flush(&self) -> TierFuture<'_, ()>;
+
+    /// Whether it can be used.
+    fn state(&self) -> TierState;
+
+    /// What it can say of itself. May be a moment old, costs little.
+    fn stats(&self) -> TierStats;
+
+    /// Writes what is queued, and stops. Later operations fail with [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    fn close(&self) -> TierFuture<'_, ()>;
+}
