@@ -12,7 +12,7 @@ mod local;
 mod recover;
 mod segment;
 
-pub(crate) use local::{LocalLog, LogOptions, LogStats};
+pub(crate) use local::{LocalLog, LogOptions};
 
 /// When an append may return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -249,8 +249,10 @@ impl Shared {
     fn enter(&self, state: &mut State, names: Vec<Name>, seq: u64) -> usize {
         if self.mutations.on(Mutation::OwnAppendsLate) {
             let late = std::mem::replace(&mut state.late, vec![(names, seq)]);
-            late.iter().for_each(|(names, seq)| drop(self.index.record(names, *seq)));
-            late.last().into_iter().for_each(|(_, seq)| self.index.publish(*seq));
+            for (names, seq) in &late {
+                self.index.record(names, *seq);
+                self.index.publish(*seq);
+            }
             return 0;
         }
         if self.mutations.on(Mutation::PublishBeforeRecord) {
