@@ -1,0 +1,524 @@
+//! What was accepted and is not stored yet: the latest write of each key, bounded in bytes, readable at once.
+//!
+//! ```text
+//!   write() --> pending --take()--> committing --finish()--> stored
+//!                  ^                    |
+//!                  +------ put_back() --+      the batch failed: it waits for the store to recover
+//! ```
+//!
+//! A read looks into `pending`, then into `committing`, then into the store, and a batch leaves `committing` only when
+//! the store has it; so an accepted write is always seen. One lock guards all of it and is held for a few map operations.
+
+use std::collections::{HashMap, VecDeque};
+use std::mem;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, oneshot};
+
+use super::ledger::{Tally, Victim};
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::Record;
+use crate::tier::{Action, Write};
+
+/// What a queued write takes beside key and record.
+const WRITE_OVERHEAD: usize = 96;
+
+/// Told what became of a batch.
+pub(super) type Waiter = oneshot::Sender<Result<()>>;
+
+/// Writes of distinct keys, perhaps after forgetting everything.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    /// Everything stored before is forgotten first.
+    pub(super) cleared: bool,
+    pub(super) actions: HashMap<Box<[u8]>, Action>,
+    pub(super) bytes: usize,
+}
+
+/// Something else that the writer is asked to do, between two batches.
+pub(super) enum Errand {
+    Remove {
+        victims: Vec<Victim>,
+        done: oneshot::Sender<Result<Tally>>,
+    },
+    Upkeep {
+        done: oneshot::Sender<Result<()>>,
+    },
+    /// The store was found out of order.
+    Check,
+}
+
+/// What the writer does next.
+pub(super) enum Work {
+    Batch { writes: Arc<Writes>, waiters: Vec<Waiter> },
+    Errand(Errand),
+    Idle,
+    Stop,
+}
+
+/// What became of an offer.
+#[derive(Debug)]
+pub(super) enum Offer {
+    Taken(Taken),
+    /// There is no room; the writes come back.
+    Full(Vec<Write>),
+    /// The store does not take writes at present.
+    OutOfOrder,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Stores refused because the queue holds a record that outranks them.
+    pub(super) outranked: u64,
+}
+
+/// What the queue knows of a key.
+#[derive(Debug)]
+pub(super) enum Lookup {
+    /// Nothing: look into the store.
+    Unknown,
+    /// The key is gone, whatever the store says.
+    Gone,
+    Record(Arc<Record>),
+}
+
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Rung for the writer.
+    work: Condvar,
+    /// Rung for those who wait for room.
+    room: Notify,
+    bytes_max: usize,
+}
+
+#[derive(Default)]
+struct State {
+    pending: Writes,
+    waiters: Vec<Waiter>,
+    committing: Option<Arc<Writes>>,
+    errands: VecDeque<Errand>,
+    out_of_order: Option<Arc<str>>,
+    /// The writer is to finish what is queued and leave.
+    stopping: bool,
+}
+
+impl Queue {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Queue { state: Mutex::default(), work: Condvar::new(), room: Notify::new(), bytes_max }
+    }
+
+    // -- for readers
+
+    pub(super) fn lookup(&self, key: &[u8]) -> Lookup {
+        self.state.lock().lookup(key)
+    }
+
+    /// Whether everything in the store is about to be forgotten.
+    pub(super) fn is_clearing(&self) -> bool {
+        let state = self.state.lock();
+        state.pending.cleared || state.committing.as_ref().is_some_and(|writes| writes.cleared)
+    }
+
+    /// Writes and bytes waiting, those being committed included.
+    pub(super) fn depth(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        let committing = state.committing.as_ref().map_or(0, |writes| writes.actions.len());
+        (state.pending.actions.len() + committing, state.bytes())
+    }
+
+    // -- for writers
+
+    /// Takes the writes if there is room for all of them; then `waiter` is taken too, and told when they are on stable storage.
+    pub(super) fn offer(&self, writes: Vec<Write>, waiter: &mut Option<Waiter>) -> Result<Offer> {
+        let mut state = self.state.lock();
+        state.check_open()?;
+        if state.out_of_order.is_some() {
+            return Ok(Offer::OutOfOrder);
+        }
+        let bytes: usize = writes.iter().map(|write| cost(&write.key, &write.action)).sum();
+        // What is larger than the whole queue is let in alone.
+        if state.bytes() > 0 && state.bytes() + bytes > self.bytes_max {
+            return Ok(Offer::Full(writes));
+        }
+        let mut taken = Taken::default();
+        for write in writes {
+            taken.outranked += u64::from(!state.push(write));
+        }
+        state.waiters.extend(waiter.take());
+        self.work.notify_one();
+        Ok(Offer::Taken(taken))
+    }
+
+    /// Completes when there may be room again, or the queue has stopped. Enable it before the offer that it follows.
+    pub(super) fn room(&self) -> Notified<'_> {
+        self.room.notified()
+    }
+
+    /// Forgets everything queued and stored.
+    pub(super) fn clear(&self, waiter: Waiter) -> Result<()> {
+        let mut state = self.state.lock();
+        state.check_open()?;
+        state.pending.actions.clear();
+        state.pending.bytes = 0;
+        state.pending.cleared = true;
+        state.wait(waiter);
+        self.work.notify_one();
+        drop(state);
+        self.room.notify_waiters();
+        Ok(())
+    }
+
+    /// Tells the waiter when everything accepted before is on stable storage.
+    pub(super) fn flush(&self, waiter: Waiter) -> Result<()> {
+        let mut state = self.state.lock();
+        state.check_open()?;
+        state.wait(waiter);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn send(&self, errand: Errand) -> Result<()> {
+        let mut state = self.state.lock();
+        state.check_open()?;
+        state.errands.push_back(errand);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Why nothing is taken at present.
+    pub(super) fn out_of_order(&self) -> Option<Arc<str>> {
+        self.state.lock().out_of_order.clone()
+    }
+
+    pub(super) fn check_open(&self) -> Result<()> {
+        self.state.lock().check_open()
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.state.lock().stopping
+    }
+
+    /// Takes nothing more; the writer finishes what is queued.
+    pub(super) fn stop(&self) {
+        self.state.lock().stopping = true;
+        self.work.notify_all();
+        self.room.notify_waiters();
+    }
+
+    // -- for the writer's thread
+
+    /// What to do next; [`Work::Idle`] when nothing came until `deadline`.
+    pub(super) fn take(&self, deadline: Instant) -> Work {
+        let mut state = self.state.lock();
+        loop {
+            // Errands first: they are few, and a stream of writes must not starve them.
+            if let Some(errand) = state.errands.pop_front() {
+                return Work::Errand(errand);
+            }
+            if let Some((writes, waiters)) = state.take_batch() {
+                return Work::Batch { writes, waiters };
+            }
+            if state.stopping {
+                return Work::Stop;
+            }
+            if self.work.wait_until(&mut state, deadline).timed_out() {
+                return Work::Idle;
+            }
+        }
+    }
+
+    /// What is queued, if anything is.
+    pub(super) fn take_batch(&self) -> Option<(Arc<Writes>, Vec<Waiter>)> {
+        self.state.lock().take_batch()
+    }
+
+    /// The batch taken last is stored.
+    pub(super) fn finish(&self) {
+        // Freed outside the lock: it may be many megabytes.
+        let _stored = self.state.lock().committing.take();
+        self.room.notify_waiters();
+    }
+
+    /// The batch taken last could not be stored: it stays, below what came since.
+    pub(super) fn put_back(&self) {
+        let mut state = self.state.lock();
+        let Some(writes) = state.committing.take() else { return };
+        if state.pending.cleared {
+            return;
+        }
+        state.pending.cleared = writes.cleared;
+        for (key, action) in &writes.actions {
+            if !state.pending.actions.contains_key(key) {
+                state.pending.bytes += cost(key, action);
+                state.pending.actions.insert(key.clone(), action.clone());
+            }
+        }
+    }
+
+    /// Takes no writes from now on, and answers those who wait for something.
+    pub(super) fn set_out_of_order(&self, reason: &str) {
+        let mut state = self.state.lock();
+        state.out_of_order = Some(reason.into());
+        let (waiters, errands) = (mem::take(&mut state.waiters), mem::take(&mut state.errands));
+        drop(state);
+        waiters.into_iter().for_each(|waiter| answer(waiter, Err(not_stored(reason))));
+        errands.into_iter().for_each(|errand| errand.refuse(reason));
+        self.room.notify_waiters();
+    }
+
+    pub(super) fn set_in_order(&self) {
+        self.state.lock().out_of_order = None;
+    }
+
+    /// Waits until `deadline`, or until the queue is stopped; then it says so.
+    pub(super) fn pause(&self, deadline: Instant) -> bool {
+        let mut state = self.state.lock();
+        while !state.stopping {
+            let refused = mem::take(&mut state.errands);
+            let reason = state.out_of_order.clone().unwrap_or_else(|| "out of order".into());
+            refused.into_iter().for_each(|errand| errand.refuse(&reason));
+            if self.work.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        state.stopping
+    }
+
+    /// The writer leaves with things undone. Returns how many accepted writes are lost.
+    pub(super) fn abandon(&self, reason: &str) -> usize {
+        self.set_out_of_order(reason);
+        let mut state = self.state.lock();
+        state.stopping = true;
+        let writes = mem::take(&mut state.pending);
+        let committing = state.committing.take();
+        writes.actions.len() + committing.map_or(0, |writes| writes.actions.len())
+    }
+}
+
+impl State {
+    fn bytes(&self) -> usize {
+        self.pending.bytes + self.committing.as_ref().map_or(0, |writes| writes.bytes)
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.stopping { Err(Error::new(ErrorKind::Closed, "the disk tier is closed")) } else { Ok(()) }
+    }
+
+    fn lookup(&self, key: &[u8]) -> Lookup {
+        let batches = [Some(&self.pending), self.committing.as_deref()];
+        for writes in batches.into_iter().flatten() {
+            match writes.actions.get(key) {
+                Some(Action::Store(record)) => return Lookup::Record(record.clone()),
+                Some(Action::Remove) => return Lookup::Gone,
+                None if writes.cleared => return Lookup::Gone,
+                None => {}
+            }
+        }
+        Lookup::Unknown
+    }
+
+    /// Queues one write, over the one of the same key. False if that one outranks it.
+    fn push(&mut self, write: Write) -> bool {
+        if let (Action::Store(new), Lookup::Record(old)) = (&write.action, self.lookup(&write.key))
+            && old.outranks(new)
+        {
+            return false;
+        }
+        self.pending.bytes += cost(&write.key, &write.action);
+        if let Some(replaced) = self.pending.actions.get(&write.key) {
+            self.pending.bytes -= cost(&write.key, replaced);
+        }
+        self.pending.actions.insert(write.key, write.action);
+        true
+    }
+
+    /// Keeps a waiter for the next batch, or answers it now if there will be none.
+    fn wait(&mut self, waiter: Waiter) {
+        match &self.out_of_order {
+            Some(reason) => answer(waiter, Err(not_stored(reason))),
+            None => self.waiters.push(waiter),
+        }
+    }
+
+    fn take_batch(&mut self) -> Option<(Arc<Writes>, Vec<Waiter>)> {
+        if !self.pending.cleared && self.pending.actions.is_empty() && self.waiters.is_empty() {
+            return None;
+        }
+        let writes = Arc::new(mem::take(&mut self.pending));
+        self.committing = Some(writes.clone());
+        Some((writes, mem::take(&mut self.waiters)))
+    }
+}
+
+impl Errand {
+    pub(super) fn refuse(self, reason: &str) {
+        match self {
+            Errand::Remove { done, .. } => answer(done, Err(not_stored(reason))),
+            Errand::Upkeep { done } => answer(done, Err(not_stored(reason))),
+            Errand::Check => {}
+        }
+    }
+}
+
+/// Answers one who may have stopped waiting, which is his right.
+pub(super) fn answer<T>(waiter: oneshot::Sender<T>, outcome: T) {
+    drop(waiter.send(outcome));
+}
+
+pub(super) fn not_stored(reason: &str) -> Error {
+    Error::new(ErrorKind::Tier, format!("the disk tier is out of order, what was accepted waits for it to recover: {reason}"))
+}
+
+fn cost(key: &[u8], action: &Action) -> usize {
+    let record = match action {
+        Action::Store(record) => record.encoded_len(),
+        Action::Remove => 0,
+    };
+    key.len() + record + WRITE_OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::Epoch;
+
+    fn record(seq: u64) -> Arc<Record> {
+        let (tags, payload) = (Box::new([]), vec![0; 100].into());
+        let (epoch, expires_at) = (Epoch(1), u64::MAX);
+        Arc::new(Record {
+            epoch,
+            seq,
+            created_at: 0,
+            fresh_until: expires_at,
+            expires_at,
+            load_cost_us: 0,
+            fingerprint: 0,
+            codec: 0,
+            compression: 0,
+            negative: false,
+            raw_len: 100,
+            tags,
+            media: None,
+            payload,
+        })
+    }
+
+    fn put(queue: &Queue, key: &[u8], seq: u64) -> Offer {
+        queue.offer(vec![Write { key: key.into(), action: Action::Store(record(seq)) }], &mut None).unwrap()
+    }
+
+    fn remove(queue: &Queue, key: &[u8]) {
+        queue.offer(vec![Write { key: key.into(), action: Action::Remove }], &mut None).unwrap();
+    }
+
+    fn seen(queue: &Queue, key: &[u8]) -> Option<Option<u64>> {
+        match queue.lookup(key) {
+            Lookup::Unknown => None,
+            Lookup::Gone => Some(None),
+            Lookup::Record(record) => Some(Some(record.seq)),
+        }
+    }
+
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn the_latest_write_of_a_key_is_kept_and_seen_until_it_is_stored() {
+        let queue = Queue::new(1 << 20);
+        put(&queue, b"k", 1);
+        put(&queue, b"k", 2);
+        assert!(matches!(put(&queue, b"k", 1), Offer::Taken(Taken { outranked: 1 })));
+        assert_eq!((seen(&queue, b"k"), queue.depth().0), (Some(Some(2)), 1));
+        let Work::Batch { writes, .. } = queue.take(now()) else { panic!("no batch") };
+        assert_eq!(writes.actions.len(), 1);
+        assert_eq!(seen(&queue, b"k"), Some(Some(2)), "seen while it is committed");
+        remove(&queue, b"k");
+        assert_eq!(seen(&queue, b"k"), Some(None));
+        queue.finish();
+        assert!(queue.take_batch().is_some());
+        queue.finish();
+        assert_eq!((seen(&queue, b"k"), queue.depth()), (None, (0, 0)));
+        assert!(matches!(queue.take(now()), Work::Idle));
+    }
+
+    #[test]
+    fn a_full_queue_gives_the_writes_back_and_a_huge_one_goes_alone() {
+        let queue = Queue::new(600);
+        assert!(matches!(put(&queue, b"a", 1), Offer::Taken(_)));
+        assert!(matches!(put(&queue, b"b", 1), Offer::Taken(_)));
+        assert!(matches!(put(&queue, b"c", 1), Offer::Full(back) if back.len() == 1));
+        let taken = queue.take_batch();
+        assert!(matches!(put(&queue, b"c", 1), Offer::Full(_)), "what is being committed still takes room");
+        drop(taken);
+        queue.finish();
+        let many = (0..10u8).map(|key| Write { key: [key].into(), action: Action::Store(record(1)) }).collect();
+        assert!(matches!(queue.offer(many, &mut None).unwrap(), Offer::Taken(_)));
+    }
+
+    #[test]
+    fn what_failed_goes_below_what_came_since() {
+        let queue = Queue::new(1 << 20);
+        put(&queue, b"a", 1);
+        put(&queue, b"b", 1);
+        assert!(queue.take_batch().is_some());
+        put(&queue, b"a", 2);
+        queue.put_back();
+        assert_eq!((seen(&queue, b"a"), seen(&queue, b"b"), queue.depth().0), (Some(Some(2)), Some(Some(1)), 2));
+        let bytes = queue.depth().1;
+        assert!(queue.take_batch().is_some());
+        queue.put_back();
+        assert_eq!(queue.depth(), (2, bytes));
+    }
+
+    #[test]
+    fn clearing_hides_all_that_was_before_also_after_a_failure() {
+        let queue = Queue::new(1 << 20);
+        put(&queue, b"a", 1);
+        assert!(queue.take_batch().is_some());
+        queue.clear(oneshot::channel().0).unwrap();
+        put(&queue, b"b", 1);
+        assert_eq!((seen(&queue, b"a"), seen(&queue, b"stored"), seen(&queue, b"b")), (Some(None), Some(None), Some(Some(1))));
+        queue.put_back();
+        assert_eq!(seen(&queue, b"a"), Some(None), "a failed batch does not come back from before the clearing");
+        let (writes, waiters) = queue.take_batch().unwrap();
+        assert!(writes.cleared && waiters.len() == 1);
+        put(&queue, b"a", 2);
+        queue.put_back();
+        assert!(queue.is_clearing());
+        assert_eq!((seen(&queue, b"a"), seen(&queue, b"b"), seen(&queue, b"stored")), (Some(Some(2)), Some(Some(1)), Some(None)));
+    }
+
+    #[test]
+    fn out_of_order_it_answers_at_once_and_keeps_what_it_has() {
+        let queue = Queue::new(1 << 20);
+        put(&queue, b"a", 1);
+        let (waiter, mut told) = oneshot::channel();
+        queue.flush(waiter).unwrap();
+        queue.set_out_of_order("the disk is full");
+        assert!(told.try_recv().unwrap().unwrap_err().to_string().contains("the disk is full"));
+        assert!(matches!(put(&queue, b"b", 1), Offer::OutOfOrder));
+        let (waiter, mut told) = oneshot::channel();
+        queue.flush(waiter).unwrap();
+        assert_eq!(told.try_recv().unwrap().unwrap_err().kind(), ErrorKind::Tier);
+        assert_eq!(seen(&queue, b"a"), Some(Some(1)));
+        queue.set_in_order();
+        assert!(matches!(put(&queue, b"b", 1), Offer::Taken(_)));
+        assert_eq!(queue.abandon("over"), 2);
+        assert_eq!(queue.flush(oneshot::channel().0).unwrap_err().kind(), ErrorKind::Closed);
+    }
+
+    #[test]
+    fn errands_are_not_starved_and_stopping_comes_last() {
+        let queue = Queue::new(1 << 20);
+        put(&queue, b"a", 1);
+        queue.send(Errand::Check).unwrap();
+        queue.stop();
+        assert!(matches!(queue.take(now()), Work::Errand(_)));
+        assert!(matches!(queue.take(now()), Work::Batch { .. }));
+        assert!(matches!(queue.take(now()), Work::Stop));
+    }
+}
