@@ -1,0 +1,112 @@
+//! The project as the rules see it: paths and texts, and what cargo says about dependencies. Everything that touches
+//! the machine is here, so that a rule is a function of text and can be tested on a planted tree.
+
+use std::collections::BTreeSet;
+use std::process::Command as Process;
+
+use super::source::Source;
+use crate::failure::Failure;
+use crate::{command, process, test, workspace};
+
+/// One text file of the project.
+pub struct File {
+    /// Its path from the root, with `/`.
+    pub path: String,
+    /// What is in it.
+    pub text: String,
+    /// The text taken apart, if it is Rust.
+    pub source: Option<Source>,
+}
+
+impl File {
+    /// A file at `path` with `text` in it.
+    pub fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
+        let (path, text) = (path.into(), text.into());
+        let source = path.ends_with(".rs").then(|| Source::new(&text));
+        Self { path, text, source }
+    }
+
+    /// The lines with their numbers, counted from 1.
+    pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        (1..).zip(self.text.lines())
+    }
+
+    /// The file's name without folders.
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or(&self.path)
+    }
+
+    /// Whether the whole file is test code, by its place.
+    pub fn is_test(&self) -> bool {
+        self.path.contains("/tests/") || self.name() == "tests.rs"
+    }
+}
+
+/// All that the rules may look at.
+pub struct Tree {
+    /// The text files, sorted by path.
+    pub files: Vec<File>,
+    /// Every file, text or not.
+    pub paths: BTreeSet<String>,
+    /// The packages that the library needs as it ships, one line each.
+    pub library_dependencies: String,
+    /// The packages and features that the program is built with, one line each.
+    pub program_features: String,
+    /// The commands of this tool.
+    pub commands: Vec<&'static str>,
+    /// The arguments of the test passes beside the workspace's own.
+    pub extra_passes: Vec<&'static [&'static str]>,
+}
+
+impl Tree {
+    /// Reads the project: what git knows or would add, and so nothing that is built or ignored.
+    ///
+    /// # Errors
+    /// When git or cargo fails, or a file cannot be read.
+    pub fn read() -> Result<Self, Failure> {
+        let root = workspace::root()?;
+        let listing = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+        let listing = process::read(Process::new("git").args(listing).current_dir(&root))?;
+        // A file that is deleted but not yet committed is still listed.
+        let paths: BTreeSet<String> = listing.split_terminator('\0').filter(|path| root.join(path).is_file()).map(str::to_owned).collect();
+        let mut files = Vec::new();
+        for path in &paths {
+            let bytes = std::fs::read(root.join(path))
+                .map_err(|error| Failure::new(format!("{path} cannot be read ({error}); tidy looks at every file")))?;
+            if let Ok(text) = String::from_utf8(bytes) {
+                files.push(File::new(path, text));
+            }
+        }
+        let library = ["tree", "--package", "larder", "--edges", "normal", "--prefix", "none"];
+        let program = ["tree", "--package", "larder-server", "--edges", "features,normal", "--prefix", "none"];
+        Ok(Self {
+            paths,
+            library_dependencies: process::read(&mut process::cargo(&library)?)?,
+            program_features: process::read(&mut process::cargo(&program)?)?,
+            ..Self::with_files(files)
+        })
+    }
+
+    /// A tree of the given files, about which cargo says nothing.
+    pub fn with_files(files: impl IntoIterator<Item = File>) -> Self {
+        let files: Vec<File> = files.into_iter().collect();
+        Self {
+            paths: files.iter().map(|file| file.path.clone()).collect(),
+            files,
+            library_dependencies: String::new(),
+            program_features: String::new(),
+            commands: command::names().collect(),
+            extra_passes: test::EXTRA_PASSES.iter().map(|pass| pass.arguments).collect(),
+        }
+    }
+
+    /// The Rust files, each with its text taken apart.
+    pub fn rust(&self) -> impl Iterator<Item = (&File, &Source)> {
+        self.files.iter().filter_map(|file| Some((file, file.source.as_ref()?)))
+    }
+
+    /// The files whose names end in `.EXTENSION`.
+    pub fn with_extension(&self, extension: &str) -> impl Iterator<Item = &File> {
+        self.files.iter().filter(move |file| file.name().rsplit_once('.').is_some_and(|(_, end)| end == extension))
+    }
+}
