@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::command::{Command, takes_none};
 use crate::failure::Failure;
 use crate::terminal::{self, Paint, readable};
-use crate::{docs, process, test, tidy};
+use crate::{docs, process, test, tidy, workspace};
 
 /// The command.
 pub const COMMAND: Command = Command {
@@ -31,8 +31,14 @@ const STAGES: [Stage; 5] = [
     Stage { name: "test", run: || test::run(&[]) },
 ];
 
+/// Lints everything as it ships, and then once more what tests build with other features: it is code too.
 fn clippy() -> Result<(), Failure> {
-    process::run(&mut process::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?)
+    let root = workspace::root()?;
+    let extra = test::extra_passes(|file| root.join(file).is_file()).map(|pass| pass.selection);
+    for selection in std::iter::once(["--workspace", "--all-targets"].as_slice()).chain(extra) {
+        process::run(process::cargo(&["clippy"])?.args(selection).args(["--", "-D", "warnings"]))?;
+    }
+    Ok(())
 }
 
 /// Runs the stages.

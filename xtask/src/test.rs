@@ -16,22 +16,34 @@ pub const COMMAND: Command = Command {
     run,
 };
 
-/// Tests that need other features than the rest, so the workspace's pass leaves them out.
+/// Tests that need features which the workspace's pass leaves off.
 pub struct ExtraPass {
     /// What the heading says.
     pub title: &'static str,
-    /// The file with the tests, from the root; a pass without its file is left out.
+    /// The file that the pass is about, from the root; without it there is nothing to run.
     pub file: &'static str,
-    /// What to give to cargo.
-    pub arguments: &'static [&'static str],
+    /// What to build and run, as cargo's `test` and `clippy` both take it.
+    pub selection: &'static [&'static str],
 }
 
-/// All of them. Tidy checks that no gated `[[test]]` is missing here.
-pub const EXTRA_PASSES: [ExtraPass; 1] = [ExtraPass {
-    title: "scheduler tests (shuttle)",
-    file: "crates/larder/tests/shuttle.rs",
-    arguments: &["test", "--package", "larder", "--features", "shuttle", "--test", "shuttle"],
-}];
+/// All of them. Tidy checks that no test behind a feature is missing here, and CI lints each as it is built here.
+pub const EXTRA_PASSES: [ExtraPass; 2] = [
+    ExtraPass {
+        title: "tests that break the protocol on purpose",
+        file: "crates/larder/src/mutation.rs",
+        selection: &["--package", "larder", "--features", "test-mutations", "--tests"],
+    },
+    ExtraPass {
+        title: "scheduler tests",
+        file: "crates/larder/tests/shuttle.rs",
+        selection: &["--package", "larder", "--features", "shuttle", "--test", "shuttle"],
+    },
+];
+
+/// The extra passes whose file `exists`.
+pub fn extra_passes(exists: impl Fn(&str) -> bool) -> impl Iterator<Item = &'static ExtraPass> {
+    EXTRA_PASSES.iter().filter(move |pass| exists(pass.file))
+}
 
 /// One call of a test runner.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,8 +76,7 @@ fn passes(arguments: &[String], has_nextest: bool, exists: impl Fn(&str) -> bool
         return vec![workspace];
     }
     let doc_tests = counted_pass("doc tests", &["test", "--workspace", "--doc"]);
-    let extra = EXTRA_PASSES.iter().filter(|pass| exists(pass.file));
-    let extra = extra.map(|pass| counted_pass(pass.title, pass.arguments));
+    let extra = extra_passes(exists).map(|pass| counted_pass(pass.title, &[&["test"], pass.selection].concat()));
     [workspace, doc_tests].into_iter().chain(extra).collect()
 }
 
@@ -126,8 +137,9 @@ mod tests {
 
     #[test]
     fn a_whole_run_has_the_workspace_the_doc_tests_and_the_extra_passes() {
+        let mutations = "test --package larder --features test-mutations --tests";
         let shuttle = "test --package larder --features shuttle --test shuttle";
-        assert_eq!(command_lines("", true, true), ["nextest run --workspace", "test --workspace --doc", shuttle]);
+        assert_eq!(command_lines("", true, true), ["nextest run --workspace", "test --workspace --doc", mutations, shuttle]);
         assert_eq!(command_lines("", false, false), ["test --workspace --tests", "test --workspace --doc"]);
     }
 
@@ -142,8 +154,8 @@ mod tests {
     #[test]
     fn only_nextest_is_trusted_to_notice_an_empty_run() {
         let counted = |has_nextest| passes(&[], has_nextest, |_| true).iter().map(|pass| pass.counted_by_us).collect::<Vec<_>>();
-        assert_eq!(counted(true), [false, true, true]);
-        assert_eq!(counted(false), [true, true, true]);
+        assert_eq!(counted(true), [false, true, true, true]);
+        assert_eq!(counted(false), [true; 4]);
     }
 
     #[test]

@@ -151,12 +151,23 @@ const CANARIES: &[Canary] = &[
     },
     Canary {
         rule: "gated-tests",
-        clean: &[(
-            "a/Cargo.toml",
-            "[package]\n[[test]]\nname = \"shuttle\"\nrequired-features = [\"shuttle\"]\n[[test]]\nname = \"reads\"\n",
-        )],
-        broken: &[("a/Cargo.toml", "[package]\n[[test]]\nname = \"forgotten\"\nrequired-features = [\"rare\"]\n")],
-        at: &["a/Cargo.toml:2"],
+        clean: &[
+            (
+                "crates/larder/Cargo.toml",
+                "[package]\nname = \"larder\"\n[features]\ndefault = [\"disk\"]\n[[test]]\nname = \"shuttle\"\nrequired-features = [\"shuttle\"]\n",
+            ),
+            (
+                KEY,
+                "//! K.\n#[cfg(feature = \"rare\")]\nfn f() {}\n#[cfg(test)]\nmod tests {\n#[cfg(feature = \"test-mutations\")]\nfn g() {}\n}\n",
+            ),
+            ("crates/larder/tests/reads.rs", "//! R.\n#[cfg(feature = \"disk\")]\nfn f() {}\n#[cfg(not(feature = \"rare\"))]\nfn g() {}\n"),
+        ],
+        broken: &[
+            ("crates/larder/Cargo.toml", "[package]\nname = \"larder\"\n[[test]]\nname = \"other\"\nrequired-features = [\"shuttle\"]\n"),
+            ("crates/larder/src/key/tests.rs", "//! T.\n#[cfg(feature = \"shuttle\")]\nfn f() {}\n"),
+            ("crates/larder/tests/reads.rs", "//! R.\n#[cfg(feature = \"rare\")]\nfn f() {}\n"),
+        ],
+        at: &["crates/larder/Cargo.toml:3", "crates/larder/src/key/tests.rs:2", "crates/larder/tests/reads.rs:2"],
     },
     Canary {
         rule: "lock-sources",

@@ -39,21 +39,75 @@ pub fn bench_harness(tree: &Tree) -> Vec<Violation> {
     found
 }
 
-/// `cargo test` passes over a test whose features are off without a word, so somebody must turn them on.
+/// `cargo test` leaves out a test whose features are off without a word, so some pass must turn them on.
 pub fn gated_tests(tree: &Tree) -> Vec<Violation> {
     let mut found = Vec::new();
-    for file in packages(tree) {
-        let tables = tables(file);
-        for table in tables.iter().filter(|table| table.name == "test" && table.value("required-features").is_some()) {
-            let name = table.value("name").unwrap_or_default().trim_matches('"');
-            let has_pass = |arguments: &&[&str]| arguments.windows(2).any(|pair| pair == ["--test", name]);
-            if !tree.extra_passes.iter().any(has_pass) {
-                let advice = format!("nothing runs the test `{name}`: add its pass to EXTRA_PASSES in xtask/src/test.rs");
-                found.push(Violation::new(&file.path, table.line, advice));
-            }
+    for manifest in packages(tree) {
+        let tables = tables(manifest);
+        let in_table = |table: &str, key: &str| tables.iter().find(|found| found.name == table)?.value(key);
+        let package = in_table("package", "name").unwrap_or_default().trim_matches('"');
+        let on_by_default = in_table("features", "default").unwrap_or_default();
+        let is_run = |gate: &Gate| {
+            let runs = |selection: &&[&str]| selects(selection, package, gate);
+            on_by_default.contains(&format!("\"{}\"", gate.feature)) || tree.extra_passes.iter().any(runs)
+        };
+        let gates = gates_in_manifest(manifest, &tables).into_iter().chain(gates_in_sources(tree, manifest));
+        for gate in gates.filter(|gate| !is_run(gate)) {
+            let advice = format!("no pass runs this with `{}` on: add one to EXTRA_PASSES in xtask/src/test.rs", gate.feature);
+            found.push(Violation::new(&gate.path, gate.line, advice));
         }
     }
     found
+}
+
+/// A place where a test is made to depend on a feature.
+struct Gate {
+    path: String,
+    line: usize,
+    feature: String,
+    /// The `--test` that it belongs to; none for the tests beside the code.
+    target: Option<String>,
+}
+
+/// Whether a pass that selects `selection` runs what is behind `gate`.
+fn selects(selection: &[&str], package: &str, gate: &Gate) -> bool {
+    let has = |option: &str, value: &str| selection.windows(2).any(|pair| pair == [option, value]);
+    let target = gate.target.as_deref().map_or_else(|| selection.contains(&"--lib"), |name| has("--test", name));
+    has("--package", package) && has("--features", &gate.feature) && (target || selection.contains(&"--tests"))
+}
+
+fn gates_in_manifest(manifest: &File, tables: &[Table]) -> Vec<Gate> {
+    let mut gates = Vec::new();
+    for table in tables.iter().filter(|table| table.name == "test") {
+        let features = table.value("required-features").unwrap_or_default().split('"').skip(1).step_by(2);
+        let target = table.value("name").unwrap_or_default().trim_matches('"');
+        gates.extend(features.map(|feature| Gate {
+            path: manifest.path.clone(),
+            line: table.line,
+            feature: feature.to_owned(),
+            target: Some(target.to_owned()),
+        }));
+    }
+    gates
+}
+
+/// The `feature = "..."` in the test code of the package.
+fn gates_in_sources(tree: &Tree, manifest: &File) -> Vec<Gate> {
+    const CONDITION: &str = "feature = \"";
+    let folder = manifest.path.trim_end_matches("Cargo.toml");
+    let mut gates = Vec::new();
+    for (file, source) in tree.rust().filter(|(file, _)| file.path.starts_with(folder)) {
+        let target = file.path[folder.len()..].strip_prefix("tests/").map(|path| path.trim_end_matches(".rs").to_owned());
+        for (at, _) in source.code.match_indices(CONDITION) {
+            let is_negated = source.code[..at].ends_with("not(");
+            if is_negated || !(file.is_test() || source.is_test(at)) {
+                continue;
+            }
+            let feature = file.text[at + CONDITION.len()..].split('"').next().unwrap_or_default();
+            gates.push(Gate { path: file.path.clone(), line: source.line_of(at), feature: feature.to_owned(), target: target.clone() });
+        }
+    }
+    gates
 }
 
 /// What the library pulls in is what its users pull in.

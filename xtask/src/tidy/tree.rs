@@ -54,7 +54,7 @@ pub struct Tree {
     pub program_features: String,
     /// The commands of this tool.
     pub commands: Vec<&'static str>,
-    /// The arguments of the test passes beside the workspace's own.
+    /// What the test passes beside the workspace's own select.
     pub extra_passes: Vec<&'static [&'static str]>,
 }
 
@@ -96,7 +96,7 @@ impl Tree {
             library_dependencies: String::new(),
             program_features: String::new(),
             commands: command::names().collect(),
-            extra_passes: test::EXTRA_PASSES.iter().map(|pass| pass.arguments).collect(),
+            extra_passes: test::EXTRA_PASSES.iter().map(|pass| pass.selection).collect(),
         }
     }
 
