@@ -2,6 +2,7 @@
 //! the machine is here, so that a rule is a function of text and can be tested on a planted tree.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command as Process;
 
 use super::source::Source;
@@ -59,20 +60,16 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Reads the project: what git knows or would add, and so nothing that is built or ignored.
+    /// Reads the project.
     ///
     /// # Errors
-    /// When git or cargo fails, or a file cannot be read.
+    /// When cargo fails, or a file cannot be read.
     pub fn read() -> Result<Self, Failure> {
         let root = workspace::root()?;
-        let listing = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
-        let listing = process::read(Process::new("git").args(listing).current_dir(&root))?;
-        // A file that is deleted but not yet committed is still listed.
-        let paths: BTreeSet<String> = listing.split_terminator('\0').filter(|path| root.join(path).is_file()).map(str::to_owned).collect();
+        let paths = list(&root)?;
         let mut files = Vec::new();
         for path in &paths {
-            let bytes = std::fs::read(root.join(path))
-                .map_err(|error| Failure::new(format!("{path} cannot be read ({error}); tidy looks at every file")))?;
+            let bytes = std::fs::read(root.join(path)).map_err(|error| unreadable(path, &error))?;
             if let Ok(text) = String::from_utf8(bytes) {
                 files.push(File::new(path, text));
             }
@@ -108,5 +105,55 @@ impl Tree {
     /// The files whose names end in `.EXTENSION`.
     pub fn with_extension(&self, extension: &str) -> impl Iterator<Item = &File> {
         self.files.iter().filter(move |file| file.name().rsplit_once('.').is_some_and(|(_, end)| end == extension))
+    }
+}
+
+/// The files of the project, from its root: what git knows or would add, and so nothing that is built or ignored. Where
+/// there is no git, or no repository as in an unpacked release, it is all that lies there but for what cargo builds.
+fn list(root: &Path) -> Result<BTreeSet<String>, Failure> {
+    let listing = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    match process::read(Process::new("git").args(listing).current_dir(root)) {
+        // A file that is deleted but not yet committed is still listed.
+        Ok(listing) => Ok(listing.split_terminator('\0').filter(|path| root.join(path).is_file()).map(str::to_owned).collect()),
+        Err(_) => walk(root),
+    }
+}
+
+fn walk(root: &Path) -> Result<BTreeSet<String>, Failure> {
+    let mut paths = BTreeSet::new();
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(root.join(&folder)).map_err(|error| unreadable(&folder, &error))?;
+        for entry in entries {
+            let entry = entry.map_err(|error| unreadable(&folder, &error))?;
+            let kind = entry.file_type().map_err(|error| unreadable(&folder, &error))?;
+            let path = format!("{folder}{}", entry.file_name().to_string_lossy());
+            let is_built = matches!(path.as_str(), "target" | ".git");
+            if kind.is_file() {
+                paths.insert(path);
+            } else if kind.is_dir() && !is_built {
+                folders.push(path + "/");
+            }
+        }
+    }
+    Ok(paths)
+}
+
+fn unreadable(path: &str, error: &std::io::Error) -> Failure {
+    Failure::new(format!("{path} cannot be read ({error}); tidy looks at every file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_to_list_the_project_find_this_file_and_nothing_built() {
+        let root = workspace::root().expect("the tests run in the project");
+        for paths in [list(&root), walk(&root)] {
+            let paths = paths.expect("the project can be read");
+            assert!(paths.contains("xtask/src/tidy/tree.rs"), "{paths:?}");
+            assert!(!paths.iter().any(|path| path.starts_with("target/")), "what is built is no part of the project");
+        }
     }
 }
