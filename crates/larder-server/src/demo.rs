@@ -1,12 +1,17 @@
 //! `larder demo`: the cache's main job on real data, and the proof that it does it.
 
+mod cache;
 mod features;
 mod histogram;
 mod horizon;
 mod keyspace;
 mod market;
 mod model;
+mod naive;
+mod source;
+mod staleness;
 mod workload;
+mod world;
 
 /// The seed of a randomised test: `LARDER_SEED` if it is set, else a new one. Tests say it when they fail.
 #[cfg(test)]
