@@ -88,14 +88,8 @@ impl DemoArgs {
     /// Whoever has nothing but a time to live sets it to how often the data change, so that is the default: shorter
     /// would hardly cache, longer would be worse still.
     fn time_to_live(&self, market: &Market) -> Duration {
-        self.ttl_ms.map_or_else(
-            || {
-                Duration::from_secs_f64(
-                    market.symbols().len() as f64 / f64::from(self.bars_per_second),
-                )
-            },
-            Duration::from_millis,
-        )
+        self.ttl_ms
+            .map_or_else(|| Duration::from_secs_f64(market.symbols().len() as f64 / f64::from(self.bars_per_second)), Duration::from_millis)
     }
 }
 
@@ -139,12 +133,7 @@ impl From<RunError> for DemoError {
 }
 
 /// Runs a cache on a stage made for it, showing progress.
-async fn play<C: DemoCache>(
-    mode: &str,
-    stage: &Arc<Stage>,
-    cache: C,
-    settings: &Settings,
-) -> Result<DemoReport, DemoError> {
+async fn play<C: DemoCache>(mode: &str, stage: &Arc<Stage>, cache: C, settings: &Settings) -> Result<DemoReport, DemoError> {
     let live = Arc::new(Live::default());
     let progress = Progress::show(mode, settings.extent, &live);
     let report = run::run(mode, &Arc::new(cache), stage, settings, &live).await;
@@ -154,10 +143,7 @@ async fn play<C: DemoCache>(
 
 /// The same workload over the conventional caches.
 async fn baselines(market: &Arc<Market>, args: &DemoArgs) -> Result<Vec<DemoReport>, DemoError> {
-    let modes = [
-        ("TTL only", OnUpdate::Ignore, args.time_to_live(market)),
-        ("delete on update", OnUpdate::Delete, DELETE_BACKSTOP),
-    ];
+    let modes = [("TTL only", OnUpdate::Ignore, args.time_to_live(market)), ("delete on update", OnUpdate::Delete, DELETE_BACKSTOP)];
     let settings = args.settings();
     let mut reports = Vec::new();
     for (mode, on_update, time_to_live) in modes {
@@ -224,18 +210,9 @@ mod tests {
 
     #[test]
     fn what_cannot_run_is_refused() {
-        for line in [
-            ["--seconds", "0"],
-            ["--readers", "0"],
-            ["--bars-per-second", "0"],
-            ["--ttl-ms", "0"],
-        ] {
+        for line in [["--seconds", "0"], ["--readers", "0"], ["--bars-per-second", "0"], ["--ttl-ms", "0"]] {
             let error = parse(&line).expect_err("zero makes no sense");
-            assert_eq!(
-                error.kind(),
-                clap::error::ErrorKind::ValueValidation,
-                "{line:?}"
-            );
+            assert_eq!(error.kind(), clap::error::ErrorKind::ValueValidation, "{line:?}");
         }
     }
 
@@ -243,26 +220,19 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_baselines_are_played_and_shown() {
         let market = Arc::new(Market::bundled().expect("the bundled files parse"));
-        let mut args =
-            parse(&["--seconds", "1", "--bars-per-second", "1000"]).expect("both are in range");
+        let mut args = parse(&["--seconds", "1", "--bars-per-second", "1000"]).expect("both are in range");
         args.seed = seed();
-        let mut reports = baselines(&market, &args)
-            .await
-            .expect("the baselines cannot fail");
+        let mut reports = baselines(&market, &args).await.expect("the baselines cannot fail");
         for report in &reports {
             assert!(report.stale_reads > 0, "{report:#?}");
             assert!(report.stale_reads < report.reads_checked, "{report:#?}");
             assert_eq!(report.wrong_values, 0, "{report:#?}");
         }
-        let outcome = DemoOutcome {
-            main: reports.remove(0),
-            compared: reports,
-        };
+        let outcome = DemoOutcome { main: reports.remove(0), compared: reports };
         assert!(!outcome.holds());
         assert!(shown(&outcome, &args).contains("STALE READS"));
         args.json = true;
-        let json: serde_json::Value =
-            serde_json::from_str(&shown(&outcome, &args)).expect("it is one object");
+        let json: serde_json::Value = serde_json::from_str(&shown(&outcome, &args)).expect("it is one object");
         assert_eq!(json["stale_reads"], outcome.main.stale_reads);
         assert_eq!(json["compared"][0]["mode"], "delete on update");
     }

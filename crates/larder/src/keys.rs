@@ -50,7 +50,7 @@ impl FromStr for Cursor {
         if text.is_empty() {
             return Ok(Cursor::start());
         }
-        if !text.len().is_multiple_of(2) || !text.is_ascii() || text.len() > 2 * crate::KEY_LEN_MAX {
+        if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) || text.len() > 2 * crate::KEY_LEN_MAX {
             return Err(bad());
         }
         let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| bad());

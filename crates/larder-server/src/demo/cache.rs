@@ -42,11 +42,7 @@ pub trait DemoCache: Send + Sync + 'static {
     type Error: std::error::Error + Send + Sync + 'static;
 
     /// The features that `key` names, loaded from `source` if need be.
-    fn features(
-        &self,
-        key: &Key,
-        source: &Arc<Source>,
-    ) -> impl Future<Output = Result<Answer<Self::Held<Features>>, Self::Error>> + Send;
+    fn features(&self, key: &Key, source: &Arc<Source>) -> impl Future<Output = Result<Answer<Self::Held<Features>>, Self::Error>> + Send;
 
     /// The prediction that `key` names, loaded from `source` if need be.
     fn prediction(

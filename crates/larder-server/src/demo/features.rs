@@ -63,9 +63,7 @@ impl Features {
     /// # Panics
     /// If there is no close: a symbol without a bar has no features.
     pub fn over(symbol: &str, horizon: Horizon, bar: u64, closes: &[f64]) -> Self {
-        let close = *closes
-            .last()
-            .expect("features are asked for once a bar has arrived");
+        let close = *closes.last().expect("features are asked for once a bar has arrived");
         let macd = indicators::macd(closes);
         Self {
             symbol: symbol.to_owned(),
@@ -99,31 +97,16 @@ mod tests {
 
     #[test]
     fn a_young_symbol_has_the_features_that_its_history_allows() {
-        let features = Features::over(
-            "AA",
-            Horizon::Day,
-            11,
-            &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0],
-        );
+        let features = Features::over("AA", Horizon::Day, 11, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
         assert_eq!(features.close, 11.0);
         assert_eq!(features.sma_10, Some(6.5));
         assert_eq!(features.return_5, Some(11.0 / 6.0 - 1.0));
-        assert_eq!(
-            (
-                features.sma_20,
-                features.ema_12,
-                features.macd,
-                features.rsi_14
-            ),
-            (None, None, None, None)
-        );
+        assert_eq!((features.sma_20, features.ema_12, features.macd, features.rsi_14), (None, None, None, None));
     }
 
     #[test]
     fn a_full_window_has_every_feature() {
-        let closes: Vec<f64> = (0..Horizon::WINDOW)
-            .map(|n| 100.0 + (n as f64 * 0.7).sin())
-            .collect();
+        let closes: Vec<f64> = (0..Horizon::WINDOW).map(|n| 100.0 + (n as f64 * 0.7).sin()).collect();
         let features = Features::over("AA", Horizon::Week, 500, &closes);
         let json = serde_json::to_value(&features).expect("finite numbers serialise");
         let fields = json.as_object().expect("a struct is an object");

@@ -19,10 +19,7 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self {
-            counts: vec![0; BUCKETS].into_boxed_slice(),
-            total: 0,
-        }
+        Self { counts: vec![0; BUCKETS].into_boxed_slice(), total: 0 }
     }
 }
 
@@ -56,8 +53,7 @@ impl Histogram {
 
 fn bucket(nanos: u64) -> usize {
     let shift = nanos.max(1).ilog2().saturating_sub(FINENESS);
-    ((shift as usize) << FINENESS)
-        + usize::try_from(nanos >> shift).expect("at most 7 bits are left")
+    ((shift as usize) << FINENESS) + usize::try_from(nanos >> shift).expect("at most 7 bits are left")
 }
 
 fn middle(bucket: usize) -> u64 {
@@ -93,11 +89,7 @@ mod tests {
             histogram.record(Duration::from_micros(micros));
         }
         for (share, micros) in [(0.0, 1.0), (0.5, 500.0), (0.99, 990.0), (1.0, 1_000.0)] {
-            let found = histogram
-                .quantile(share)
-                .expect("it is not empty")
-                .as_secs_f64()
-                * 1e6;
+            let found = histogram.quantile(share).expect("it is not empty").as_secs_f64() * 1e6;
             assert!((found / micros - 1.0_f64).abs() < 0.01, "{share}: {found}");
         }
     }

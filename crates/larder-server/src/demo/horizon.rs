@@ -30,13 +30,7 @@ const TRADING_DAYS_A_YEAR: f64 = 252.0;
 
 impl Horizon {
     /// Every horizon, shortest first.
-    pub const ALL: [Self; 5] = [
-        Self::Day,
-        Self::Week,
-        Self::Fortnight,
-        Self::Month,
-        Self::Quarter,
-    ];
+    pub const ALL: [Self; 5] = [Self::Day, Self::Week, Self::Fortnight, Self::Month, Self::Quarter];
 
     /// Closes in a window of any horizon: enough for the slowest indicator (a drawdown over 60) and for the
     /// exponential averages to forget where they started.

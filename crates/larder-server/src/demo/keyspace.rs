@@ -42,9 +42,7 @@ pub struct Key {
 impl Key {
     /// The name without its namespace: `AAPL:1d`.
     pub fn within_namespace(&self) -> &str {
-        self.name
-            .split_once(':')
-            .map_or(self.name.as_str(), |(_, rest)| rest)
+        self.name.split_once(':').map_or(self.name.as_str(), |(_, rest)| rest)
     }
 }
 
@@ -67,12 +65,7 @@ impl Keyspace {
         for symbol in market.symbols() {
             let ticker = market.name(symbol);
             for horizon in Horizon::ALL {
-                keyspace.add(
-                    format!("features:{ticker}:{horizon}"),
-                    symbol,
-                    horizon,
-                    Kind::Features,
-                );
+                keyspace.add(format!("features:{ticker}:{horizon}"), symbol, horizon, Kind::Features);
                 for model in ModelId::all() {
                     let name = format!("prediction:{ticker}:{horizon}:{}", model.line());
                     keyspace.add(name, symbol, horizon, Kind::Prediction(model));
@@ -83,19 +76,12 @@ impl Keyspace {
     }
 
     fn add(&mut self, name: String, symbol: SymbolId, horizon: Horizon, kind: Kind) {
-        let id =
-            KeyId(u32::try_from(self.keys.len()).expect("a market has far fewer than 2^32 keys"));
+        let id = KeyId(u32::try_from(self.keys.len()).expect("a market has far fewer than 2^32 keys"));
         self.of_symbol[symbol.index()].push(id);
         if let Kind::Prediction(model) = kind {
             self.of_model[model.index()].push(id);
         }
-        self.keys.push(Key {
-            id,
-            name,
-            symbol,
-            horizon,
-            kind,
-        });
+        self.keys.push(Key { id, name, symbol, horizon, kind });
     }
 
     /// Every key, in the order of its number.
@@ -139,9 +125,7 @@ mod tests {
                 assert!(keyspace.of_model(model).contains(&key.id));
             }
         }
-        let of_models: usize = ModelId::all()
-            .map(|model| keyspace.of_model(model).len())
-            .sum();
+        let of_models: usize = ModelId::all().map(|model| keyspace.of_model(model).len()).sum();
         assert_eq!(of_models, 22 * 5 * 6);
     }
 }

@@ -49,8 +49,7 @@ pub struct Day {
 impl Day {
     /// The day, if the calendar has it.
     pub fn new(year: u16, month: u8, day: u8) -> Option<Self> {
-        let leap =
-            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+        let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
         let length = match month {
             1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
             4 | 6 | 9 | 11 => 30,
@@ -58,9 +57,7 @@ impl Day {
             2 => 28,
             _ => return None,
         };
-        (1..=length)
-            .contains(&day)
-            .then_some(Self { year, month, day })
+        (1..=length).contains(&day).then_some(Self { year, month, day })
     }
 }
 
@@ -100,16 +97,8 @@ impl Market {
         let twenty = parse::inflate("closes_20_us_stocks_daily.csv.gz", TWENTY_STOCKS)?;
         let two = parse::inflate("adjusted_closes_goog_ibm_daily.csv.gz", GOOG_IBM)?;
         Self::from_tables(&[
-            Table {
-                file: "closes_20_us_stocks_daily.csv.gz",
-                layout: Layout::ColumnPerSymbol,
-                text: &twenty,
-            },
-            Table {
-                file: "adjusted_closes_goog_ibm_daily.csv.gz",
-                layout: Layout::RowPerSymbol,
-                text: &two,
-            },
+            Table { file: "closes_20_us_stocks_daily.csv.gz", layout: Layout::ColumnPerSymbol, text: &twenty },
+            Table { file: "adjusted_closes_goog_ibm_daily.csv.gz", layout: Layout::RowPerSymbol, text: &two },
         ])
     }
 
@@ -122,21 +111,12 @@ impl Market {
         for table in tables {
             let mut of_table: BTreeMap<String, Vec<(Day, f64)>> = BTreeMap::new();
             for quote in parse::quotes(table)? {
-                let Quote {
-                    symbol,
-                    day,
-                    close,
-                    line,
-                } = quote;
+                let Quote { symbol, day, close, line } = quote;
                 let days = of_table.entry(symbol.to_owned()).or_default();
                 if let Some(&(last, _)) = days.last()
                     && day <= last
                 {
-                    let fault = Fault::DayNotLater {
-                        symbol: symbol.to_owned(),
-                        day,
-                        last,
-                    };
+                    let fault = Fault::DayNotLater { symbol: symbol.to_owned(), day, last };
                     return Err(MarketError::new(table.file, line, fault));
                 }
                 days.push((day, close));
@@ -156,23 +136,12 @@ impl Market {
     }
 
     fn assemble(by_name: BTreeMap<String, Vec<(Day, f64)>>) -> Self {
-        let mut market = Self {
-            symbols: Vec::new(),
-            series: Vec::new(),
-            bars: Vec::new(),
-        };
+        let mut market = Self { symbols: Vec::new(), series: Vec::new(), bars: Vec::new() };
         for (number, (name, days)) in by_name.into_iter().enumerate() {
-            let symbol = SymbolId(
-                u16::try_from(number).expect("a header line is far shorter than 65,536 symbols"),
-            );
+            let symbol = SymbolId(u16::try_from(number).expect("a header line is far shorter than 65,536 symbols"));
             market.symbols.push(name);
-            market
-                .series
-                .push(days.iter().map(|&(_, close)| close).collect());
-            market.bars.extend(
-                days.into_iter()
-                    .map(|(day, close)| Bar { symbol, day, close }),
-            );
+            market.series.push(days.iter().map(|&(_, close)| close).collect());
+            market.bars.extend(days.into_iter().map(|(day, close)| Bar { symbol, day, close }));
         }
         market.bars.sort_by_key(|bar| (bar.day, bar.symbol));
         market
@@ -226,21 +195,14 @@ impl Market {
     /// Fewer where the history does not reach back as far.
     pub fn window(&self, symbol: SymbolId, newest: u64, stride: u64, count: u64) -> Vec<f64> {
         let held = newest.div_ceil(stride).min(count);
-        (0..held)
-            .rev()
-            .map(|back| self.close(symbol, newest - back * stride))
-            .collect()
+        (0..held).rev().map(|back| self.close(symbol, newest - back * stride)).collect()
     }
 }
 
 /// Maps an unbounded place to one within `length`, walking forth and back.
 fn turned(place: usize, length: usize) -> usize {
     let within = place % length;
-    if (place / length).is_multiple_of(2) {
-        within
-    } else {
-        length - 1 - within
-    }
+    if (place / length).is_multiple_of(2) { within } else { length - 1 - within }
 }
 
 #[cfg(test)]
@@ -249,12 +211,7 @@ mod tests {
 
     fn small() -> Market {
         let text = "Date,AA,BB\n2020-01-01,1,\n2020-01-02,2,20\n2020-01-03,3,30\n2020-01-06,4,40\n";
-        Market::from_tables(&[Table {
-            file: "small",
-            layout: Layout::ColumnPerSymbol,
-            text,
-        }])
-        .expect("the table is well formed")
+        Market::from_tables(&[Table { file: "small", layout: Layout::ColumnPerSymbol, text }]).expect("the table is well formed")
     }
 
     #[test]
@@ -264,29 +221,15 @@ mod tests {
         // 20 stocks on 8,313 days without a gap, and the 5,418 rows of GOOG and IBM.
         assert_eq!(market.bars().len(), 20 * 8_313 + 5_418);
         let first = market.bars()[0];
-        assert_eq!(
-            (market.name(first.symbol), first.day.to_string().as_str()),
-            ("AAPL", "1990-01-02")
-        );
+        assert_eq!((market.name(first.symbol), first.day.to_string().as_str()), ("AAPL", "1990-01-02"));
         assert_eq!(first.close, 0.264);
         let last = market.bars()[market.bars().len() - 1];
-        assert_eq!(
-            (market.name(last.symbol), last.day.to_string().as_str()),
-            ("XOM", "2022-12-28")
-        );
+        assert_eq!((market.name(last.symbol), last.day.to_string().as_str()), ("XOM", "2022-12-28"));
         assert_eq!(last.close, 106.627);
-        let ibm = market
-            .symbols()
-            .find(|&symbol| market.name(symbol) == "IBM")
-            .expect("IBM is bundled");
+        let ibm = market.symbols().find(|&symbol| market.name(symbol) == "IBM").expect("IBM is bundled");
         assert_eq!(market.close(ibm, 1), 73.667_718_762_847);
         assert!(market.bars().is_sorted_by_key(|bar| (bar.day, bar.symbol)));
-        assert!(
-            market
-                .bars()
-                .iter()
-                .all(|bar| bar.close.is_finite() && bar.close > 0.0)
-        );
+        assert!(market.bars().iter().all(|bar| bar.close.is_finite() && bar.close > 0.0));
     }
 
     #[test]

@@ -74,30 +74,12 @@ impl fmt::Display for ModelLine {
 
 /// The lines that serve side by side, as they do while a new version is tried against the old.
 pub const LINES: [ModelLine; 6] = [
-    ModelLine {
-        kind: ModelKind::Momentum,
-        version: 1,
-    },
-    ModelLine {
-        kind: ModelKind::Momentum,
-        version: 2,
-    },
-    ModelLine {
-        kind: ModelKind::MeanReversion,
-        version: 1,
-    },
-    ModelLine {
-        kind: ModelKind::MeanReversion,
-        version: 2,
-    },
-    ModelLine {
-        kind: ModelKind::Blend,
-        version: 1,
-    },
-    ModelLine {
-        kind: ModelKind::Blend,
-        version: 2,
-    },
+    ModelLine { kind: ModelKind::Momentum, version: 1 },
+    ModelLine { kind: ModelKind::Momentum, version: 2 },
+    ModelLine { kind: ModelKind::MeanReversion, version: 1 },
+    ModelLine { kind: ModelKind::MeanReversion, version: 2 },
+    ModelLine { kind: ModelKind::Blend, version: 1 },
+    ModelLine { kind: ModelKind::Blend, version: 2 },
 ];
 
 /// What a model expects of one symbol over one horizon, as of one bar and one release.
@@ -144,28 +126,15 @@ impl Weights {
     fn of(line: ModelLine, release: u64) -> Self {
         // Version 1 gives half its trend weight to the longer return, version 2 two thirds, and so on.
         let long = f64::from(line.version) / (f64::from(line.version) + 1.0);
-        let trend = Self {
-            return_5: 0.7 * (1.0 - long),
-            return_20: 0.7 * long,
-            macd: 0.3,
-            z_score: 0.0,
-            rsi: 0.0,
-        };
-        let revert = Self {
-            return_5: 0.0,
-            return_20: 0.0,
-            macd: 0.0,
-            z_score: -0.9 * long,
-            rsi: -0.4 * (1.0 - long),
-        };
+        let trend = Self { return_5: 0.7 * (1.0 - long), return_20: 0.7 * long, macd: 0.3, z_score: 0.0, rsi: 0.0 };
+        let revert = Self { return_5: 0.0, return_20: 0.0, macd: 0.0, z_score: -0.9 * long, rsi: -0.4 * (1.0 - long) };
         let (trend_share, revert_share) = match line.kind {
             ModelKind::Momentum => (1.0, 0.0),
             ModelKind::MeanReversion => (0.0, 1.0),
             ModelKind::Blend => (0.5, 0.5),
         };
         let mut trained = retraining(line, release);
-        let mut mix =
-            |trend: f64, revert: f64| (trend_share * trend + revert_share * revert) * trained();
+        let mut mix = |trend: f64, revert: f64| (trend_share * trend + revert_share * revert) * trained();
         Self {
             return_5: mix(trend.return_5, revert.return_5),
             return_20: mix(trend.return_20, revert.return_20),
@@ -187,41 +156,22 @@ impl Prediction {
     /// What release `release` of a line makes of these features.
     pub fn from_features(line: ModelLine, release: u64, features: &Features) -> Self {
         let weights = Weights::of(line, release);
-        let deviation = features
-            .volatility_20
-            .map(|yearly| yearly / features.horizon.closes_a_year().sqrt());
+        let deviation = features.volatility_20.map(|yearly| yearly / features.horizon.closes_a_year().sqrt());
         // A price that stood still has no deviation to measure a trend in: it has no trend either.
         let in_deviations = |change: Option<f64>, closes: f64| {
             let (change, deviation) = (change?, deviation? * closes.sqrt());
-            Some(if deviation == 0.0 {
-                0.0
-            } else {
-                change / deviation
-            })
+            Some(if deviation == 0.0 { 0.0 } else { change / deviation })
         };
         let inputs = [
             (weights.return_5, in_deviations(features.log_return_5, 5.0)),
-            (
-                weights.return_20,
-                in_deviations(features.log_return_20, 20.0),
-            ),
-            (
-                weights.macd,
-                in_deviations(features.macd.map(|macd| macd / features.close), 1.0),
-            ),
+            (weights.return_20, in_deviations(features.log_return_20, 20.0)),
+            (weights.macd, in_deviations(features.macd.map(|macd| macd / features.close), 1.0)),
             (weights.z_score, features.z_score_20),
             (weights.rsi, features.rsi_14.map(|rsi| (rsi - 50.0) / 25.0)),
         ];
         let all: f64 = inputs.iter().map(|(weight, _)| weight.abs()).sum();
-        let present: f64 = inputs
-            .iter()
-            .filter(|(_, input)| input.is_some())
-            .map(|(weight, _)| weight.abs())
-            .sum();
-        let sum: f64 = inputs
-            .iter()
-            .map(|(weight, input)| weight * input.unwrap_or(0.0))
-            .sum();
+        let present: f64 = inputs.iter().filter(|(_, input)| input.is_some()).map(|(weight, _)| weight.abs()).sum();
+        let sum: f64 = inputs.iter().map(|(weight, input)| weight * input.unwrap_or(0.0)).sum();
         let score = sum.tanh();
         Self {
             symbol: features.symbol.clone(),
@@ -247,9 +197,7 @@ mod tests {
 
     /// A rise that wavers a little, so that it has a volatility.
     fn rising() -> Features {
-        let closes: Vec<f64> = (0..96)
-            .map(|n| 100.0 * 1.01_f64.powi(n) * if n % 2 == 0 { 1.0 } else { 1.004 })
-            .collect();
+        let closes: Vec<f64> = (0..96).map(|n| 100.0 * 1.01_f64.powi(n) * if n % 2 == 0 { 1.0 } else { 1.004 }).collect();
         features(&closes)
     }
 
@@ -258,19 +206,10 @@ mod tests {
         let rising = rising();
         let of = |kind| Prediction::from_features(ModelLine { kind, version: 1 }, 1, &rising);
         let (momentum, reversion) = (of(ModelKind::Momentum), of(ModelKind::MeanReversion));
-        assert!(
-            momentum.score > 0.5 && momentum.expected_return > 0.0,
-            "{momentum:?}"
-        );
-        assert!(
-            reversion.score < -0.3 && reversion.expected_return < 0.0,
-            "{reversion:?}"
-        );
+        assert!(momentum.score > 0.5 && momentum.expected_return > 0.0, "{momentum:?}");
+        assert!(reversion.score < -0.3 && reversion.expected_return < 0.0, "{reversion:?}");
         let blend = of(ModelKind::Blend);
-        assert!(
-            blend.score < momentum.score && blend.score > reversion.score,
-            "{blend:?}"
-        );
+        assert!(blend.score < momentum.score && blend.score > reversion.score, "{blend:?}");
         assert_eq!(blend.confidence, 1.0);
     }
 
@@ -288,17 +227,7 @@ mod tests {
     #[test]
     fn versions_differ() {
         let rising = rising();
-        let of = |version| {
-            Prediction::from_features(
-                ModelLine {
-                    kind: ModelKind::Blend,
-                    version,
-                },
-                1,
-                &rising,
-            )
-            .score
-        };
+        let of = |version| Prediction::from_features(ModelLine { kind: ModelKind::Blend, version }, 1, &rising).score;
         assert_ne!(of(1), of(2));
     }
 
@@ -307,14 +236,7 @@ mod tests {
         let young = features(&[10.0, 11.0]);
         for model in ModelId::all() {
             let prediction = Prediction::from_features(model.line(), 1, &young);
-            assert_eq!(
-                (
-                    prediction.score,
-                    prediction.expected_return,
-                    prediction.confidence
-                ),
-                (0.0, 0.0, 0.0)
-            );
+            assert_eq!((prediction.score, prediction.expected_return, prediction.confidence), (0.0, 0.0, 0.0));
         }
     }
 
@@ -323,30 +245,13 @@ mod tests {
         let still = features(&[10.0; 96]);
         for model in ModelId::all() {
             let prediction = Prediction::from_features(model.line(), 1, &still);
-            assert_eq!(
-                (prediction.score, prediction.expected_return),
-                (0.0, 0.0),
-                "{}",
-                model.line()
-            );
+            assert_eq!((prediction.score, prediction.expected_return), (0.0, 0.0), "{}", model.line());
         }
     }
 
     #[test]
     fn lines_are_named_as_keys_name_them() {
-        let names: Vec<String> = ModelId::all()
-            .map(|model| model.line().to_string())
-            .collect();
-        assert_eq!(
-            names,
-            [
-                "momentum-v1",
-                "momentum-v2",
-                "meanrev-v1",
-                "meanrev-v2",
-                "blend-v1",
-                "blend-v2"
-            ]
-        );
+        let names: Vec<String> = ModelId::all().map(|model| model.line().to_string()).collect();
+        assert_eq!(names, ["momentum-v1", "momentum-v2", "meanrev-v1", "meanrev-v2", "blend-v1", "blend-v2"]);
     }
 }

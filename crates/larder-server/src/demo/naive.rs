@@ -48,12 +48,7 @@ impl NaiveCache {
     /// An empty cache whose values live for `time_to_live`.
     pub fn new(keyspace: Arc<Keyspace>, on_update: OnUpdate, time_to_live: Duration) -> Self {
         let (features, predictions) = (Store::new(time_to_live), Store::new(time_to_live));
-        Self {
-            keyspace,
-            on_update,
-            features,
-            predictions,
-        }
+        Self { keyspace, on_update, features, predictions }
     }
 
     fn update(&self, keys: &[KeyId]) -> u64 {
@@ -79,19 +74,11 @@ impl DemoCache for NaiveCache {
     type Held<V: DemoValue> = Arc<V>;
     type Error = Infallible;
 
-    async fn features(
-        &self,
-        key: &Key,
-        source: &Arc<Source>,
-    ) -> Result<Answer<Arc<Features>>, Infallible> {
+    async fn features(&self, key: &Key, source: &Arc<Source>) -> Result<Answer<Arc<Features>>, Infallible> {
         Ok(read(&self.features, key, source).await)
     }
 
-    async fn prediction(
-        &self,
-        key: &Key,
-        source: &Arc<Source>,
-    ) -> Result<Answer<Arc<Prediction>>, Infallible> {
+    async fn prediction(&self, key: &Key, source: &Arc<Source>) -> Result<Answer<Arc<Prediction>>, Infallible> {
         Ok(read(&self.predictions, key, source).await)
     }
 

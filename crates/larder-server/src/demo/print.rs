@@ -15,9 +15,7 @@ const ROWS: &[Row] = &[
     ("  from a superseded bar", |r| count(r.stale_by_bar)),
     ("  by a superseded model", |r| count(r.stale_by_release)),
     ("  furthest behind", furthest),
-    ("values recomputed / wrong", |r| {
-        format!("{} / {}", count(r.values_verified), count(r.wrong_values))
-    }),
+    ("values recomputed / wrong", |r| format!("{} / {}", count(r.values_verified), count(r.wrong_values))),
     ("bars replayed", |r| count(r.bars)),
     ("model releases", |r| count(r.model_releases)),
     ("invalidations", |r| count(r.invalidations)),
@@ -28,20 +26,13 @@ const ROWS: &[Row] = &[
     ("joined another's load", |r| count(r.joined)),
     ("loads from the source", |r| count(r.loads)),
     ("loads avoided", |r| count(r.loads_avoided)),
-    ("latency p50 / p99", |r| {
-        format!("{} / {}", latency(r.p50_us), latency(r.p99_us))
-    }),
+    ("latency p50 / p99", |r| format!("{} / {}", latency(r.p50_us), latency(r.p99_us))),
     ("reads a second", |r| count(r.reads_per_second as u64)),
 ];
 
 /// The whole of what `larder demo` prints at its end.
 pub fn outcome(outcome: &DemoOutcome) -> String {
-    format!(
-        "{}\n{}\n\n{}\n",
-        heading(&outcome.main),
-        table(outcome),
-        closing(outcome)
-    )
+    format!("{}\n{}\n\n{}\n", heading(&outcome.main), table(outcome), closing(outcome))
 }
 
 fn heading(report: &DemoReport) -> String {
@@ -62,14 +53,10 @@ fn heading(report: &DemoReport) -> String {
 fn table(outcome: &DemoOutcome) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    let header = outcome
-        .reports()
-        .map(|report| Cell::new(&report.mode).set_alignment(CellAlignment::Right));
+    let header = outcome.reports().map(|report| Cell::new(&report.mode).set_alignment(CellAlignment::Right));
     table.set_header(std::iter::once(Cell::new("")).chain(header));
     for (label, show) in ROWS {
-        let figures = outcome
-            .reports()
-            .map(|report| Cell::new(show(report)).set_alignment(CellAlignment::Right));
+        let figures = outcome.reports().map(|report| Cell::new(show(report)).set_alignment(CellAlignment::Right));
         table.add_row(std::iter::once(Cell::new(label)).chain(figures));
     }
     table
@@ -86,9 +73,7 @@ fn of_main(report: &DemoReport) -> String {
     let (mode, reads) = (&report.mode, count(report.reads_checked));
     if report.wrong_values > 0 {
         let wrong = count(report.wrong_values);
-        return format!(
-            "{mode} returned {wrong} values that are not what their bar and model make of their key."
-        );
+        return format!("{mode} returned {wrong} values that are not what their bar and model make of their key.");
     }
     match report.stale_reads {
         _ if report.reads_checked == 0 => format!("{mode} was not read: nothing was checked."),
@@ -96,11 +81,7 @@ fn of_main(report: &DemoReport) -> String {
             "Zero of {reads} reads from {mode} were stale: none served a feature of a superseded bar or a prediction \
              of a superseded model."
         ),
-        _ => format!(
-            "{mode} served {} stale reads among {reads}; at worst {}.",
-            stale(report),
-            furthest(report)
-        ),
+        _ => format!("{mode} served {} stale reads among {reads}; at worst {}.", stale(report), furthest(report)),
     }
 }
 
@@ -108,11 +89,7 @@ fn of_baseline(report: &DemoReport) -> String {
     let (mode, reads) = (&report.mode, count(report.reads_checked));
     match report.stale_reads {
         0 => format!("The same workload on {mode}: no stale read among {reads}."),
-        _ => format!(
-            "The same workload on {mode}: {} of {reads} reads were stale; at worst {}.",
-            stale(report),
-            furthest(report)
-        ),
+        _ => format!("The same workload on {mode}: {} of {reads} reads were stale; at worst {}.", stale(report), furthest(report)),
     }
 }
 
@@ -127,20 +104,9 @@ fn furthest(report: &DemoReport) -> String {
     if report.stale_reads == 0 {
         return "-".to_owned();
     }
-    let behind = [
-        (report.worst_lag_bars, "bar"),
-        (report.worst_lag_releases, "release"),
-    ];
-    let behind: Vec<String> = behind
-        .into_iter()
-        .filter(|&(lag, _)| lag > 0)
-        .map(|(lag, unit)| plural(lag, unit))
-        .collect();
-    format!(
-        "{}, {}",
-        behind.join(", "),
-        latency(report.worst_superseded_ms * 1e3)
-    )
+    let behind = [(report.worst_lag_bars, "bar"), (report.worst_lag_releases, "release")];
+    let behind: Vec<String> = behind.into_iter().filter(|&(lag, _)| lag > 0).map(|(lag, unit)| plural(lag, unit)).collect();
+    format!("{}, {}", behind.join(", "), latency(report.worst_superseded_ms * 1e3))
 }
 
 fn entries_made_stale(report: &DemoReport) -> String {
@@ -220,10 +186,7 @@ mod tests {
             worst_superseded_ms: 41.5,
             values_verified: 49_000,
             wrong_values: 0,
-            hits: HitsByTier {
-                memory: 12_000_000,
-                disk: 0,
-            },
+            hits: HitsByTier { memory: 12_000_000, disk: 0 },
             hit_rate: 0.972,
             joined: 95_678,
             loads: 250_000,
@@ -236,74 +199,28 @@ mod tests {
 
     #[test]
     fn the_three_modes_stand_side_by_side() {
-        let all = DemoOutcome {
-            main: report("larder", 0),
-            compared: vec![
-                report("TTL only", 3_000_000),
-                report("delete on update", 1_234),
-            ],
-        };
+        let all =
+            DemoOutcome { main: report("larder", 0), compared: vec![report("TTL only", 3_000_000), report("delete on update", 1_234)] };
         let printed = outcome(&all);
-        let stale_row = printed
-            .lines()
-            .find(|line| line.contains("STALE READS"))
-            .expect("the row is there");
-        let cells: Vec<&str> = stale_row
-            .split(['│', '┆'])
-            .map(str::trim)
-            .filter(|cell| !cell.is_empty())
-            .collect();
-        assert_eq!(
-            cells,
-            [
-                "STALE READS",
-                "0",
-                "3,000,000 (24.30 %)",
-                "1,234 (< 0.01 %)"
-            ]
-        );
-        assert!(
-            printed.contains("Zero of 12,345,678 reads from larder were stale"),
-            "{printed}"
-        );
-        assert!(
-            printed.contains("delete on update: 1,234 (< 0.01 %) of 12,345,678"),
-            "{printed}"
-        );
+        let stale_row = printed.lines().find(|line| line.contains("STALE READS")).expect("the row is there");
+        let cells: Vec<&str> = stale_row.split(['│', '┆']).map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        assert_eq!(cells, ["STALE READS", "0", "3,000,000 (24.30 %)", "1,234 (< 0.01 %)"]);
+        assert!(printed.contains("Zero of 12,345,678 reads from larder were stale"), "{printed}");
+        assert!(printed.contains("delete on update: 1,234 (< 0.01 %) of 12,345,678"), "{printed}");
         assert!(printed.contains("at worst 3 bars, 41.5 ms"), "{printed}");
     }
 
     #[test]
     fn the_closing_sentence_hides_nothing() {
-        let of = |main| {
-            closing(&DemoOutcome {
-                main,
-                compared: Vec::new(),
-            })
-        };
+        let of = |main| closing(&DemoOutcome { main, compared: Vec::new() });
         assert!(of(report("larder", 1)).contains("larder served 1 (< 0.01 %) stale reads"));
-        assert!(
-            of(DemoReport {
-                wrong_values: 2,
-                ..report("larder", 0)
-            })
-            .contains("returned 2 values that are not")
-        );
-        assert!(
-            of(DemoReport {
-                reads_checked: 0,
-                ..report("larder", 0)
-            })
-            .contains("nothing was checked")
-        );
+        assert!(of(DemoReport { wrong_values: 2, ..report("larder", 0) }).contains("returned 2 values that are not"));
+        assert!(of(DemoReport { reads_checked: 0, ..report("larder", 0) }).contains("nothing was checked"));
     }
 
     #[test]
     fn json_is_one_flat_object() {
-        let alone = DemoOutcome {
-            main: report("larder", 0),
-            compared: Vec::new(),
-        };
+        let alone = DemoOutcome { main: report("larder", 0), compared: Vec::new() };
         let json = serde_json::to_value(&alone).expect("finite numbers serialise");
         let promised = [
             "reads_checked",
@@ -323,27 +240,15 @@ mod tests {
         let back: DemoOutcome = serde_json::from_value(json).expect("what was written can be read");
         assert_eq!(back, alone);
         assert!(back.holds());
-        let compared = DemoOutcome {
-            compared: vec![report("TTL only", 5)],
-            ..alone
-        };
+        let compared = DemoOutcome { compared: vec![report("TTL only", 5)], ..alone };
         let json = serde_json::to_value(&compared).expect("finite numbers serialise");
         assert_eq!(json["compared"][0]["stale_reads"], 5);
     }
 
     #[test]
     fn numbers_are_readable_and_never_rounded_to_a_lie() {
-        assert_eq!(
-            [0, 999, 1_000, 1_234_567].map(count),
-            ["0", "999", "1,000", "1,234,567"]
-        );
-        assert_eq!(
-            [0.0, 1e-9, 0.5, 0.999_999, 1.0].map(percent),
-            ["0.00 %", "< 0.01 %", "50.00 %", "> 99.99 %", "100.00 %"]
-        );
-        assert_eq!(
-            [0.5, 12.34, 4_321.0, 2.5e6].map(latency),
-            ["500 ns", "12.3 µs", "4.3 ms", "2.5 s"]
-        );
+        assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0.0, 1e-9, 0.5, 0.999_999, 1.0].map(percent), ["0.00 %", "< 0.01 %", "50.00 %", "> 99.99 %", "100.00 %"]);
+        assert_eq!([0.5, 12.34, 4_321.0, 2.5e6].map(latency), ["500 ns", "12.3 µs", "4.3 ms", "2.5 s"]);
     }
 }

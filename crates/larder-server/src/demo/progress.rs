@@ -26,24 +26,14 @@ impl Progress {
     /// Shows how far a run is, if stderr is a terminal.
     pub fn show(mode: &str, extent: Extent, live: &Arc<Live>) -> Self {
         if !std::io::stderr().is_terminal() {
-            return Self {
-                task: None,
-                bar: ProgressBar::hidden(),
-            };
+            return Self { task: None, bar: ProgressBar::hidden() };
         }
         let bar = ProgressBar::with_draw_target(Some(length(extent)), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{prefix:>16} {bar:12} {wide_msg}");
-        bar.set_style(
-            style
-                .expect("the template is fixed and well formed")
-                .progress_chars("━╸─"),
-        );
+        bar.set_style(style.expect("the template is fixed and well formed").progress_chars("━╸─"));
         bar.set_prefix(mode.to_owned());
         let task = tokio::spawn(keep_moving(bar.clone(), extent, Arc::clone(live)));
-        Self {
-            task: Some(task),
-            bar,
-        }
+        Self { task: Some(task), bar }
     }
 }
 
@@ -110,10 +100,7 @@ mod tests {
         live.hits.store(1_990_000, Ordering::Relaxed);
         live.bars.store(1_234, Ordering::Relaxed);
         live.stale.store(17, Ordering::Relaxed);
-        assert_eq!(
-            line(&live),
-            "2,000,000 reads · 17 stale · hits 99.50 % · 1,234 bars · 0 releases"
-        );
+        assert_eq!(line(&live), "2,000,000 reads · 17 stale · hits 99.50 % · 1,234 bars · 0 releases");
     }
 
     #[test]
@@ -121,19 +108,7 @@ mod tests {
         let live = Live::default();
         live.reads.store(7, Ordering::Relaxed);
         let (time, reads) = (Extent::For(Duration::from_secs(2)), Extent::Reads(10));
-        assert_eq!(
-            (
-                length(time),
-                position(time, Duration::from_millis(500), &live)
-            ),
-            (2_000, 500)
-        );
-        assert_eq!(
-            (
-                length(reads),
-                position(reads, Duration::from_millis(500), &live)
-            ),
-            (10, 7)
-        );
+        assert_eq!((length(time), position(time, Duration::from_millis(500), &live)), (2_000, 500));
+        assert_eq!((length(reads), position(reads, Duration::from_millis(500), &live)), (10, 7));
     }
 }

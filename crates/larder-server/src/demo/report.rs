@@ -80,21 +80,10 @@ pub struct DemoReport {
 
 impl DemoReport {
     /// Sums a run up.
-    pub fn of(
-        mode: &str,
-        settings: &Settings,
-        stage: &Stage,
-        elapsed: Duration,
-        read: &ReaderTally,
-        fed: &FeedTally,
-    ) -> Self {
+    pub fn of(mode: &str, settings: &Settings, stage: &Stage, elapsed: Duration, read: &ReaderTally, fed: &FeedTally) -> Self {
         let staleness = &read.staleness;
         let loads = stage.source.loads();
-        let micros = |share| {
-            read.latency
-                .quantile(share)
-                .map_or(0.0, |latency| latency.as_secs_f64() * 1e6)
-        };
+        let micros = |share| read.latency.quantile(share).map_or(0.0, |latency| latency.as_secs_f64() * 1e6);
         Self {
             mode: mode.to_owned(),
             seconds: elapsed.as_secs_f64(),
@@ -117,16 +106,12 @@ impl DemoReport {
             worst_superseded_ms: staleness.worst_superseded.as_secs_f64() * 1e3,
             values_verified: read.values_verified,
             wrong_values: read.wrong_values,
-            hits: HitsByTier {
-                memory: read.memory,
-                disk: read.disk,
-            },
+            hits: HitsByTier { memory: read.memory, disk: read.disk },
             hit_rate: share(read.memory + read.disk, staleness.reads_checked),
             joined: read.joined,
             loads,
             loads_avoided: staleness.reads_checked.saturating_sub(loads),
-            reads_per_second: staleness.reads_checked as f64
-                / elapsed.as_secs_f64().max(f64::MIN_POSITIVE),
+            reads_per_second: staleness.reads_checked as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE),
             p50_us: micros(0.5),
             p99_us: micros(0.99),
         }
@@ -140,11 +125,7 @@ impl DemoReport {
 
 /// A part of a whole; nothing of nothing is nothing.
 fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// Everything that one call of `larder demo` found.
@@ -166,12 +147,7 @@ impl DemoOutcome {
 
     /// Whether the main run kept its promise: it was read, no read was stale and no value wrong.
     pub fn holds(&self) -> bool {
-        let DemoReport {
-            reads_checked,
-            stale_reads,
-            wrong_values,
-            ..
-        } = self.main;
+        let DemoReport { reads_checked, stale_reads, wrong_values, .. } = self.main;
         reads_checked > 0 && stale_reads == 0 && wrong_values == 0
     }
 }

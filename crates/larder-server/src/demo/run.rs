@@ -104,21 +104,9 @@ impl Stage {
         let place = market.place_after_days(settings.history_days);
         let world = Arc::new(World::starting_at(Arc::clone(market), place, now));
         let latency = settings.source_latency.clone();
-        let source = Source::new(
-            Arc::clone(&world),
-            Arc::clone(&keyspace),
-            latency,
-            settings.seed,
-        );
+        let source = Source::new(Arc::clone(&world), Arc::clone(&keyspace), latency, settings.seed);
         let workload = Workload::over(&keyspace, settings.seed);
-        Self {
-            market: Arc::clone(market),
-            keyspace,
-            world,
-            source: Arc::new(source),
-            workload,
-            place,
-        }
+        Self { market: Arc::clone(market), keyspace, world, source: Arc::new(source), workload, place }
     }
 }
 

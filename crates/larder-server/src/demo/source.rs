@@ -20,9 +20,7 @@ use super::world::{AsOf, World};
 /// What the demo caches.
 ///
 /// Values are compared for equality with recomputed ones, so a cache must give back every bit of a number.
-pub trait DemoValue:
-    Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
-{
+pub trait DemoValue: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The value of the key as of some bar and release.
     fn compute(world: &World, key: &Key, as_of: AsOf) -> Self;
 
@@ -38,10 +36,7 @@ impl DemoValue for Features {
     }
 
     fn as_of(&self) -> AsOf {
-        AsOf {
-            bar: self.bar,
-            release: None,
-        }
+        AsOf { bar: self.bar, release: None }
     }
 }
 
@@ -54,10 +49,7 @@ impl DemoValue for Prediction {
     }
 
     fn as_of(&self) -> AsOf {
-        AsOf {
-            bar: self.bar,
-            release: Some(self.release),
-        }
+        AsOf { bar: self.bar, release: Some(self.release) }
     }
 }
 
@@ -75,25 +67,9 @@ pub struct Source {
 
 impl Source {
     /// A source whose loads take somewhere within `latency`, drawn from `seed`.
-    pub fn new(
-        world: Arc<World>,
-        keyspace: Arc<Keyspace>,
-        latency: RangeInclusive<Duration>,
-        seed: u64,
-    ) -> Self {
-        let computed = keyspace
-            .keys()
-            .iter()
-            .map(|_| AtomicBool::new(false))
-            .collect();
-        Self {
-            world,
-            keyspace,
-            latency,
-            seed,
-            loads: AtomicU64::new(0),
-            computed,
-        }
+    pub fn new(world: Arc<World>, keyspace: Arc<Keyspace>, latency: RangeInclusive<Duration>, seed: u64) -> Self {
+        let computed = keyspace.keys().iter().map(|_| AtomicBool::new(false)).collect();
+        Self { world, keyspace, latency, seed, loads: AtomicU64::new(0), computed }
     }
 
     /// Loads the value of a key.
@@ -145,10 +121,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_load_answers_with_what_it_read_before_the_wait() {
         let source = source(Duration::from_millis(50)..=Duration::from_millis(50));
-        let (key, symbol) = (
-            source.keyspace.keys()[0].id,
-            source.keyspace.keys()[0].symbol,
-        );
+        let (key, symbol) = (source.keyspace.keys()[0].id, source.keyspace.keys()[0].symbol);
         let load = tokio::spawn(Arc::clone(&source).load::<Features>(key));
         while source.loads() == 0 {
             tokio::task::yield_now().await;
@@ -176,19 +149,10 @@ mod tests {
         let (shortest, longest) = (Duration::from_micros(200), Duration::from_millis(5));
         let source = source(shortest..=longest);
         let drawn: Vec<Duration> = (0..1_000).map(|load| source.draw_latency(load)).collect();
-        assert!(
-            drawn
-                .iter()
-                .all(|latency| (shortest..=longest).contains(latency))
-        );
+        assert!(drawn.iter().all(|latency| (shortest..=longest).contains(latency)));
         let mean = drawn.iter().sum::<Duration>() / 1_000;
         assert!((2_300..2_900).contains(&mean.as_micros()), "mean {mean:?}");
-        assert_eq!(
-            drawn,
-            (0..1_000)
-                .map(|load| source.draw_latency(load))
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(drawn, (0..1_000).map(|load| source.draw_latency(load)).collect::<Vec<_>>());
     }
 
     #[test]
@@ -200,19 +164,12 @@ mod tests {
                 Kind::Features => {
                     let features = Features::compute(&source.world, key, as_of);
                     assert_eq!(features.as_of(), as_of);
-                    assert!(
-                        features
-                            .rsi_14
-                            .is_some_and(|rsi| (0.0..=100.0).contains(&rsi)),
-                        "{features:?}"
-                    );
+                    assert!(features.rsi_14.is_some_and(|rsi| (0.0..=100.0).contains(&rsi)), "{features:?}");
                 }
                 Kind::Prediction(_) => {
                     let prediction = Prediction::compute(&source.world, key, as_of);
                     assert_eq!(prediction.as_of(), as_of);
-                    assert!(
-                        prediction.score.abs() <= 1.0 && prediction.expected_return.is_finite()
-                    );
+                    assert!(prediction.score.abs() <= 1.0 && prediction.expected_return.is_finite());
                 }
             }
         }

@@ -36,9 +36,7 @@ impl Staleness {
         self.reads_checked += 1;
         let bars = expected.bar.saturating_sub(found.bar);
         // A prediction that names no release can not be shown to be fresh, so it is held to be older than any.
-        let releases = expected.release.map_or(0, |expected| {
-            expected.saturating_sub(found.release.unwrap_or(0))
-        });
+        let releases = expected.release.map_or(0, |expected| expected.saturating_sub(found.release.unwrap_or(0)));
         if bars == 0 && releases == 0 {
             return;
         }
@@ -85,9 +83,7 @@ mod tests {
         let began = Instant::now();
         let world = World::starting_at(Arc::clone(&market), market.place_after_days(10), began);
         let key = &keyspace.keys()[1];
-        let Kind::Prediction(model) = key.kind else {
-            panic!("the second key is a prediction")
-        };
+        let Kind::Prediction(model) = key.kind else { panic!("the second key is a prediction") };
         let cached = world.current(key);
         let mut tally = Staleness::default();
 
@@ -103,10 +99,7 @@ mod tests {
         world.bar_acknowledged(key.symbol, bar, began + Duration::from_millis(5));
         let later = began + Duration::from_millis(12);
         tally.check(&world, key, world.acknowledged(key), later, cached);
-        assert_eq!(
-            (tally.stale_reads, tally.stale_by_bar, tally.worst_lag_bars),
-            (1, 1, 1)
-        );
+        assert_eq!((tally.stale_reads, tally.stale_by_bar, tally.worst_lag_bars), (1, 1, 1));
         assert_eq!(tally.worst_superseded, Duration::from_millis(7));
 
         // A read that began before the acknowledgement may still return the old value.
@@ -116,42 +109,14 @@ mod tests {
         // The right bar, but by a superseded release.
         let release = world.model_released(model);
         world.model_acknowledged(model, release, later);
-        tally.check(
-            &world,
-            key,
-            world.acknowledged(key),
-            later,
-            AsOf {
-                bar,
-                release: Some(release - 1),
-            },
-        );
-        assert_eq!(
-            (
-                tally.stale_reads,
-                tally.stale_by_bar,
-                tally.stale_by_release
-            ),
-            (2, 1, 1)
-        );
+        tally.check(&world, key, world.acknowledged(key), later, AsOf { bar, release: Some(release - 1) });
+        assert_eq!((tally.stale_reads, tally.stale_by_bar, tally.stale_by_release), (2, 1, 1));
 
         // A prediction without a release is not taken on trust.
-        tally.check(
-            &world,
-            key,
-            world.acknowledged(key),
-            later,
-            AsOf { bar, release: None },
-        );
+        tally.check(&world, key, world.acknowledged(key), later, AsOf { bar, release: None });
         assert_eq!((tally.stale_reads, tally.worst_lag_releases), (3, 2));
 
-        tally.check(
-            &world,
-            key,
-            world.acknowledged(key),
-            later,
-            world.current(key),
-        );
+        tally.check(&world, key, world.acknowledged(key), later, world.current(key));
         assert_eq!((tally.reads_checked, tally.stale_reads), (7, 3));
     }
 
@@ -166,11 +131,7 @@ mod tests {
             worst_lag_releases: 1,
             worst_superseded: Duration::from_secs(1),
         };
-        let other = Staleness {
-            worst_lag_bars: 2,
-            worst_superseded: Duration::from_secs(4),
-            ..one.clone()
-        };
+        let other = Staleness { worst_lag_bars: 2, worst_superseded: Duration::from_secs(4), ..one.clone() };
         let mut both = one.clone();
         both.merge(&other);
         let expected = Staleness {

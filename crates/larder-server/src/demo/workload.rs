@@ -24,15 +24,12 @@ impl Zipf {
     /// If there is no rank to draw.
     pub fn new(ranks: u32, exponent: f64) -> Self {
         assert!(ranks > 0, "there is a rank to draw");
-        let weights: Vec<f64> = (1..=ranks)
-            .map(|rank| f64::from(rank).powf(-exponent))
-            .collect();
+        let weights: Vec<f64> = (1..=ranks).map(|rank| f64::from(rank).powf(-exponent)).collect();
         let mean = weights.iter().sum::<f64>() / f64::from(ranks);
         // In units of a column's height: below 1 a rank leaves room in its column, above 1 it needs room elsewhere.
         let mut own: Vec<f64> = weights.iter().map(|weight| weight / mean).collect();
         let mut other: Vec<u32> = (0..ranks).collect();
-        let (mut roomy, mut needy): (Vec<u32>, Vec<u32>) =
-            (0..ranks).partition(|&rank| own[rank as usize] < 1.0);
+        let (mut roomy, mut needy): (Vec<u32>, Vec<u32>) = (0..ranks).partition(|&rank| own[rank as usize] < 1.0);
         while let (Some(&giver), Some(room)) = (needy.last(), roomy.pop()) {
             other[room as usize] = giver;
             own[giver as usize] -= 1.0 - own[room as usize];
@@ -48,11 +45,7 @@ impl Zipf {
     pub fn draw(&self, random: &mut fastrand::Rng) -> u32 {
         let column = random.usize(..self.own.len());
         // What rounding left over in a full column goes to the column's own rank, as `other` starts out as it.
-        if random.f64() < self.own[column] {
-            column as u32
-        } else {
-            self.other[column]
-        }
+        if random.f64() < self.own[column] { column as u32 } else { self.other[column] }
     }
 }
 
@@ -69,10 +62,7 @@ impl Workload {
         let mut by_rank: Vec<KeyId> = keyspace.keys().iter().map(|key| key.id).collect();
         fastrand::Rng::with_seed(seed).shuffle(&mut by_rank);
         let ranks = u32::try_from(by_rank.len()).expect("keys are numbered with u32");
-        Self {
-            zipf: Zipf::new(ranks, EXPONENT),
-            by_rank,
-        }
+        Self { zipf: Zipf::new(ranks, EXPONENT), by_rank }
     }
 
     /// The next key to read.
@@ -96,25 +86,17 @@ mod tests {
             probabilities[column] += own.min(1.0);
             probabilities[zipf.other[column] as usize] += 1.0 - own.min(1.0);
         }
-        probabilities
-            .iter()
-            .map(|share| share / zipf.own.len() as f64)
-            .collect()
+        probabilities.iter().map(|share| share / zipf.own.len() as f64).collect()
     }
 
     #[test]
     fn the_table_holds_the_distribution_exactly() {
         for ranks in [1, 2, 7, 770, 10_000] {
-            let sum: f64 = (1..=ranks)
-                .map(|rank| f64::from(rank).powf(-EXPONENT))
-                .sum();
+            let sum: f64 = (1..=ranks).map(|rank| f64::from(rank).powf(-EXPONENT)).sum();
             let found = probabilities(&Zipf::new(ranks, EXPONENT));
             for (rank, probability) in (1..=ranks).zip(found) {
                 let expected = f64::from(rank).powf(-EXPONENT) / sum;
-                assert!(
-                    (probability - expected).abs() < 1e-9,
-                    "rank {rank} of {ranks}: {probability} for {expected}"
-                );
+                assert!((probability - expected).abs() < 1e-9, "rank {rank} of {ranks}: {probability} for {expected}");
             }
         }
     }

@@ -72,8 +72,7 @@ impl Track {
     /// When the step after `held` was acknowledged; for one too long ago, when the oldest kept was.
     fn superseded_at(&self, held: u64) -> u64 {
         let oldest_kept = self.acknowledged().saturating_sub(TIMES_KEPT - 1);
-        self.time((held + 1).max(oldest_kept))
-            .load(Ordering::Relaxed)
+        self.time((held + 1).max(oldest_kept)).load(Ordering::Relaxed)
     }
 
     fn time(&self, step: u64) -> &AtomicU64 {
@@ -146,10 +145,7 @@ impl World {
             Kind::Features => None,
             Kind::Prediction(model) => Some(step(&self.models[model.index()])),
         };
-        AsOf {
-            bar: step(&self.symbols[key.symbol.index()]),
-            release,
-        }
+        AsOf { bar: step(&self.symbols[key.symbol.index()]), release }
     }
 
     /// For how long, at `now`, the cache had known that a bar after this one exists.
@@ -180,24 +176,14 @@ mod tests {
         let market = Arc::new(Market::bundled().expect("the bundled files parse"));
         let keyspace = Keyspace::of(&market);
         let now = Instant::now();
-        (
-            World::starting_at(Arc::clone(&market), market.place_after_days(days), now),
-            keyspace,
-            now,
-        )
+        (World::starting_at(Arc::clone(&market), market.place_after_days(days), now), keyspace, now)
     }
 
     #[test]
     fn history_is_there_at_the_start() {
         let (world, keyspace, _) = world(5_000);
         let key = &keyspace.keys()[1];
-        assert_eq!(
-            world.current(key),
-            AsOf {
-                bar: 5_000,
-                release: Some(1)
-            }
-        );
+        assert_eq!(world.current(key), AsOf { bar: 5_000, release: Some(1) });
         assert_eq!(world.acknowledged(key), world.current(key));
         assert_eq!(world.current(&keyspace.keys()[0]).release, None);
     }
@@ -206,25 +192,11 @@ mod tests {
     fn a_change_counts_once_it_is_acknowledged() {
         let (world, keyspace, now) = world(100);
         let key = &keyspace.keys()[1];
-        let Kind::Prediction(model) = key.kind else {
-            panic!("the second key is a prediction")
-        };
+        let Kind::Prediction(model) = key.kind else { panic!("the second key is a prediction") };
         let bar = world.bar_arrived(key.symbol);
         let release = world.model_released(model);
-        assert_eq!(
-            world.current(key),
-            AsOf {
-                bar: 101,
-                release: Some(2)
-            }
-        );
-        assert_eq!(
-            world.acknowledged(key),
-            AsOf {
-                bar: 100,
-                release: Some(1)
-            }
-        );
+        assert_eq!(world.current(key), AsOf { bar: 101, release: Some(2) });
+        assert_eq!(world.acknowledged(key), AsOf { bar: 100, release: Some(1) });
         world.bar_acknowledged(key.symbol, bar, now);
         world.model_acknowledged(model, release, now);
         assert_eq!(world.acknowledged(key), world.current(key));
@@ -249,22 +221,13 @@ mod tests {
             world.bar_acknowledged(symbol, bar, began + Duration::from_secs(second));
         }
         let now = began + Duration::from_secs(10);
-        assert_eq!(
-            world.bar_superseded_for(symbol, 100, now),
-            Duration::from_secs(9)
-        );
-        assert_eq!(
-            world.bar_superseded_for(symbol, 102, now),
-            Duration::from_secs(7)
-        );
+        assert_eq!(world.bar_superseded_for(symbol, 100, now), Duration::from_secs(9));
+        assert_eq!(world.bar_superseded_for(symbol, 102, now), Duration::from_secs(7));
         // Far behind: the oldest time still kept stands in, and understates.
         for _ in 0..TIMES_KEPT {
             let bar = world.bar_arrived(symbol);
             world.bar_acknowledged(symbol, bar, began + Duration::from_secs(5));
         }
-        assert_eq!(
-            world.bar_superseded_for(symbol, 100, now),
-            Duration::from_secs(5)
-        );
+        assert_eq!(world.bar_superseded_for(symbol, 100, now), Duration::from_secs(5));
     }
 }

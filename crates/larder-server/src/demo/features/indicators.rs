@@ -44,24 +44,15 @@ pub fn macd(closes: &[f64]) -> Option<Macd> {
     let (fast, slow) = (exponential(closes, 12), exponential(closes, 26));
     // The slow mean starts later: align the two at their newest ends.
     let skipped = fast.len().checked_sub(slow.len())?;
-    let lines: Vec<f64> = fast[skipped..]
-        .iter()
-        .zip(&slow)
-        .map(|(fast, slow)| fast - slow)
-        .collect();
-    Some(Macd {
-        line: *lines.last()?,
-        signal: ema(&lines, 9),
-    })
+    let lines: Vec<f64> = fast[skipped..].iter().zip(&slow).map(|(fast, slow)| fast - slow).collect();
+    Some(Macd { line: *lines.last()?, signal: ema(&lines, 9) })
 }
 
 /// Wilder's relative strength index: 100 when every change was a gain, 0 when every one was a loss, 50 when the price
 /// stood still.
 pub fn rsi(closes: &[f64], span: usize) -> Option<f64> {
     let changes: Vec<f64> = closes.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    let (first, later) = changes
-        .split_at_checked(span)
-        .filter(|(first, _)| !first.is_empty())?;
+    let (first, later) = changes.split_at_checked(span).filter(|(first, _)| !first.is_empty())?;
     let weight = 1.0 / span as f64;
     let gain = |change: &f64| change.max(0.0);
     let loss = |change: &f64| (-change).max(0.0);
@@ -72,20 +63,13 @@ pub fn rsi(closes: &[f64], span: usize) -> Option<f64> {
         losses += weight * (loss(change) - losses);
     }
     let all = gains + losses;
-    Some(if all == 0.0 {
-        50.0
-    } else {
-        100.0 * gains / all
-    })
+    Some(if all == 0.0 { 50.0 } else { 100.0 * gains / all })
 }
 
 /// The standard deviation of the last `count` logarithmic returns (with Bessel's correction), for a whole year.
 pub fn volatility(closes: &[f64], count: usize, closes_a_year: f64) -> Option<f64> {
     let window = tail(closes, count + 1)?;
-    let returns: Vec<f64> = window
-        .windows(2)
-        .map(|pair| (pair[1] / pair[0]).ln())
-        .collect();
+    let returns: Vec<f64> = window.windows(2).map(|pair| (pair[1] / pair[0]).ln()).collect();
     let centre = mean(&returns);
     let squares: f64 = returns.iter().map(|each| (each - centre).powi(2)).sum();
     Some((squares / (count.checked_sub(1)? as f64) * closes_a_year).sqrt())
@@ -95,19 +79,10 @@ pub fn volatility(closes: &[f64], count: usize, closes_a_year: f64) -> Option<f6
 pub fn z_score(closes: &[f64], count: usize) -> Option<f64> {
     let window = tail(closes, count)?;
     let centre = mean(window);
-    let deviation = (window
-        .iter()
-        .map(|close| (close - centre).powi(2))
-        .sum::<f64>()
-        / count as f64)
-        .sqrt();
+    let deviation = (window.iter().map(|close| (close - centre).powi(2)).sum::<f64>() / count as f64).sqrt();
     // The mean of equal numbers can differ from them in its last bit; that is no deviation.
     let flat = deviation <= centre * 1e-12;
-    Some(if flat {
-        0.0
-    } else {
-        (closes[closes.len() - 1] - centre) / deviation
-    })
+    Some(if flat { 0.0 } else { (closes[closes.len() - 1] - centre) / deviation })
 }
 
 /// The deepest fall from a peak to a later close within the last `count` closes, as a share of that peak.
@@ -133,10 +108,7 @@ fn mean(values: &[f64]) -> f64 {
 
 /// The exponential means from the `span`-th value on.
 fn exponential(values: &[f64], span: usize) -> Vec<f64> {
-    let Some((first, later)) = values
-        .split_at_checked(span)
-        .filter(|(first, _)| !first.is_empty())
-    else {
+    let Some((first, later)) = values.split_at_checked(span).filter(|(first, _)| !first.is_empty()) else {
         return Vec::new();
     };
     let weight = 2.0 / (span as f64 + 1.0);

@@ -44,26 +44,13 @@ pub struct MarketError {
 #[derive(Debug, PartialEq)]
 pub(super) enum Fault {
     Unreadable(String),
-    Header {
-        expected: &'static str,
-        found: String,
-    },
+    Header { expected: &'static str, found: String },
     Symbol(String),
     SymbolTwice(String),
-    Columns {
-        expected: usize,
-        found: usize,
-    },
+    Columns { expected: usize, found: usize },
     Day(String),
-    Close {
-        symbol: String,
-        text: String,
-    },
-    DayNotLater {
-        symbol: String,
-        day: Day,
-        last: Day,
-    },
+    Close { symbol: String, text: String },
+    DayNotLater { symbol: String, day: Day, last: Day },
     NoBars,
 }
 
@@ -116,11 +103,7 @@ pub(super) fn inflate(file: &'static str, packed: &[u8]) -> Result<String, Marke
     let mut text = String::new();
     match GzDecoder::new(packed).read_to_string(&mut text) {
         Ok(_) => Ok(text),
-        Err(error) => Err(MarketError::new(
-            file,
-            1,
-            Fault::Unreadable(error.to_string()),
-        )),
+        Err(error) => Err(MarketError::new(file, 1, Fault::Unreadable(error.to_string()))),
     }
 }
 
@@ -131,24 +114,18 @@ pub(super) fn quotes<'a>(table: &Table<'a>) -> Result<Vec<Quote<'a>>, MarketErro
     let mut quotes = Vec::new();
     match table.layout {
         Layout::ColumnPerSymbol => {
-            let symbols =
-                symbols_of(header).map_err(|fault| MarketError::new(table.file, 1, fault))?;
+            let symbols = symbols_of(header).map_err(|fault| MarketError::new(table.file, 1, fault))?;
             for (text, line) in lines {
-                day_line(text, line, &symbols, &mut quotes)
-                    .map_err(|fault| MarketError::new(table.file, line, fault))?;
+                day_line(text, line, &symbols, &mut quotes).map_err(|fault| MarketError::new(table.file, line, fault))?;
             }
         }
         Layout::RowPerSymbol => {
             if header != ROW_HEADER {
-                let fault = Fault::Header {
-                    expected: ROW_HEADER,
-                    found: header.to_owned(),
-                };
+                let fault = Fault::Header { expected: ROW_HEADER, found: header.to_owned() };
                 return Err(MarketError::new(table.file, 1, fault));
             }
             for (text, line) in lines {
-                symbol_line(text, line, &mut quotes)
-                    .map_err(|fault| MarketError::new(table.file, line, fault))?;
+                symbol_line(text, line, &mut quotes).map_err(|fault| MarketError::new(table.file, line, fault))?;
             }
         }
     }
@@ -157,10 +134,7 @@ pub(super) fn quotes<'a>(table: &Table<'a>) -> Result<Vec<Quote<'a>>, MarketErro
 
 fn symbols_of(header: &str) -> Result<Vec<&str>, Fault> {
     let Some(names) = header.strip_prefix("Date,") else {
-        return Err(Fault::Header {
-            expected: "Date,SYMBOL,...",
-            found: header.to_owned(),
-        });
+        return Err(Fault::Header { expected: "Date,SYMBOL,...", found: header.to_owned() });
     };
     let mut symbols = Vec::new();
     for name in names.split(',') {
@@ -173,29 +147,16 @@ fn symbols_of(header: &str) -> Result<Vec<&str>, Fault> {
     Ok(symbols)
 }
 
-fn day_line<'a>(
-    text: &'a str,
-    line: usize,
-    symbols: &[&'a str],
-    into: &mut Vec<Quote<'a>>,
-) -> Result<(), Fault> {
+fn day_line<'a>(text: &'a str, line: usize, symbols: &[&'a str], into: &mut Vec<Quote<'a>>) -> Result<(), Fault> {
     let found = text.split(',').count();
     if found != symbols.len() + 1 {
-        return Err(Fault::Columns {
-            expected: symbols.len() + 1,
-            found,
-        });
+        return Err(Fault::Columns { expected: symbols.len() + 1, found });
     }
     let mut cells = text.split(',');
     let day = day(cells.next().unwrap_or_default())?;
     for (&symbol, cell) in symbols.iter().zip(cells) {
         if !cell.is_empty() {
-            into.push(Quote {
-                symbol,
-                day,
-                close: close(symbol, cell)?,
-                line,
-            });
+            into.push(Quote { symbol, day, close: close(symbol, cell)?, line });
         }
     }
     Ok(())
@@ -204,19 +165,11 @@ fn day_line<'a>(
 fn symbol_line<'a>(text: &'a str, line: usize, into: &mut Vec<Quote<'a>>) -> Result<(), Fault> {
     let cells: Vec<&str> = text.split(',').collect();
     let [date, name, price] = cells[..] else {
-        return Err(Fault::Columns {
-            expected: 3,
-            found: cells.len(),
-        });
+        return Err(Fault::Columns { expected: 3, found: cells.len() });
     };
     let (day, symbol) = (day(date)?, symbol(name)?);
     if !price.is_empty() {
-        into.push(Quote {
-            symbol,
-            day,
-            close: close(symbol, price)?,
-            line,
-        });
+        into.push(Quote { symbol, day, close: close(symbol, price)?, line });
     }
     Ok(())
 }
@@ -224,11 +177,7 @@ fn symbol_line<'a>(text: &'a str, line: usize, into: &mut Vec<Quote<'a>>) -> Res
 /// A symbol becomes a segment of cache keys, so nothing that means something in a key or a pattern may be in it.
 fn symbol(text: &str) -> Result<&str, Fault> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
-    if !text.is_empty() && text.bytes().all(fits) {
-        Ok(text)
-    } else {
-        Err(Fault::Symbol(text.to_owned()))
-    }
+    if !text.is_empty() && text.bytes().all(fits) { Ok(text) } else { Err(Fault::Symbol(text.to_owned())) }
 }
 
 fn day(text: &str) -> Result<Day, Fault> {
@@ -248,10 +197,7 @@ fn day(text: &str) -> Result<Day, Fault> {
 fn close(symbol: &str, text: &str) -> Result<f64, Fault> {
     match text.parse::<f64>() {
         Ok(price) if price.is_finite() && price > 0.0 => Ok(price),
-        _ => Err(Fault::Close {
-            symbol: symbol.to_owned(),
-            text: text.to_owned(),
-        }),
+        _ => Err(Fault::Close { symbol: symbol.to_owned(), text: text.to_owned() }),
     }
 }
 
@@ -261,22 +207,13 @@ mod tests {
     use super::*;
 
     fn refused(layout: Layout, text: &str) -> String {
-        let error = Market::from_tables(&[Table {
-            file: "t.csv",
-            layout,
-            text,
-        }])
-        .expect_err("the table is malformed");
+        let error = Market::from_tables(&[Table { file: "t.csv", layout, text }]).expect_err("the table is malformed");
         error.to_string()
     }
 
     #[test]
     fn both_layouts_give_the_same_quotes() {
-        let wide = Table {
-            file: "wide",
-            layout: Layout::ColumnPerSymbol,
-            text: "Date,AA,B.B\r\n2020-01-01,1.5,\r\n2020-01-02,2,3\r\n",
-        };
+        let wide = Table { file: "wide", layout: Layout::ColumnPerSymbol, text: "Date,AA,B.B\r\n2020-01-01,1.5,\r\n2020-01-02,2,3\r\n" };
         let long = Table {
             file: "long",
             layout: Layout::RowPerSymbol,
@@ -284,10 +221,7 @@ mod tests {
         };
         let plain = |table: &Table<'static>| -> Vec<(&'static str, String, f64)> {
             let quotes = quotes(table).expect("well formed");
-            quotes
-                .into_iter()
-                .map(|quote| (quote.symbol, quote.day.to_string(), quote.close))
-                .collect()
+            quotes.into_iter().map(|quote| (quote.symbol, quote.day.to_string(), quote.close)).collect()
         };
         assert_eq!(plain(&wide), plain(&long));
         assert_eq!(plain(&wide)[2], ("B.B", "2020-01-02".to_owned(), 3.0));
@@ -301,90 +235,35 @@ mod tests {
             (Wide, "Date,A:B\n", "line 1: `A:B` is no symbol"),
             (Wide, "Date,AA,AA\n", "line 1: AA is given twice"),
             (Wide, "Date,AA\n", "line 1: there is no bar in it"),
-            (
-                Wide,
-                "Date,AA\n2020-01-01,1,2\n",
-                "line 2: expected 2 columns, found 3",
-            ),
-            (
-                Wide,
-                "Date,AA\n2020-01-01,1\n\n",
-                "line 3: expected 2 columns, found 1",
-            ),
-            (
-                Wide,
-                "Date,AA\n2020-02-30,1\n",
-                "line 2: `2020-02-30` is no day",
-            ),
-            (
-                Wide,
-                "Date,AA\n+020-02-03,1\n",
-                "line 2: `+020-02-03` is no day",
-            ),
-            (
-                Wide,
-                "Date,AA\n2020-02-03,-1\n",
-                "line 2: `-1` is no close of AA",
-            ),
-            (
-                Wide,
-                "Date,AA\n2020-02-03,NaN\n",
-                "line 2: `NaN` is no close of AA",
-            ),
-            (
-                Wide,
-                "Date,AA\n2020-02-03,inf\n",
-                "line 2: `inf` is no close of AA",
-            ),
-            (
-                Wide,
-                "Date,AA\n2020-02-03,1\n2020-02-03,1\n",
-                "line 3: AA: 2020-02-03 does not come after 2020-02-03",
-            ),
-            (
-                Long,
-                "Date,Ticker,Close\n",
-                "line 1: expected the header `Date,Ticker,Adj Close`",
-            ),
-            (
-                Long,
-                "Date,Ticker,Adj Close\n2020-01-01,AA\n",
-                "line 2: expected 3 columns, found 2",
-            ),
-            (
-                Long,
-                "Date,Ticker,Adj Close\n2020-01-01,,1\n",
-                "line 2: `` is no symbol",
-            ),
+            (Wide, "Date,AA\n2020-01-01,1,2\n", "line 2: expected 2 columns, found 3"),
+            (Wide, "Date,AA\n2020-01-01,1\n\n", "line 3: expected 2 columns, found 1"),
+            (Wide, "Date,AA\n2020-02-30,1\n", "line 2: `2020-02-30` is no day"),
+            (Wide, "Date,AA\n+020-02-03,1\n", "line 2: `+020-02-03` is no day"),
+            (Wide, "Date,AA\n2020-02-03,-1\n", "line 2: `-1` is no close of AA"),
+            (Wide, "Date,AA\n2020-02-03,NaN\n", "line 2: `NaN` is no close of AA"),
+            (Wide, "Date,AA\n2020-02-03,inf\n", "line 2: `inf` is no close of AA"),
+            (Wide, "Date,AA\n2020-02-03,1\n2020-02-03,1\n", "line 3: AA: 2020-02-03 does not come after 2020-02-03"),
+            (Long, "Date,Ticker,Close\n", "line 1: expected the header `Date,Ticker,Adj Close`"),
+            (Long, "Date,Ticker,Adj Close\n2020-01-01,AA\n", "line 2: expected 3 columns, found 2"),
+            (Long, "Date,Ticker,Adj Close\n2020-01-01,,1\n", "line 2: `` is no symbol"),
         ];
         for (layout, text, expected) in table {
             let said = refused(layout, text);
-            assert!(
-                said.starts_with("t.csv, ") && said.contains(expected),
-                "{text:?} gave: {said}"
-            );
+            assert!(said.starts_with("t.csv, ") && said.contains(expected), "{text:?} gave: {said}");
         }
     }
 
     #[test]
     fn a_symbol_comes_from_one_table() {
         let text = "Date,AA\n2020-01-01,1\n";
-        let table = Table {
-            file: "t.csv",
-            layout: Layout::ColumnPerSymbol,
-            text,
-        };
+        let table = Table { file: "t.csv", layout: Layout::ColumnPerSymbol, text };
         let error = Market::from_tables(&[table, table]).expect_err("AA is in both");
         assert!(error.to_string().contains("AA is given twice"), "{error}");
     }
 
     #[test]
     fn damaged_gzip_is_an_error() {
-        let error =
-            inflate("t.csv.gz", &super::super::GOOG_IBM[..1_000]).expect_err("it is cut short");
-        assert!(
-            error.to_string().contains("not readable as gzipped text"),
-            "{error}"
-        );
+        let error = inflate("t.csv.gz", &super::super::GOOG_IBM[..1_000]).expect_err("it is cut short");
+        assert!(error.to_string().contains("not readable as gzipped text"), "{error}");
     }
 }

@@ -21,16 +21,8 @@ impl Replay {
     /// # Panics
     /// If a lane would have no symbol, as it could then never play a bar.
     pub fn new(market: Arc<Market>, place: usize, lane: usize, lanes: usize) -> Self {
-        assert!(
-            lane < lanes && lanes <= market.symbols().len(),
-            "each of the {lanes} lanes has a symbol"
-        );
-        Self {
-            market,
-            place,
-            lane,
-            lanes,
-        }
+        assert!(lane < lanes && lanes <= market.symbols().len(), "each of the {lanes} lanes has a symbol");
+        Self { market, place, lane, lanes }
     }
 }
 
@@ -61,12 +53,7 @@ mod tests {
         for bar in Replay::new(Arc::clone(&market), 0, 0, 1).take(3 * market.bars().len() + 7) {
             let number = &mut arrived[bar.symbol.index()];
             *number += 1;
-            assert_eq!(
-                market.close(bar.symbol, *number),
-                bar.close,
-                "bar {number} of {}",
-                market.name(bar.symbol)
-            );
+            assert_eq!(market.close(bar.symbol, *number), bar.close, "bar {number} of {}", market.name(bar.symbol));
         }
     }
 
@@ -76,9 +63,7 @@ mod tests {
         let start = market.place_after_days(5_000);
         let day = market.bars()[start].day;
         let mut symbols: Vec<_> = (0..4)
-            .flat_map(|lane| {
-                Replay::new(Arc::clone(&market), start, lane, 4).take_while(|bar| bar.day == day)
-            })
+            .flat_map(|lane| Replay::new(Arc::clone(&market), start, lane, 4).take_while(|bar| bar.day == day))
             .map(|bar| bar.symbol)
             .collect();
         symbols.sort_unstable();

@@ -44,33 +44,18 @@ struct Entry<V> {
 impl<V> Store<V> {
     /// An empty store.
     pub fn new(time_to_live: Duration) -> Self {
-        let shard = |_| Shard {
-            entries: RwLock::default(),
-            flights: Mutex::default(),
-        };
-        Self {
-            time_to_live,
-            hasher: RandomState::new(),
-            shards: (0..SHARDS).map(shard).collect(),
-        }
+        let shard = |_| Shard { entries: RwLock::default(), flights: Mutex::default() };
+        Self { time_to_live, hasher: RandomState::new(), shards: (0..SHARDS).map(shard).collect() }
     }
 
     /// The value of `key`: a stored one that has not expired, or that of the load in flight, or of a new load.
-    pub async fn get_or_load<F>(
-        &self,
-        key: &str,
-        now: Instant,
-        load: impl FnOnce() -> F,
-    ) -> Answer<Arc<V>>
+    pub async fn get_or_load<F>(&self, key: &str, now: Instant, load: impl FnOnce() -> F) -> Answer<Arc<V>>
     where
         F: Future<Output = V>,
     {
         let shard = self.shard(key);
         if let Some(value) = shard.unexpired(key, now) {
-            return Answer {
-                value,
-                served: Served::Memory,
-            };
+            return Answer { value, served: Served::Memory };
         }
         let flight = Arc::clone(shard.flights().entry(key.to_owned()).or_default());
         let mut served = Served::Joined;
@@ -82,13 +67,7 @@ impl<V> Store<V> {
             }
             served = Served::Loaded;
             let value = Arc::new(load().await);
-            shard.store(
-                key,
-                Entry {
-                    value: Arc::clone(&value),
-                    expires: Instant::now() + self.time_to_live,
-                },
-            );
+            shard.store(key, Entry { value: Arc::clone(&value), expires: Instant::now() + self.time_to_live });
             shard.land(key, &flight);
             value
         };
@@ -98,11 +77,7 @@ impl<V> Store<V> {
 
     /// Removes the value of `key`. A load in flight is left alone: like its models, this store does not know of it here.
     pub fn delete(&self, key: &str) {
-        let mut entries = self
-            .shard(key)
-            .entries
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.shard(key).entries.write().unwrap_or_else(PoisonError::into_inner);
         entries.remove(key);
     }
 
@@ -115,10 +90,7 @@ impl<V> Store<V> {
 impl<V> Shard<V> {
     fn unexpired(&self, key: &str, now: Instant) -> Option<Arc<V>> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries
-            .get(key)
-            .filter(|entry| now < entry.expires)
-            .map(|entry| Arc::clone(&entry.value))
+        entries.get(key).filter(|entry| now < entry.expires).map(|entry| Arc::clone(&entry.value))
     }
 
     /// Stores without asking what happened since the load began: the fault that the demo shows.
@@ -134,10 +106,7 @@ impl<V> Shard<V> {
     /// Takes a flight off the board, unless another has taken its place.
     fn land(&self, key: &str, flight: &Flight<V>) {
         let mut flights = self.flights();
-        if flights
-            .get(key)
-            .is_some_and(|boarded| Arc::ptr_eq(boarded, flight))
-        {
+        if flights.get(key).is_some_and(|boarded| Arc::ptr_eq(boarded, flight)) {
             flights.remove(key);
         }
     }
@@ -158,20 +127,10 @@ mod tests {
     }
 
     /// Reads `key` in a task, with a load that answers what is sent through the returned door.
-    fn read(
-        store: &Arc<Store<u32>>,
-        key: &'static str,
-    ) -> (
-        oneshot::Sender<u32>,
-        tokio::task::JoinHandle<Answer<Arc<u32>>>,
-    ) {
+    fn read(store: &Arc<Store<u32>>, key: &'static str) -> (oneshot::Sender<u32>, tokio::task::JoinHandle<Answer<Arc<u32>>>) {
         let (door, answer) = oneshot::channel();
         let store = Arc::clone(store);
-        let load = || async {
-            answer
-                .await
-                .expect("the test answers every load that is asked for")
-        };
+        let load = || async { answer.await.expect("the test answers every load that is asked for") };
         let task = tokio::spawn(async move { store.get_or_load(key, Instant::now(), load).await });
         (door, task)
     }
@@ -200,13 +159,7 @@ mod tests {
         let store = store();
         store.get_or_load("k", Instant::now(), || async { 1 }).await;
         tokio::time::advance(LONG - Duration::from_millis(1)).await;
-        assert_eq!(
-            store
-                .get_or_load("k", Instant::now(), || async { 2 })
-                .await
-                .served,
-            Served::Memory
-        );
+        assert_eq!(store.get_or_load("k", Instant::now(), || async { 2 }).await.served, Served::Memory);
         tokio::time::advance(Duration::from_millis(1)).await;
         let answer = store.get_or_load("k", Instant::now(), || async { 3 }).await;
         assert_eq!((*answer.value, answer.served), (3, Served::Loaded));
@@ -246,17 +199,9 @@ mod tests {
         let (_unused, joiner) = read(&store, "k");
         door.send(1).expect("the leader waits for it");
         assert_eq!(*leader.await.expect("no panic").value, 1);
-        assert_eq!(
-            *joiner.await.expect("no panic").value,
-            1,
-            "whoever came after the delete got the old value"
-        );
+        assert_eq!(*joiner.await.expect("no panic").value, 1, "whoever came after the delete got the old value");
         let later = store.get_or_load("k", Instant::now(), || async { 2 }).await;
-        assert_eq!(
-            (*later.value, later.served),
-            (1, Served::Memory),
-            "and so does everyone after"
-        );
+        assert_eq!((*later.value, later.served), (1, Served::Memory), "and so does everyone after");
     }
 
     #[tokio::test]

@@ -41,10 +41,7 @@ impl FeedTally {
         self.releases += other.releases;
         self.invalidations += other.invalidations;
         self.entries_made_stale += other.entries_made_stale;
-        self.first_day = [self.first_day, other.first_day]
-            .into_iter()
-            .flatten()
-            .min();
+        self.first_day = [self.first_day, other.first_day].into_iter().flatten().min();
         self.last_day = self.last_day.max(other.last_day);
     }
 }
@@ -62,46 +59,17 @@ pub struct Feed<C> {
 
 impl<C: DemoCache> Feed<C> {
     /// The feed of one lane, with dice of its own.
-    pub fn new(
-        cache: &Arc<C>,
-        stage: &Arc<Stage>,
-        live: &Arc<Live>,
-        stopped: &watch::Receiver<bool>,
-        seed: u64,
-        lane: usize,
-    ) -> Self {
+    pub fn new(cache: &Arc<C>, stage: &Arc<Stage>, live: &Arc<Live>, stopped: &watch::Receiver<bool>, seed: u64, lane: usize) -> Self {
         // Readers use the seeds that follow the run's own; the feeds stay clear of them.
         let random = fastrand::Rng::with_seed(!seed.wrapping_add(lane as u64));
         let (cache, stage, live) = (Arc::clone(cache), Arc::clone(stage), Arc::clone(live));
-        Self {
-            cache,
-            stage,
-            live,
-            stopped: stopped.clone(),
-            random,
-            lane,
-            tally: FeedTally::default(),
-        }
+        Self { cache, stage, live, stopped: stopped.clone(), random, lane, tally: FeedTally::default() }
     }
 
     /// Plays the bars of its lane until it is told to stop.
-    pub async fn play_bars(
-        mut self,
-        bars_per_second: f64,
-        lanes: usize,
-    ) -> Result<FeedTally, RunError> {
-        let replay = Replay::new(
-            Arc::clone(&self.stage.market),
-            self.stage.place,
-            self.lane,
-            lanes,
-        );
-        let of_lane = self
-            .stage
-            .market
-            .symbols()
-            .filter(|symbol| symbol.index() % lanes == self.lane)
-            .count();
+    pub async fn play_bars(mut self, bars_per_second: f64, lanes: usize) -> Result<FeedTally, RunError> {
+        let replay = Replay::new(Arc::clone(&self.stage.market), self.stage.place, self.lane, lanes);
+        let of_lane = self.stage.market.symbols().filter(|symbol| symbol.index() % lanes == self.lane).count();
         let rate = bars_per_second * of_lane as f64 / self.stage.market.symbols().len() as f64;
         let mut due = Instant::now();
         for bar in replay {
@@ -130,21 +98,13 @@ impl<C: DemoCache> Feed<C> {
 
     async fn bar(&mut self, bar: Bar) -> Result<(), RunError> {
         let number = self.stage.world.bar_arrived(bar.symbol);
-        self.tally.entries_made_stale += self
-            .stage
-            .source
-            .superseded(self.stage.keyspace.of_symbol(bar.symbol));
-        let invalidations =
-            self.cache
-                .on_bar(bar.symbol)
-                .await
-                .map_err(|error| RunError::Invalidate {
-                    subject: self.stage.market.name(bar.symbol).to_owned(),
-                    error: Box::new(error),
-                })?;
-        self.stage
-            .world
-            .bar_acknowledged(bar.symbol, number, Instant::now());
+        self.tally.entries_made_stale += self.stage.source.superseded(self.stage.keyspace.of_symbol(bar.symbol));
+        let invalidations = self
+            .cache
+            .on_bar(bar.symbol)
+            .await
+            .map_err(|error| RunError::Invalidate { subject: self.stage.market.name(bar.symbol).to_owned(), error: Box::new(error) })?;
+        self.stage.world.bar_acknowledged(bar.symbol, number, Instant::now());
         self.tally.bars += 1;
         self.tally.invalidations += invalidations;
         self.tally.first_day.get_or_insert(bar.day);
@@ -155,21 +115,13 @@ impl<C: DemoCache> Feed<C> {
 
     async fn release(&mut self, model: ModelId) -> Result<(), RunError> {
         let release = self.stage.world.model_released(model);
-        self.tally.entries_made_stale += self
-            .stage
-            .source
-            .superseded(self.stage.keyspace.of_model(model));
-        let invalidations =
-            self.cache
-                .on_model(model)
-                .await
-                .map_err(|error| RunError::Invalidate {
-                    subject: model.line().to_string(),
-                    error: Box::new(error),
-                })?;
-        self.stage
-            .world
-            .model_acknowledged(model, release, Instant::now());
+        self.tally.entries_made_stale += self.stage.source.superseded(self.stage.keyspace.of_model(model));
+        let invalidations = self
+            .cache
+            .on_model(model)
+            .await
+            .map_err(|error| RunError::Invalidate { subject: model.line().to_string(), error: Box::new(error) })?;
+        self.stage.world.model_acknowledged(model, release, Instant::now());
         self.tally.releases += 1;
         self.tally.invalidations += invalidations;
         Live::add(&self.live.releases, 1);

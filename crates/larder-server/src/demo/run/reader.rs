@@ -94,12 +94,7 @@ impl ReaderTally {
         H: Deref<Target = V>,
     {
         let now = Instant::now();
-        let Question {
-            key,
-            expected,
-            began,
-            verified,
-        } = *question;
+        let Question { key, expected, began, verified } = *question;
         self.latency.record(now - began);
         match answer.served {
             Served::Memory => self.memory += 1,
@@ -108,8 +103,7 @@ impl ReaderTally {
             Served::Loaded => self.loaded += 1,
         }
         let found = answer.value.as_of();
-        self.staleness
-            .check(&stage.world, key, expected, began, found);
+        self.staleness.check(&stage.world, key, expected, began, found);
         if verified {
             self.values_verified += 1;
             self.wrong_values += u64::from(!is_true(stage, key, found, &*answer.value));
@@ -143,13 +137,7 @@ impl<C: DemoCache> Reader<C> {
     pub fn new(cache: &Arc<C>, stage: &Arc<Stage>, live: &Arc<Live>, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
         let (cache, stage, live) = (Arc::clone(cache), Arc::clone(stage), Arc::clone(live));
-        Self {
-            cache,
-            stage,
-            live,
-            random,
-            tally: ReaderTally::default(),
-        }
+        Self { cache, stage, live, random, tally: ReaderTally::default() }
     }
 
     /// Reads until it is done or told to stop.
@@ -182,27 +170,13 @@ impl<C: DemoCache> Reader<C> {
     }
 
     async fn read_one(&mut self) -> Result<Instant, RunError> {
-        let Self {
-            cache,
-            stage,
-            random,
-            tally,
-            ..
-        } = self;
+        let Self { cache, stage, random, tally, .. } = self;
         let key = stage.keyspace.key(stage.workload.draw(random));
-        let failed = |error: C::Error| RunError::Read {
-            key: key.name.clone(),
-            error: Box::new(error),
-        };
+        let failed = |error: C::Error| RunError::Read { key: key.name.clone(), error: Box::new(error) };
         let verified = random.u64(..VERIFIED_ONE_IN) == 0;
         // What is acknowledged by now is what the read is held to, so this comes before it.
         let expected = stage.world.acknowledged(key);
-        let question = Question {
-            key,
-            expected,
-            began: Instant::now(),
-            verified,
-        };
+        let question = Question { key, expected, began: Instant::now(), verified };
         match key.kind {
             Kind::Features => {
                 let answer = cache.features(key, &stage.source).await.map_err(failed)?;

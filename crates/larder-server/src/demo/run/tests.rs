@@ -26,28 +26,14 @@ impl DemoCache for NoCache {
     type Held<V: DemoValue> = Box<V>;
     type Error = Infallible;
 
-    async fn features(
-        &self,
-        key: &Key,
-        source: &Arc<Source>,
-    ) -> Result<Answer<Box<Features>>, Infallible> {
+    async fn features(&self, key: &Key, source: &Arc<Source>) -> Result<Answer<Box<Features>>, Infallible> {
         let value = Box::new(Arc::clone(source).load(key.id).await);
-        Ok(Answer {
-            value,
-            served: Served::Loaded,
-        })
+        Ok(Answer { value, served: Served::Loaded })
     }
 
-    async fn prediction(
-        &self,
-        key: &Key,
-        source: &Arc<Source>,
-    ) -> Result<Answer<Box<Prediction>>, Infallible> {
+    async fn prediction(&self, key: &Key, source: &Arc<Source>) -> Result<Answer<Box<Prediction>>, Infallible> {
         let value = Box::new(Arc::clone(source).load(key.id).await);
-        Ok(Answer {
-            value,
-            served: Served::Loaded,
-        })
+        Ok(Answer { value, served: Served::Loaded })
     }
 
     async fn on_bar(&self, _: SymbolId) -> Result<u64, Infallible> {
@@ -98,33 +84,16 @@ impl Stamped {
         source: &Arc<Source>,
     ) -> Result<Answer<Arc<V>>, Infallible> {
         let before = self.stamp(key);
-        let held = entries
-            .lock()
-            .expect("no test panics inside")
-            .get(&key.id)
-            .cloned();
+        let held = entries.lock().expect("no test panics inside").get(&key.id).cloned();
         if let Some((stamp, value)) = held
             && stamp == before
         {
-            return Ok(Answer {
-                value,
-                served: Served::Memory,
-            });
+            return Ok(Answer { value, served: Served::Memory });
         }
         let value = Arc::new(Arc::clone(source).load::<V>(key.id).await);
-        let stamp = if self.stamp_too_late.load(Ordering::Relaxed) {
-            self.stamp(key)
-        } else {
-            before
-        };
-        entries
-            .lock()
-            .expect("no test panics inside")
-            .insert(key.id, (stamp, Arc::clone(&value)));
-        Ok(Answer {
-            value,
-            served: Served::Loaded,
-        })
+        let stamp = if self.stamp_too_late.load(Ordering::Relaxed) { self.stamp(key) } else { before };
+        entries.lock().expect("no test panics inside").insert(key.id, (stamp, Arc::clone(&value)));
+        Ok(Answer { value, served: Served::Loaded })
     }
 }
 
@@ -132,41 +101,21 @@ impl DemoCache for Stamped {
     type Held<V: DemoValue> = Arc<V>;
     type Error = Infallible;
 
-    async fn features(
-        &self,
-        key: &Key,
-        source: &Arc<Source>,
-    ) -> Result<Answer<Arc<Features>>, Infallible> {
+    async fn features(&self, key: &Key, source: &Arc<Source>) -> Result<Answer<Arc<Features>>, Infallible> {
         self.read(&self.features, key, source).await
     }
 
-    async fn prediction(
-        &self,
-        key: &Key,
-        source: &Arc<Source>,
-    ) -> Result<Answer<Arc<Prediction>>, Infallible> {
+    async fn prediction(&self, key: &Key, source: &Arc<Source>) -> Result<Answer<Arc<Prediction>>, Infallible> {
         self.read(&self.predictions, key, source).await
     }
 
     async fn on_bar(&self, symbol: SymbolId) -> Result<u64, Infallible> {
-        *self
-            .invalidated
-            .lock()
-            .expect("no test panics inside")
-            .symbols
-            .entry(symbol)
-            .or_default() += 1;
+        *self.invalidated.lock().expect("no test panics inside").symbols.entry(symbol).or_default() += 1;
         Ok(1)
     }
 
     async fn on_model(&self, model: ModelId) -> Result<u64, Infallible> {
-        *self
-            .invalidated
-            .lock()
-            .expect("no test panics inside")
-            .models
-            .entry(model)
-            .or_default() += 1;
+        *self.invalidated.lock().expect("no test panics inside").models.entry(model).or_default() += 1;
         Ok(1)
     }
 }
@@ -184,24 +133,14 @@ impl DemoCache for Broken {
         if self.reads_too {
             return Err(io::Error::other("the disk is gone"));
         }
-        Ok(Answer {
-            value: Box::new(Arc::clone(source).load(key.id).await),
-            served: Served::Loaded,
-        })
+        Ok(Answer { value: Box::new(Arc::clone(source).load(key.id).await), served: Served::Loaded })
     }
 
-    async fn prediction(
-        &self,
-        key: &Key,
-        source: &Arc<Source>,
-    ) -> io::Result<Answer<Box<Prediction>>> {
+    async fn prediction(&self, key: &Key, source: &Arc<Source>) -> io::Result<Answer<Box<Prediction>>> {
         if self.reads_too {
             return Err(io::Error::other("the disk is gone"));
         }
-        Ok(Answer {
-            value: Box::new(Arc::clone(source).load(key.id).await),
-            served: Served::Loaded,
-        })
+        Ok(Answer { value: Box::new(Arc::clone(source).load(key.id).await), served: Served::Loaded })
     }
 
     async fn on_bar(&self, _: SymbolId) -> io::Result<u64> {
@@ -232,25 +171,14 @@ async fn play<C: DemoCache>(settings: &Settings, cache: impl FnOnce(&Stage) -> C
     let market = Arc::new(Market::bundled().expect("the bundled files parse"));
     let stage = Arc::new(Stage::set(&market, settings, Instant::now()));
     let cache = Arc::new(cache(&stage));
-    let report = run("test", &cache, &stage, settings, &Arc::default())
-        .await
-        .expect("the cache does not fail");
+    let report = run("test", &cache, &stage, settings, &Arc::default()).await.expect("the cache does not fail");
     assert_eq!(report.wrong_values, 0, "{report:#?}");
-    assert!(
-        report.values_verified > 0 && report.bars > 0 && report.model_releases > 0,
-        "{report:#?}"
-    );
+    assert!(report.values_verified > 0 && report.bars > 0 && report.model_releases > 0, "{report:#?}");
     report
 }
 
 fn naive(on_update: OnUpdate) -> impl FnOnce(&Stage) -> NaiveCache {
-    move |stage| {
-        NaiveCache::new(
-            Arc::clone(&stage.keyspace),
-            on_update,
-            Duration::from_secs(1),
-        )
-    }
+    move |stage| NaiveCache::new(Arc::clone(&stage.keyspace), on_update, Duration::from_secs(1))
 }
 
 #[tokio::test(start_paused = true)]
@@ -259,19 +187,10 @@ async fn deleting_on_update_serves_stale_reads() {
     let report = play(&settings, naive(OnUpdate::Delete)).await;
     assert_eq!(report.reads_checked, 60_000);
     assert!(report.stale_reads > 100, "{report:#?}");
-    assert!(
-        report.stale_by_bar > 0 && report.stale_by_release > 0,
-        "{report:#?}"
-    );
-    assert!(
-        report.worst_lag_bars > 0 && report.worst_superseded_ms > 0.0,
-        "{report:#?}"
-    );
+    assert!(report.stale_by_bar > 0 && report.stale_by_release > 0, "{report:#?}");
+    assert!(report.worst_lag_bars > 0 && report.worst_superseded_ms > 0.0, "{report:#?}");
     assert_eq!(report.invalidations, report.bars + report.model_releases);
-    assert!(
-        report.entries_made_stale > report.invalidations,
-        "{report:#?}"
-    );
+    assert!(report.entries_made_stale > report.invalidations, "{report:#?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,89 +198,50 @@ async fn a_time_to_live_alone_serves_more() {
     let settings = settings(seed());
     let ttl = play(&settings, naive(OnUpdate::Ignore)).await;
     let delete = play(&settings, naive(OnUpdate::Delete)).await;
-    assert!(
-        ttl.stale_reads > 2 * delete.stale_reads,
-        "{ttl:#?}\n{delete:#?}"
-    );
+    assert!(ttl.stale_reads > 2 * delete.stale_reads, "{ttl:#?}\n{delete:#?}");
     assert!(ttl.hit_rate > delete.hit_rate, "{ttl:#?}\n{delete:#?}");
     assert_eq!(ttl.invalidations, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_cache_serves_none() {
-    let settings = Settings {
-        extent: Extent::Reads(20_000),
-        ..settings(seed())
-    };
+    let settings = Settings { extent: Extent::Reads(20_000), ..settings(seed()) };
     let report = play(&settings, |_| NoCache).await;
-    assert_eq!(
-        (report.reads_checked, report.stale_reads),
-        (20_000, 0),
-        "{report:#?}"
-    );
-    assert_eq!(
-        (report.loads, report.loads_avoided, report.hit_rate),
-        (20_000, 0, 0.0),
-        "{report:#?}"
-    );
+    assert_eq!((report.reads_checked, report.stale_reads), (20_000, 0), "{report:#?}");
+    assert_eq!((report.loads, report.loads_avoided, report.hit_rate), (20_000, 0, 0.0), "{report:#?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stamp_taken_before_the_load_serves_none_though_it_hits() {
-    let settings = Settings {
-        bars_per_second: 300.0,
-        ..settings(seed())
-    };
+    let settings = Settings { bars_per_second: 300.0, ..settings(seed()) };
     let report = play(&settings, |_| Stamped::default()).await;
-    assert_eq!(
-        (report.reads_checked, report.stale_reads),
-        (60_000, 0),
-        "{report:#?}"
-    );
+    assert_eq!((report.reads_checked, report.stale_reads), (60_000, 0), "{report:#?}");
     assert!(report.hit_rate > 0.3, "{report:#?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stamp_taken_after_the_load_is_found_out() {
     let settings = settings(seed());
-    let cache = |_: &Stage| Stamped {
-        stamp_too_late: AtomicBool::new(true),
-        ..Stamped::default()
-    };
+    let cache = |_: &Stage| Stamped { stamp_too_late: AtomicBool::new(true), ..Stamped::default() };
     let report = play(&settings, cache).await;
     assert!(report.stale_reads > 100, "{report:#?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_same_seed_gives_the_same_run() {
-    let settings = Settings {
-        extent: Extent::Reads(5_000),
-        ..settings(seed())
-    };
+    let settings = Settings { extent: Extent::Reads(5_000), ..settings(seed()) };
     let first = play(&settings, |_| Stamped::default()).await;
     assert_eq!(first, play(&settings, |_| Stamped::default()).await);
-    let other = Settings {
-        seed: settings.seed.wrapping_add(1_000_003),
-        ..settings
-    };
-    assert_ne!(
-        first.loads,
-        play(&other, |_| Stamped::default()).await.loads
-    );
+    let other = Settings { seed: settings.seed.wrapping_add(1_000_003), ..settings };
+    assert_ne!(first.loads, play(&other, |_| Stamped::default()).await.loads);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_run_ends_on_time() {
-    let settings = Settings {
-        extent: Extent::For(Duration::from_secs(3)),
-        ..settings(seed())
-    };
+    let settings = Settings { extent: Extent::For(Duration::from_secs(3)), ..settings(seed()) };
     let report = play(&settings, naive(OnUpdate::Delete)).await;
     assert!((3.0..3.1).contains(&report.seconds), "{report:#?}");
-    assert!(
-        report.bars.abs_diff(3_000) < 400,
-        "a rate of 1,000 a second was asked for: {report:#?}"
-    );
+    assert!(report.bars.abs_diff(3_000) < 400, "a rate of 1,000 a second was asked for: {report:#?}");
 }
 
 /// On real threads, where the order of things is not arranged.
@@ -375,11 +255,7 @@ async fn threads_do_not_make_a_right_cache_look_stale() {
         ..settings(seed())
     };
     let report = play(&settings, |_| Stamped::default()).await;
-    assert_eq!(
-        (report.reads_checked, report.stale_reads),
-        (200_000, 0),
-        "{report:#?}"
-    );
+    assert_eq!((report.reads_checked, report.stale_reads), (200_000, 0), "{report:#?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -389,9 +265,7 @@ async fn a_failing_cache_ends_the_run_with_its_reason() {
     for (reads_too, expected) in [(true, "the disk is gone"), (false, "the log is gone")] {
         let stage = Arc::new(Stage::set(&market, &settings, Instant::now()));
         let broken = Arc::new(Broken { reads_too });
-        let error = run("test", &broken, &stage, &settings, &Arc::default())
-            .await
-            .expect_err("the cache fails");
+        let error = run("test", &broken, &stage, &settings, &Arc::default()).await.expect_err("the cache fails");
         assert!(error.to_string().contains(expected), "{error}");
     }
 }

@@ -8,10 +8,7 @@ use crate::demo::properties;
 #[track_caller]
 fn close_to(found: Option<f64>, expected: f64) {
     let found = found.expect("the closes are enough");
-    assert!(
-        (found - expected).abs() <= 1e-9 * expected.abs().max(1.0),
-        "found {found}, expected {expected}"
-    );
+    assert!((found - expected).abs() <= 1e-9 * expected.abs().max(1.0), "found {found}, expected {expected}");
 }
 
 #[test]
@@ -45,18 +42,8 @@ fn macd_of_a_straight_line_is_half_the_difference_of_the_spans() {
     close_to(Some(found.line), 7.0);
     close_to(found.signal, 7.0);
     assert_eq!(macd(&closes[..25]), None);
-    assert_eq!(
-        macd(&closes[..33])
-            .expect("26 are enough for the line")
-            .signal,
-        None
-    );
-    close_to(
-        macd(&closes[..34])
-            .expect("26 are enough for the line")
-            .signal,
-        7.0,
-    );
+    assert_eq!(macd(&closes[..33]).expect("26 are enough for the line").signal, None);
+    close_to(macd(&closes[..34]).expect("26 are enough for the line").signal, 7.0);
 }
 
 #[test]
@@ -76,10 +63,7 @@ fn rsi_follows_wilder() {
 fn volatility_is_annualised() {
     // Log returns +a and -a: mean 0, sum of squares 2 a^2, one degree of freedom, four closes a year.
     let a = 0.02_f64;
-    close_to(
-        volatility(&[50.0, 50.0 * a.exp(), 50.0], 2, 4.0),
-        a * 2.0_f64.sqrt() * 2.0,
-    );
+    close_to(volatility(&[50.0, 50.0 * a.exp(), 50.0], 2, 4.0), a * 2.0_f64.sqrt() * 2.0);
     close_to(volatility(&[7.0; 21], 20, 252.0), 0.0);
     assert_eq!(volatility(&[7.0; 20], 20, 252.0), None);
 }
@@ -93,10 +77,7 @@ fn z_score_counts_deviations() {
 
 #[test]
 fn drawdown_needs_the_peak_before_the_fall() {
-    close_to(
-        max_drawdown(&[50.0, 100.0, 80.0, 90.0, 60.0, 120.0], 6),
-        0.4,
-    );
+    close_to(max_drawdown(&[50.0, 100.0, 80.0, 90.0, 60.0, 120.0], 6), 0.4);
     close_to(max_drawdown(&[1.0, 2.0, 3.0], 3), 0.0);
     // The peak of 100 lies outside the last two.
     close_to(max_drawdown(&[100.0, 50.0, 40.0], 2), 0.2);
