@@ -14,6 +14,7 @@ use crate::item::Item;
 use crate::keys::{Cursor, Keys};
 use crate::lookup::{Answer, Lookup};
 use crate::position::{Position, Receipt};
+use crate::tier::memory::{NamespaceHash, Query};
 use crate::view::View;
 use crate::write::Updated;
 
@@ -25,11 +26,12 @@ pub struct Namespace<V> {
     pub(crate) view: View<V>,
     /// The namespace and its separator.
     prefix: Arc<[u8]>,
+    prefix_hash: NamespaceHash,
 }
 
 impl<V> Clone for Namespace<V> {
     fn clone(&self) -> Self {
-        Namespace { view: self.view.clone(), prefix: self.prefix.clone() }
+        Namespace { view: self.view.clone(), prefix: self.prefix.clone(), prefix_hash: self.prefix_hash }
     }
 }
 
@@ -38,8 +40,9 @@ pub(crate) type FullKey = SmallVec<[u8; 96]>;
 
 impl<V: Value> Namespace<V> {
     pub(crate) fn new(view: View<V>) -> Self {
-        let prefix = format!("{}:", view.space.name).into_bytes().into();
-        Namespace { view, prefix }
+        let prefix: Arc<[u8]> = format!("{}:", view.space.name).into_bytes().into();
+        let prefix_hash = view.space.pool.namespace_hash(&prefix);
+        Namespace { view, prefix, prefix_hash }
     }
 
     /// Its name.
@@ -84,8 +87,7 @@ impl<V: Value> Namespace<V> {
     /// A memory hit that needs no closer look.
     #[inline]
     pub(crate) fn quick(&self, key: &[u8]) -> Option<Cached<V>> {
-        let full = self.full(key);
-        self.view.quick_hit(self.view.space.pool.query(&full)).map(Cached)
+        self.view.quick_hit(Query::new(&self.prefix, self.prefix_hash, key)).map(Cached)
     }
 
     /// The fresh value of a key, from memory or the backing tier.

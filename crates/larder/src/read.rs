@@ -67,21 +67,22 @@ impl<V: Value> View<V> {
     }
 
     /// 2. Memory, looking closer.
-    fn in_memory(&self, query: Query<'_>, now: Millis) -> Memory<V> {
+    fn in_memory(&self, key: &[u8], now: Millis) -> Memory<V> {
+        let query = self.space.pool.query(key);
         let Some(slot) = self.space.pool.get(query) else { return Memory::Gone(Miss::Absent) };
         let times = slot.meta().times();
         if now >= times.expires_at {
             self.space.pool.remove_entry(query, slot.as_ref(), Count::Expired);
             return Memory::Gone(Miss::Expired);
         }
-        if let Err(by) = self.verify(query.bytes, slot.meta()) {
+        if let Err(by) = self.verify(key, slot.meta()) {
             self.space.pool.remove_entry(query, slot.as_ref(), Count::Invalidated);
             return Memory::Gone(Miss::Invalidated(by));
         }
         if slot.is_negative() {
             return if now < times.fresh_until { Memory::Negative } else { Memory::Gone(Miss::Expired) };
         }
-        let Some(entry) = self.typed_entry(query, slot) else { return Memory::Gone(Miss::Absent) };
+        let Some(entry) = self.typed_entry(key, slot) else { return Memory::Gone(Miss::Absent) };
         if now >= times.fresh_until {
             return Memory::Aged(entry);
         }
@@ -114,15 +115,15 @@ impl<V: Value> View<V> {
 
     /// The entry as one of this view's values. Bytes that were stored where values are read take the value's form for
     /// good, so that they are decoded once.
-    fn typed_entry(&self, query: Query<'_>, slot: Arc<dyn Slot>) -> Option<Arc<Entry<V>>> {
+    fn typed_entry(&self, key: &[u8], slot: Arc<dyn Slot>) -> Option<Arc<Entry<V>>> {
         if slot.clone().into_any().is::<Entry<V>>() {
             return slot.into_any().downcast().ok();
         }
         if self.typed.is_none() {
-            return self.encoded(query.bytes, &slot).and_then(|entry| (entry as Arc<dyn Slot>).into_any().downcast().ok());
+            return self.encoded(key, &slot).and_then(|entry| (entry as Arc<dyn Slot>).into_any().downcast().ok());
         }
-        let entry = self.convert(query.bytes, slot)?;
-        self.space.pool.insert(query, entry.clone());
+        let entry = self.convert(key, slot)?;
+        self.space.pool.insert(self.space.pool.query(key), entry.clone());
         Some(entry)
     }
 
@@ -165,7 +166,7 @@ impl<V: Value> View<V> {
     pub(crate) async fn lookup(&self, key: &[u8]) -> Result<Lookup<V>> {
         let started = Instant::now();
         let now = self.shared.clock.now_ms();
-        let missed = match self.in_memory(self.space.pool.query(key), now) {
+        let missed = match self.in_memory(key, now) {
             Memory::Fresh(entry) => return Ok(self.hit(entry, Source::Memory, started)),
             Memory::Negative => {
                 self.space.metrics.count(Count::HitNegative);
@@ -196,7 +197,7 @@ impl<V: Value> View<V> {
             let now = self.shared.clock.now_ms();
             // Step 6: what was invalidated up to here, this read must see.
             let arrival = self.shared.index.latest();
-            let (missed, old) = match self.in_memory(self.space.pool.query(key), now) {
+            let (missed, old) = match self.in_memory(key, now) {
                 Memory::Fresh(entry) => {
                     if entry.meta.wants_refresh(now) {
                         self.load_behind(key, loader.take());
@@ -315,7 +316,7 @@ impl<V: Value> View<V> {
             return None;
         }
         let now = self.shared.clock.now_ms();
-        if let Memory::Fresh(entry) = self.in_memory(self.space.pool.query(key), now) {
+        if let Memory::Fresh(entry) = self.in_memory(key, now) {
             return Some(Landed { stamp: entry.meta.stamp(), entry: Some(entry), loaded: false });
         }
         let backed = self.in_backing(key).await.filter(|backed| !backed.aged)?;

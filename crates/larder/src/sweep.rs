@@ -20,7 +20,7 @@ use crate::metrics::Count;
 use crate::position::Stamp;
 use crate::sync::{AtomicU64, Ordering};
 use crate::tier::Keep;
-use crate::tier::memory::{Pool, Query};
+use crate::tier::memory::{Pool, PoolKey};
 
 /// Entries of memory looked at in one step: some tens of microseconds.
 const MEMORY_STEP: usize = 256;
@@ -136,7 +136,7 @@ async fn sweep_memory(shared: &Shared, pause: Duration) -> Swept {
                 left -= 1;
                 sample.take(slot.as_ref());
                 swept.examined += 1;
-                match sweep_one(&shared.index, &pool, key.query(), slot.as_ref(), now) {
+                match sweep_one(&shared.index, &pool, &key, slot.as_ref(), now) {
                     Some(Count::Expired) => swept.expired += 1,
                     Some(_) => swept.invalidated += 1,
                     None => {}
@@ -160,16 +160,16 @@ async fn sweep_memory(shared: &Shared, pause: Duration) -> Swept {
 }
 
 /// Takes out one entry if its time is over or it is stale. It is not re-stamped: that is for readers to do.
-fn sweep_one(index: &Index, pool: &Pool, query: Query<'_>, slot: &dyn Slot, now: u64) -> Option<Count> {
+fn sweep_one(index: &Index, pool: &Pool, key: &PoolKey, slot: &dyn Slot, now: u64) -> Option<Count> {
     let meta = slot.meta();
     let why = if now >= meta.times().expires_at {
         Count::Expired
-    } else if meta.stamp() < index.latest() && index.judge(query.bytes, &meta.hashes, meta.stamp()).is_some() {
+    } else if meta.stamp() < index.latest() && index.judge(key.bytes(), &meta.hashes, meta.stamp()).is_some() {
         Count::Invalidated
     } else {
         return None;
     };
-    pool.remove_entry(query, slot, why).then_some(why)
+    pool.remove_entry(pool.query(key.bytes()), slot, why).then_some(why)
 }
 
 /// Up to `steps` pages of the backing tier. Returns where to go on.

@@ -14,7 +14,7 @@ impl<V: Value> View<V> {
         let mut found: Vec<Option<Lookup<V>>> = Vec::with_capacity(keys.len());
         let mut missing: Vec<(Placed, Miss)> = Vec::new();
         for (at, key) in keys.into_iter().enumerate() {
-            found.push(match self.in_memory(self.space.pool.query(&key), now) {
+            found.push(match self.in_memory(&key, now) {
                 Memory::Fresh(entry) => Some(self.hit(entry, Source::Memory, started)),
                 Memory::Aged(entry) => Some(self.aged(entry, Source::Memory, started)),
                 Memory::Negative => {
@@ -70,7 +70,7 @@ impl<V: Value> View<V> {
             let arrival = self.shared.index.latest();
             let (mut leads, mut flights) = (Vec::new(), Vec::new());
             for at in open.drain(..) {
-                match self.in_memory(self.space.pool.query(&keys[at].1), self.shared.clock.now_ms()) {
+                match self.in_memory(&keys[at].1, self.shared.clock.now_ms()) {
                     Memory::Fresh(entry) => answers[at] = Some(self.hit(entry, Source::Memory, started).into_answer()),
                     Memory::Negative => {
                         self.space.metrics.count(Count::HitNegative);

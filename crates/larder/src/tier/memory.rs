@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::entry::{Entry, Slot};
+use crate::key::SEPARATOR;
 use crate::metrics::{Count, NamespaceMetrics};
 use crate::sync::Ordering;
 
@@ -24,22 +26,26 @@ const ADMISSIBLE_SHARE: f64 = 0.95;
 /// A pool of entries. The shared one, or a namespace's own.
 pub(crate) struct Pool {
     engine: Cache<PoolKey, Arc<dyn Slot>, ByWeight, KeyHash, Farewell>,
-    seed: u64,
+    hash: KeyHash,
 }
 
-/// A whole key, as the pool keeps it. Shared, because the engine clones keys when it iterates.
+/// A whole key, as the pool keeps it. One of common length stands in the engine's own table, beside the pointer to its
+/// entry: comparing it costs no cache miss of its own.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct PoolKey {
-    bytes: Arc<[u8]>,
-    hash: u64,
-}
+pub(crate) struct PoolKey(SmallVec<[u8; 32]>);
 
-/// A key and its hash, looked for.
+/// A key and its hash, looked for. The key is in two parts, its namespace with the separator and the rest, because that is
+/// how most callers have it, and joining them would cost as much as finding the entry.
 #[derive(Clone, Copy)]
 pub(crate) struct Query<'a> {
-    pub(crate) bytes: &'a [u8],
+    namespace: &'a [u8],
+    rest: &'a [u8],
     hash: u64,
 }
+
+/// A namespace's part of the hash of its keys, in one pool.
+#[derive(Clone, Copy)]
+pub(crate) struct NamespaceHash(u64);
 
 /// What became of an insertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +65,19 @@ impl Pool {
             .estimated_items_capacity((capacity / 1024).clamp(64, 1 << 20) as usize)
             .build()
             .expect("all that the builder asks for is given");
-        Pool { engine: Cache::with_options(options, ByWeight, KeyHash, Farewell), seed: fastrand::u64(..) }
+        let hash = KeyHash { seed: fastrand::u64(..) };
+        Pool { engine: Cache::with_options(options, ByWeight, hash, Farewell), hash }
     }
 
-    pub(crate) fn query<'a>(&self, bytes: &'a [u8]) -> Query<'a> {
-        Query { bytes, hash: xxh3_64_with_seed(bytes, self.seed) }
+    /// Looks for a whole key.
+    pub(crate) fn query<'a>(&self, key: &'a [u8]) -> Query<'a> {
+        let (namespace, rest) = split(key);
+        Query::new(namespace, self.namespace_hash(namespace), rest)
+    }
+
+    /// What [`Query::new`] needs of a namespace, which is given with its separator.
+    pub(crate) fn namespace_hash(&self, namespace: &[u8]) -> NamespaceHash {
+        self.hash.of_namespace(namespace)
     }
 
     /// The entry of a key, whatever its type, and counts as a use of it.
@@ -94,7 +108,7 @@ impl Pool {
             metrics.count(Count::TooLarge);
             return Inserted::TooLarge;
         }
-        let key = PoolKey { bytes: query.bytes.into(), hash: query.hash };
+        let key = query.to_key();
         loop {
             let swap = |_: &PoolKey, old: &mut Arc<dyn Slot>| {
                 let newer = old.meta().stamp() > entry.meta().stamp();
@@ -165,11 +179,21 @@ impl Pool {
 
 impl PoolKey {
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.0
+    }
+}
+
+impl<'a> Query<'a> {
+    #[inline]
+    pub(crate) fn new(namespace: &'a [u8], hash: NamespaceHash, rest: &'a [u8]) -> Self {
+        Query { namespace, rest, hash: hash.of_key(rest) }
     }
 
-    pub(crate) fn query(&self) -> Query<'_> {
-        Query { bytes: &self.bytes, hash: self.hash }
+    fn to_key(self) -> PoolKey {
+        let mut bytes = SmallVec::with_capacity(self.namespace.len() + self.rest.len());
+        bytes.extend_from_slice(self.namespace);
+        bytes.extend_from_slice(self.rest);
+        PoolKey(bytes)
     }
 }
 
@@ -214,15 +238,68 @@ impl Weighter<PoolKey, Arc<dyn Slot>> for ByWeight {
     }
 }
 
-// The hash is computed once per operation, from the key's bytes in one piece, and the engine is handed the result.
+/// A key's namespace with its separator, and the rest.
+fn split(key: &[u8]) -> (&[u8], &[u8]) {
+    key.split_at(key.iter().position(|byte| *byte == SEPARATOR).map_or(key.len(), |at| at + 1))
+}
+
+/// How keys are hashed: the namespace first, which most callers have done once and for all, then the rest.
+#[derive(Clone, Copy)]
+struct KeyHash {
+    /// Random, so that nobody can prepare keys that meet in one shard.
+    seed: u64,
+}
+
+impl KeyHash {
+    fn of_namespace(self, namespace: &[u8]) -> NamespaceHash {
+        NamespaceHash(xxh3_64_with_seed(namespace, self.seed))
+    }
+}
+
+impl NamespaceHash {
+    #[inline]
+    fn of_key(self, rest: &[u8]) -> u64 {
+        xxh3_64_with_seed(rest, self.0)
+    }
+}
+
+impl BuildHasher for KeyHash {
+    type Hasher = Given;
+
+    fn build_hasher(&self) -> Given {
+        Given { hash: 0, how: *self }
+    }
+}
+
+/// The engine's hasher: a query brings its hash along, a key that the engine keeps is hashed when it asks.
+struct Given {
+    hash: u64,
+    how: KeyHash,
+}
+
+impl Hasher for Given {
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+
+    fn write(&mut self, key: &[u8]) {
+        let (namespace, rest) = split(key);
+        self.hash = self.how.of_namespace(namespace).of_key(rest);
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.hash = hash;
+    }
+}
 
 impl Hash for PoolKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
+        state.write(&self.0);
     }
 }
 
 impl Hash for Query<'_> {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);
     }
@@ -231,35 +308,8 @@ impl Hash for Query<'_> {
 impl Equivalent<PoolKey> for Query<'_> {
     #[inline]
     fn equivalent(&self, key: &PoolKey) -> bool {
-        self.hash == key.hash && *self.bytes == *key.bytes
-    }
-}
-
-#[derive(Clone, Default)]
-struct KeyHash;
-
-impl BuildHasher for KeyHash {
-    type Hasher = Given;
-
-    fn build_hasher(&self) -> Given {
-        Given(0)
-    }
-}
-
-/// A hasher that is told the hash.
-struct Given(u64);
-
-impl Hasher for Given {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only whole hashes are written")
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+        // The rest first: keys of one pool often share the namespace and seldom the rest.
+        key.0.len() == self.namespace.len() + self.rest.len() && key.0.ends_with(self.rest) && key.0.starts_with(self.namespace)
     }
 }
 
