@@ -14,7 +14,8 @@ use records::{put, record, seq_of, store, write_durably};
 
 /// A tier that does its upkeep only when it is told to.
 fn by_hand(path: &Path) -> DiskOptions {
-    DiskOptions { upkeep_interval: Duration::from_secs(3_600), clock: Clock::manual(), ..DiskOptions::new(path) }
+    let (upkeep_interval, room_wait) = (Duration::from_secs(3_600), Duration::from_secs(60));
+    DiskOptions { upkeep_interval, room_wait, clock: Clock::manual(), ..DiskOptions::new(path) }
 }
 
 fn key(number: u64) -> Vec<u8> {

@@ -9,6 +9,7 @@ mod seed;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use child::Child;
 use larder::tier::disk::{DiskOptions, DiskTier};
@@ -68,7 +69,7 @@ impl History {
 }
 
 fn options(path: &Path) -> DiskOptions {
-    DiskOptions { memtable_bytes: 64 << 10, ..DiskOptions::new(path) }
+    DiskOptions { memtable_bytes: 64 << 10, room_wait: Duration::from_secs(60), ..DiskOptions::new(path) }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -148,7 +149,7 @@ fn rounds(test: &str, rounds: u64) {
         // Numbers grow from round to round, so that a record of an earlier round is never taken for a new one.
         let role = format!("{}|{}|{}", dir.path().display(), random.u64(..), round * 1_000_000);
         let mut child = Child::start(test, &role);
-        for _ in 0..random.usize(1..150) {
+        for _ in 0..random.usize(1..120) {
             history.hear(&child.hear().expect("the child goes on until it is killed"));
         }
         child.kill().iter().for_each(|line| history.hear(line));
@@ -175,7 +176,7 @@ fn a_killed_tier_shows_nothing_older() {
 
 /// Writes as fast as it can, so that memtables, flushes and journals are all under way when it is killed.
 async fn flood_until_killed(path: &Path) {
-    let tier = DiskTier::open(DiskOptions { memtable_bytes: 1 << 20, ..DiskOptions::new(path) }).expect("the tier opens");
+    let tier = DiskTier::open(DiskOptions { memtable_bytes: 1 << 20, ..options(path) }).expect("the tier opens");
     for seq in 0u64.. {
         // Scattered keys, so that every table overlaps every other.
         let writes = (0..8).map(|i| put((seq * 8 + i).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes(), 1, 10_000)).collect();

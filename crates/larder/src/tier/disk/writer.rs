@@ -115,8 +115,10 @@ impl Writer {
     /// Tells those who wait what became of their batch; one that failed goes back into the queue.
     fn conclude(&self, outcome: Result<(), Trouble>, waiters: Vec<Waiter>) -> Result<(), String> {
         let outcome = outcome.map_err(|trouble| self.reason(&trouble));
-        if outcome.is_err() {
+        if let Err(reason) = &outcome {
             self.shared.queue.put_back();
+            // Before anyone is told, so that whoever is told and looks finds the tier in the state he was told of.
+            self.degrade(reason);
         }
         for waiter in waiters {
             answer(waiter, outcome.as_ref().map_err(|reason| not_stored(reason)).copied());
@@ -178,20 +180,24 @@ impl Writer {
         tracing::error!(target: "larder::disk", "the disk tier is out of order and takes no writes: {reason}");
         let (since, mut pause, mut tries) = (Instant::now(), RETRY_FIRST, 0);
         loop {
-            self.shared.queue.set_out_of_order(&reason);
-            self.shared.set_state(TierState::Degraded(reason.clone()));
-            if self.shared.queue.pause(Instant::now() + pause) {
-                return self.give_up(&reason);
-            }
+            self.degrade(&reason);
+            let closing = self.shared.queue.pause(Instant::now() + pause);
             (pause, tries) = ((pause * 2).min(RETRY_LAST), tries + 1);
             match self.try_recover(since.elapsed() >= self.shared.discard_after) {
                 Ok(()) => break,
+                // That was the last try.
+                Err(still) if closing => return self.give_up(&still),
                 Err(still) => reason = still,
             }
         }
         self.shared.queue.set_in_order();
         self.shared.set_state(TierState::Healthy);
         tracing::warn!(target: "larder::disk", tries, "the disk tier works again");
+    }
+
+    fn degrade(&self, reason: &str) {
+        self.shared.queue.set_out_of_order(reason);
+        self.shared.set_state(TierState::Degraded(reason.into()));
     }
 
     /// The tier is being closed while the store does not work.
