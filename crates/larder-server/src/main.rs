@@ -1,2 +1,7 @@
 //! The program.
+
+// Not wired to the command line yet.
+#[allow(dead_code)]
+mod demo;
+
 fn main() {}

@@ -1,16 +1,101 @@
 //! larder: a tiered cache whose reads can say how fresh they are.
-// Taken down as the modules land.
-#![allow(dead_code)]
+//!
+//! An entry lives in memory and in a backing tier (on disk by default), and is served until its time is over *or anything
+//! it depends on was invalidated*: its key, one of its tags, a pattern over its key, its namespace, everything. An
+//! invalidation takes effect at once, costs the same whatever it kills, and cannot lose against a slow load that began
+//! before it.
+//!
+//! ```
+//! use larder::{Item, Larder, Names};
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> larder::Result<()> {
+//!     let larder = Larder::builder().build().await?;
+//!     let features = larder.namespace::<Vec<f64>>("features")?;
+//!
+//!     // Computed once; served from memory until AAPL's market data changes.
+//!     let load = || async { Ok::<_, std::io::Error>(Item::new(vec![0.1, 0.7]).tag("symbol:AAPL")) };
+//!     let values = features.get_or_load("AAPL:5m", load).await?;
+//!     assert_eq!(values.len(), 2);
+//!
+//!     // A new bar arrived: everything computed from the old one is gone for readers when this returns.
+//!     let receipt = larder.invalidate(Names::new().tag("symbol:AAPL")).await?;
+//!     assert!(features.get("AAPL:5m").await?.is_none());
+//!     println!("at position {}", receipt.position());
+//!
+//!     larder.close().await
+//! }
+//! ```
+//!
+//! # What it promises
+//!
+//! - **G1** A read that begins after an invalidate, put or update returned never returns data older than it.
+//! - **G4** A read [at a position](Namespace::at_least) sees at least what happened up to there.
+//! - **G5** When all is quiet, no tier serves data older than the last change.
+//!
+//! It does not promise anything about a crash between the change of the source and the invalidation, about a source read
+//! from a replica that lags, or about how long the caller takes to use a value.
 
-mod clock;
-mod error;
-mod key;
-mod position;
-mod record;
+// In reading order: the surface, the paths, the tiers and the log, then the values that know nothing of either.
+mod blocking;
+mod builder;
+mod cache;
+mod namespace;
+mod raw;
+
+mod fill;
+mod invalidate;
+mod keys;
+mod read;
+mod space;
+mod sweep;
+mod view;
+mod write;
+
+mod log;
 pub mod tier;
 
+mod clock;
+mod codec;
+mod config;
+mod entry;
+mod error;
+mod freshness;
+mod item;
+mod key;
+mod lookup;
+mod metrics;
+mod mutation;
+mod name;
+mod pattern;
+mod position;
+mod record;
+mod stats;
+mod sync;
+
+pub use blocking::BlockingNamespace;
+pub use builder::Builder;
+pub use cache::Larder;
 pub use clock::{Clock, TICK};
+pub use codec::{Codec, Compression, Value};
+pub use config::{Policy, TTL_MAX};
+pub use entry::Cached;
 pub use error::{Error, ErrorKind, Result};
-pub use key::{KEY_LEN_MAX, TAG_LEN_MAX, TAGS_MAX};
+pub use freshness::StaleBy;
+pub use item::Item;
+pub use key::{KEY_LEN_MAX, SEPARATOR, TAG_LEN_MAX, TAGS_MAX};
+pub use keys::{Cursor, KEYS_PAGE_MAX, Keys};
+pub use log::Durability;
+pub use lookup::{Answer, Freshness, Lookup, Miss, Source};
+pub use metrics::{Counts, Latencies, NamespaceStats};
+#[doc(hidden)]
+pub use mutation::{Mutation, Mutations};
+pub use name::{NAMES_MAX, Names};
+pub use namespace::{AtLeast, Namespace};
+pub use pattern::{Pattern, escape};
 pub use position::{Epoch, ParsePositionError, Position, Receipt};
-pub use record::{Record, Unreadable};
+pub use raw::{FillToken, Raw};
+pub use record::{MEDIA_LEN_MAX, Record, Unreadable};
+pub use stats::{BackingStats, IndexStats, LogStats, MemoryStats, Stats};
+pub use sweep::Swept;
+pub use write::Updated;

@@ -6,8 +6,9 @@
 //!  8  CRC-32C of everything but these four bytes
 //! 12  load cost, us       16 length of the payload before compression
 //! 20  epoch               28 position           36 created, ms        44 fresh until, ms    52 expires at, ms
-//! 60  fingerprint, 16 bytes
-//! 76  tags (a length byte and the bytes, each), media type, payload
+//! 60  stale-while-revalidate, ms                68 stale-if-error, ms
+//! 76  fingerprint, 16 bytes
+//! 92  tags (a length byte and the bytes, each), media type, payload
 //! ```
 //!
 //! All numbers little-endian. A record of a version this code does not know, or one that fails its checksum, is a miss
@@ -20,7 +21,7 @@ use crate::position::Epoch;
 
 const MAGIC: &[u8; 2] = b"LR";
 const VERSION: u8 = 1;
-const HEADER: usize = 76;
+const HEADER: usize = 92;
 const CRC_AT: usize = 8;
 const FLAG_NEGATIVE: u8 = 1;
 
@@ -40,6 +41,10 @@ pub struct Record {
     pub fresh_until: u64,
     /// From when it may not be served at all, not even as stale.
     pub expires_at: u64,
+    /// How long after `fresh_until` it may be served while it is loaded again, in milliseconds.
+    pub stale_while_revalidate: u64,
+    /// How long after `fresh_until` it may be served because loading failed, in milliseconds.
+    pub stale_if_error: u64,
     /// How long its loader took, in microseconds; zero for a value that was put.
     pub load_cost_us: u32,
     /// xxh3-128 of the payload before compression.
@@ -100,7 +105,8 @@ impl Record {
         out.put_u32_le(0);
         out.put_u32_le(self.load_cost_us);
         out.put_u32_le(self.raw_len);
-        for number in [self.epoch.0, self.seq, self.created_at, self.fresh_until, self.expires_at] {
+        let windows = [self.stale_while_revalidate, self.stale_if_error];
+        for number in [self.epoch.0, self.seq, self.created_at, self.fresh_until, self.expires_at].into_iter().chain(windows) {
             out.put_u64_le(number);
         }
         out.put_u128_le(self.fingerprint);
@@ -143,6 +149,7 @@ fn decode_body(mut bytes: Bytes) -> Option<Record> {
     let (load_cost_us, raw_len) = (bytes.get_u32_le(), bytes.get_u32_le());
     let (epoch, seq) = (Epoch(bytes.get_u64_le()), bytes.get_u64_le());
     let (created_at, fresh_until, expires_at) = (bytes.get_u64_le(), bytes.get_u64_le(), bytes.get_u64_le());
+    let (stale_while_revalidate, stale_if_error) = (bytes.get_u64_le(), bytes.get_u64_le());
     let fingerprint = bytes.get_u128_le();
     if tag_count > TAGS_MAX || media_len > MEDIA_LEN_MAX {
         return None;
@@ -160,6 +167,8 @@ fn decode_body(mut bytes: Bytes) -> Option<Record> {
         created_at,
         fresh_until,
         expires_at,
+        stale_while_revalidate,
+        stale_if_error,
         load_cost_us,
         fingerprint,
         codec,
@@ -184,7 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_record() -> impl Strategy<Value = Record> {
-        let numbers = (1u64.., any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+        let numbers = (1u64.., any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
         let small = (any::<u32>(), any::<u128>(), any::<u8>(), any::<u8>(), any::<bool>(), any::<u32>());
         let tags = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..=TAG_LEN_MAX), 0..=TAGS_MAX);
         let media = proptest::option::of("[a-z]{1,20}/[a-z]{1,20}");
@@ -195,6 +204,8 @@ mod tests {
             created_at: n.2,
             fresh_until: n.3,
             expires_at: n.4,
+            stale_while_revalidate: n.5,
+            stale_if_error: n.6,
             load_cost_us: s.0,
             fingerprint: s.1,
             codec: s.2,

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::record::Record;
 
 pub mod disk;
+pub(crate) mod memory;
 
 /// What a tier's operations return.
 pub type TierFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;

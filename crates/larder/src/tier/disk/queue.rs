@@ -453,6 +453,8 @@ mod tests {
             created_at: 0,
             fresh_until: expires_at,
             expires_at,
+            stale_while_revalidate: 0,
+            stale_if_error: 0,
             load_cost_us: 0,
             fingerprint: 0,
             codec: 0,

@@ -1,0 +1,254 @@
+//! The demo's results for people: one table, a column for each cache that was run, and a sentence that says what it
+//! means.
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Cell, CellAlignment, Table};
+
+use super::report::{DemoOutcome, DemoReport};
+
+/// A row: its label, and what it shows of a run.
+type Row = (&'static str, fn(&DemoReport) -> String);
+
+const ROWS: &[Row] = &[
+    ("reads checked", |r| count(r.reads_checked)),
+    ("STALE READS", stale),
+    ("  from a superseded bar", |r| count(r.stale_by_bar)),
+    ("  by a superseded model", |r| count(r.stale_by_release)),
+    ("  furthest behind", furthest),
+    ("values recomputed / wrong", |r| format!("{} / {}", count(r.values_verified), count(r.wrong_values))),
+    ("bars replayed", |r| count(r.bars)),
+    ("model releases", |r| count(r.model_releases)),
+    ("invalidations", |r| count(r.invalidations)),
+    ("entries made stale", entries_made_stale),
+    ("hit rate", |r| percent(r.hit_rate)),
+    ("  from memory", |r| count(r.hits.memory)),
+    ("  from disk", |r| count(r.hits.disk)),
+    ("joined another's load", |r| count(r.joined)),
+    ("loads from the source", |r| count(r.loads)),
+    ("loads avoided", |r| count(r.loads_avoided)),
+    ("latency p50 / p99", |r| format!("{} / {}", latency(r.p50_us), latency(r.p99_us))),
+    ("reads a second", |r| count(r.reads_per_second as u64)),
+];
+
+/// The whole of what `larder demo` prints at its end.
+pub fn outcome(outcome: &DemoOutcome) -> String {
+    format!("{}\n{}\n\n{}\n", heading(&outcome.main), table(outcome), closing(outcome))
+}
+
+fn heading(report: &DemoReport) -> String {
+    let days = match (&report.replayed_from, &report.replayed_to) {
+        (Some(from), Some(to)) => format!("market days {from} to {to}"),
+        _ => "no bar arrived".to_owned(),
+    };
+    format!(
+        "{:.1} s · {} symbols · {} keys · {} readers · {days} · seed {}",
+        report.seconds,
+        count(report.symbols),
+        count(report.keys),
+        count(report.readers),
+        report.seed,
+    )
+}
+
+fn table(outcome: &DemoOutcome) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    let header = outcome.reports().map(|report| Cell::new(&report.mode).set_alignment(CellAlignment::Right));
+    table.set_header(std::iter::once(Cell::new("")).chain(header));
+    for (label, show) in ROWS {
+        let figures = outcome.reports().map(|report| Cell::new(show(report)).set_alignment(CellAlignment::Right));
+        table.add_row(std::iter::once(Cell::new(label)).chain(figures));
+    }
+    table
+}
+
+/// What the table means, in plain words.
+fn closing(outcome: &DemoOutcome) -> String {
+    let mut sentences = vec![of_main(&outcome.main)];
+    sentences.extend(outcome.compared.iter().map(of_baseline));
+    sentences.join("\n")
+}
+
+fn of_main(report: &DemoReport) -> String {
+    let (mode, reads) = (&report.mode, count(report.reads_checked));
+    if report.wrong_values > 0 {
+        let wrong = count(report.wrong_values);
+        return format!("{mode} returned {wrong} values that are not what their bar and model make of their key.");
+    }
+    match report.stale_reads {
+        _ if report.reads_checked == 0 => format!("{mode} was not read: nothing was checked."),
+        0 => format!(
+            "Zero of {reads} reads from {mode} were stale: none served a feature of a superseded bar or a prediction \
+             of a superseded model."
+        ),
+        _ => format!("{mode} served {} stale reads among {reads}; at worst {}.", stale(report), furthest(report)),
+    }
+}
+
+fn of_baseline(report: &DemoReport) -> String {
+    let (mode, reads) = (&report.mode, count(report.reads_checked));
+    match report.stale_reads {
+        0 => format!("The same workload on {mode}: no stale read among {reads}."),
+        _ => format!("The same workload on {mode}: {} of {reads} reads were stale; at worst {}.", stale(report), furthest(report)),
+    }
+}
+
+fn stale(report: &DemoReport) -> String {
+    match report.stale_reads {
+        0 => "0".to_owned(),
+        reads => format!("{} ({})", count(reads), percent(report.stale_share())),
+    }
+}
+
+fn furthest(report: &DemoReport) -> String {
+    if report.stale_reads == 0 {
+        return "-".to_owned();
+    }
+    let behind = [(report.worst_lag_bars, "bar"), (report.worst_lag_releases, "release")];
+    let behind: Vec<String> = behind.into_iter().filter(|&(lag, _)| lag > 0).map(|(lag, unit)| plural(lag, unit)).collect();
+    format!("{}, {}", behind.join(", "), latency(report.worst_superseded_ms * 1e3))
+}
+
+fn entries_made_stale(report: &DemoReport) -> String {
+    let changes = report.bars + report.model_releases;
+    if changes == 0 {
+        return count(report.entries_made_stale);
+    }
+    let each = report.entries_made_stale as f64 / changes as f64;
+    format!("{} ({each:.1} a change)", count(report.entries_made_stale))
+}
+
+fn plural(number: u64, unit: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{} {unit}{ending}", count(number))
+}
+
+/// A number with its thousands apart: `1,234,567`.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut apart = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            apart.push(',');
+        }
+        apart.push(digit);
+    }
+    apart
+}
+
+/// A share in hundredths, never rounded up to all or down to nothing: a single stale read in a million shows.
+pub fn percent(share: f64) -> String {
+    let hundredths = share * 100.0;
+    if hundredths > 0.0 && hundredths < 0.01 {
+        "< 0.01 %".to_owned()
+    } else if hundredths > 99.99 && hundredths < 100.0 {
+        "> 99.99 %".to_owned()
+    } else {
+        format!("{hundredths:.2} %")
+    }
+}
+
+/// A time in the unit that suits it.
+fn latency(micros: f64) -> String {
+    match micros {
+        ..1.0 => format!("{:.0} ns", micros * 1e3),
+        ..1e3 => format!("{micros:.1} µs"),
+        ..1e6 => format!("{:.1} ms", micros / 1e3),
+        _ => format!("{:.1} s", micros / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::report::HitsByTier;
+
+    fn report(mode: &str, stale_reads: u64) -> DemoReport {
+        DemoReport {
+            mode: mode.to_owned(),
+            seconds: 10.0,
+            seed: 42,
+            symbols: 22,
+            keys: 770,
+            readers: 32,
+            replayed_from: Some("2009-10-29".to_owned()),
+            replayed_to: Some("2011-08-24".to_owned()),
+            bars: 10_000,
+            model_releases: 40,
+            invalidations: 10_040,
+            entries_made_stale: 251_000,
+            reads_checked: 12_345_678,
+            stale_reads,
+            stale_by_bar: stale_reads,
+            stale_by_release: 0,
+            worst_lag_bars: stale_reads.min(3),
+            worst_lag_releases: 0,
+            worst_superseded_ms: 41.5,
+            values_verified: 49_000,
+            wrong_values: 0,
+            hits: HitsByTier { memory: 12_000_000, disk: 0 },
+            hit_rate: 0.972,
+            joined: 95_678,
+            loads: 250_000,
+            loads_avoided: 12_095_678,
+            reads_per_second: 1_234_567.8,
+            p50_us: 0.612,
+            p99_us: 4_321.0,
+        }
+    }
+
+    #[test]
+    fn the_three_modes_stand_side_by_side() {
+        let all =
+            DemoOutcome { main: report("larder", 0), compared: vec![report("TTL only", 3_000_000), report("delete on update", 1_234)] };
+        let printed = outcome(&all);
+        let stale_row = printed.lines().find(|line| line.contains("STALE READS")).expect("the row is there");
+        let cells: Vec<&str> = stale_row.split(['│', '┆']).map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        assert_eq!(cells, ["STALE READS", "0", "3,000,000 (24.30 %)", "1,234 (< 0.01 %)"]);
+        assert!(printed.contains("Zero of 12,345,678 reads from larder were stale"), "{printed}");
+        assert!(printed.contains("delete on update: 1,234 (< 0.01 %) of 12,345,678"), "{printed}");
+        assert!(printed.contains("at worst 3 bars, 41.5 ms"), "{printed}");
+    }
+
+    #[test]
+    fn the_closing_sentence_hides_nothing() {
+        let of = |main| closing(&DemoOutcome { main, compared: Vec::new() });
+        assert!(of(report("larder", 1)).contains("larder served 1 (< 0.01 %) stale reads"));
+        assert!(of(DemoReport { wrong_values: 2, ..report("larder", 0) }).contains("returned 2 values that are not"));
+        assert!(of(DemoReport { reads_checked: 0, ..report("larder", 0) }).contains("nothing was checked"));
+    }
+
+    #[test]
+    fn json_is_one_flat_object() {
+        let alone = DemoOutcome { main: report("larder", 0), compared: Vec::new() };
+        let json = serde_json::to_value(&alone).expect("finite numbers serialise");
+        let promised = [
+            "reads_checked",
+            "stale_reads",
+            "hit_rate",
+            "invalidations",
+            "entries_made_stale",
+            "loads",
+            "loads_avoided",
+            "p50_us",
+            "p99_us",
+        ];
+        for field in promised {
+            assert!(json[field].is_number(), "{field} in {json}");
+        }
+        assert!(json.get("compared").is_none());
+        let back: DemoOutcome = serde_json::from_value(json).expect("what was written can be read");
+        assert_eq!(back, alone);
+        assert!(back.holds());
+        let compared = DemoOutcome { compared: vec![report("TTL only", 5)], ..alone };
+        let json = serde_json::to_value(&compared).expect("finite numbers serialise");
+        assert_eq!(json["compared"][0]["stale_reads"], 5);
+    }
+
+    #[test]
+    fn numbers_are_readable_and_never_rounded_to_a_lie() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0.0, 1e-9, 0.5, 0.999_999, 1.0].map(percent), ["0.00 %", "< 0.01 %", "50.00 %", "> 99.99 %", "100.00 %"]);
+        assert_eq!([0.5, 12.34, 4_321.0, 2.5e6].map(latency), ["500 ns", "12.3 µs", "4.3 ms", "2.5 s"]);
+    }
+}

@@ -1,0 +1,224 @@
+//! Describing a cache, checking the description, and opening it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cache::{Larder, Parts};
+use crate::clock::Clock;
+use crate::config::{MEMORY_BYTES_MIN, Policy};
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::{Durability, LocalLog, LogOptions};
+use crate::mutation::Mutations;
+use crate::tier::Tier;
+use crate::tier::disk::{DiskOptions, DiskTier};
+
+/// A segment of the log this long is followed by a checkpoint.
+const LOG_SEGMENT_BYTES: u64 = 32 << 20;
+
+/// The description of a cache: see [`Larder::builder`].
+#[must_use]
+pub struct Builder {
+    data: Option<PathBuf>,
+    memory: u64,
+    disk_bytes: u64,
+    index_bytes: usize,
+    durability: (Durability, Durability),
+    default_policy: Policy,
+    namespaces: Vec<(String, Policy)>,
+    clock: Clock,
+    tier: Option<Arc<dyn Tier>>,
+    sweep_every: Duration,
+    mutations: Mutations,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Builder {
+            data: None,
+            memory: 256 << 20,
+            disk_bytes: 10 << 30,
+            index_bytes: 16 << 20,
+            durability: (Durability::Fsync, Durability::Os),
+            default_policy: Policy::default(),
+            namespaces: Vec::new(),
+            clock: Clock::system(),
+            tier: None,
+            sweep_every: Duration::from_secs(5),
+            mutations: Mutations::default(),
+        }
+    }
+
+    /// Keeps entries and the log in this folder, which is made if need be and belongs to one process at a time. Default:
+    /// none, the cache is in memory only.
+    pub fn data(mut self, folder: impl AsRef<Path>) -> Self {
+        self.data = Some(folder.as_ref().into());
+        self
+    }
+
+    /// Bytes of the shared memory pool, keys and bookkeeping included. Default 256 MiB.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// Bytes of entries that the disk tier keeps before it evicts. Default 10 GiB.
+    pub fn disk_bytes(mut self, bytes: u64) -> Self {
+        self.disk_bytes = bytes;
+        self
+    }
+
+    /// Bytes of the freshness index, rounded up to a power of two. Reckon with 28 for each distinct name that is
+    /// invalidated within the life of an entry; too small makes needless misses, never stale answers. Default 16 MiB.
+    pub fn index_bytes(mut self, bytes: usize) -> Self {
+        self.index_bytes = bytes;
+        self
+    }
+
+    /// When invalidations, removals and updates return. Default [`Durability::Fsync`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability.0 = durability;
+        self
+    }
+
+    /// When puts return. Default [`Durability::Os`]: a put survives the end of the process once its record is written
+    /// behind, and after a machine crash the cache starts cold. With [`Durability::Fsync`] a put returns when its record
+    /// is on stable storage.
+    pub fn put_durability(mut self, durability: Durability) -> Self {
+        self.durability.1 = durability;
+        self
+    }
+
+    /// The policy of namespaces that have none of their own.
+    pub fn default_policy(mut self, policy: Policy) -> Self {
+        self.default_policy = policy;
+        self
+    }
+
+    /// Gives a namespace a policy. A second one for the same name takes the place of the first.
+    pub fn namespace(mut self, name: impl Into<String>, policy: Policy) -> Self {
+        self.namespaces.push((name.into(), policy));
+        self
+    }
+
+    /// Counts times to live by this clock. Default [`Clock::system`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Puts a backing tier of your own in the place of the disk.
+    pub fn backing_tier(mut self, tier: Arc<dyn Tier>) -> Self {
+        self.tier = Some(tier);
+        self
+    }
+
+    /// How often expired and stale entries are swept out anyway; after large invalidations it happens at once. Default 5 s.
+    pub fn sweep_every(mut self, period: Duration) -> Self {
+        self.sweep_every = period;
+        self
+    }
+
+    #[cfg(feature = "test-mutations")]
+    #[doc(hidden)]
+    pub fn mutation(mut self, mutation: crate::Mutation) -> Self {
+        self.mutations = Mutations::only(mutation);
+        self
+    }
+
+    /// Opens the cache. Its tasks run on the tokio runtime that this is called in.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] and the like for settings that make no sense, or outside a tokio runtime;
+    /// [`ErrorKind::Locked`] when another process has the folder; [`ErrorKind::UnknownFormat`] when another version of
+    /// larder wrote it (nothing is touched then); [`ErrorKind::Tier`], [`ErrorKind::LogUnavailable`] when files cannot be
+    /// read or written.
+    pub async fn build(self) -> Result<Larder> {
+        let no_runtime = |_| Error::new(ErrorKind::InvalidConfig, "build runs inside a tokio runtime; build_blocking brings its own");
+        let runtime = tokio::runtime::Handle::try_current().map_err(no_runtime)?;
+        let opening = {
+            let runtime = runtime.clone();
+            runtime.clone().spawn_blocking(move || self.open(runtime))
+        };
+        let parts =
+            opening.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down while the cache opened")))?;
+        Larder::assemble(parts)
+    }
+
+    /// Opens the cache for callers that are not async, with a runtime of its own.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    ///
+    /// # Panics
+    /// If it is called inside a tokio runtime.
+    pub fn build_blocking(self) -> Result<Larder> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("larder").enable_time().build();
+        let runtime = runtime.map_err(|e| Error::new(ErrorKind::InvalidConfig, "cannot start the cache's threads").with_source(e))?;
+        let larder = runtime.block_on(self.build())?;
+        larder.own(runtime);
+        Ok(larder)
+    }
+
+    fn open(self, runtime: tokio::runtime::Handle) -> Result<Parts> {
+        check_memory(self.memory)?;
+        self.default_policy.check()?;
+        let folder = self.data.as_deref().map(take_folder).transpose()?;
+        let (log, index) = match &self.data {
+            None => LocalLog::in_memory(self.index_bytes, self.mutations),
+            Some(data) => LocalLog::open(&LogOptions {
+                folder: data.join("log"),
+                index_bytes: self.index_bytes,
+                segment_bytes: LOG_SEGMENT_BYTES,
+                os_appends: [self.durability.0, self.durability.1].contains(&Durability::Os),
+                mutations: self.mutations,
+            })?,
+        };
+        let tier = match (self.tier, &self.data) {
+            (Some(tier), _) => Some(tier),
+            (None, None) => None,
+            (None, Some(data)) => {
+                let options =
+                    DiskOptions { capacity_bytes: self.disk_bytes, clock: self.clock.clone(), ..DiskOptions::new(data.join("disk")) };
+                Some(Arc::new(DiskTier::open(options)?) as Arc<dyn Tier>)
+            }
+        };
+        Ok(Parts {
+            index,
+            log,
+            clock: self.clock,
+            tier,
+            memory: self.memory,
+            namespaces: self.namespaces,
+            default_policy: self.default_policy,
+            durability: self.durability,
+            runtime,
+            mutations: self.mutations,
+            folder,
+            sweep_every: self.sweep_every,
+        })
+    }
+}
+
+/// Makes the folder, and takes it for this process: two that write one log would each hand out the same positions.
+fn take_folder(folder: &Path) -> Result<File> {
+    let failed = |what: &str, e: std::io::Error| Error::new(ErrorKind::Tier, format!("cannot {what} {}", folder.display())).with_source(e);
+    std::fs::create_dir_all(folder).map_err(|e| failed("make the folder", e))?;
+    let lock = folder.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&lock).map_err(|e| failed("write in", e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(Error::new(ErrorKind::Locked, format!("{} is in use by another process", folder.display())))
+        }
+        Err(std::fs::TryLockError::Error(e)) => Err(failed("lock", e)),
+    }
+}
+
+pub(crate) fn check_memory(bytes: u64) -> Result<()> {
+    if bytes < MEMORY_BYTES_MIN {
+        return Err(Error::new(ErrorKind::InvalidConfig, format!("the memory tier has at least 64 KiB, not {bytes} bytes")));
+    }
+    Ok(())
+}

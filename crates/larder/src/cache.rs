@@ -1,0 +1,301 @@
+//! The handle of a cache, and what all its parts share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::Notify;
+
+use crate::builder::Builder;
+use crate::clock::Clock;
+use crate::codec::Value;
+use crate::config::Policy;
+use crate::error::{Error, ErrorKind, Result};
+use crate::freshness::Index;
+use crate::key::{check_namespace, namespace_of};
+use crate::log::{Append, Appended, Durability, LocalLog};
+use crate::metrics::NamespaceStats;
+use crate::mutation::Mutations;
+use crate::namespace::Namespace;
+use crate::position::Position;
+use crate::raw::Raw;
+use crate::space::Space;
+use crate::stats::Stats;
+use crate::sweep::Sweeper;
+use crate::sync::Ordering;
+use crate::tier::Tier;
+use crate::tier::memory::Pool;
+use crate::view::View;
+
+/// A cache. Cloning the handle is cheap; all clones are the same cache.
+///
+/// Everything it does in the background ends with [`close`](Self::close), or with the last handle.
+#[derive(Clone)]
+pub struct Larder(pub(crate) Arc<Shared>);
+
+/// See the head of this file.
+pub(crate) struct Shared {
+    pub(crate) index: Arc<Index>,
+    pub(crate) log: LocalLog,
+    pub(crate) clock: Clock,
+    pub(crate) tier: Option<Arc<dyn Tier>>,
+    pub(crate) pool: Arc<Pool>,
+    spaces: RwLock<HashMap<Box<str>, Arc<Space>>>,
+    /// Keys of namespaces that nobody configured or opened.
+    others: Arc<Space>,
+    default_policy: Policy,
+    pub(crate) invalidation_durability: Durability,
+    pub(crate) put_durability: Durability,
+    pub(crate) runtime: Handle,
+    own_runtime: Mutex<Option<Runtime>>,
+    pub(crate) sweeper: Sweeper,
+    /// Woken by every append, for reads that wait for a position.
+    appended: Notify,
+    closed: AtomicBool,
+    pub(crate) mutations: Mutations,
+    /// Held while open: the data folder is this process's alone.
+    _folder: Option<std::fs::File>,
+}
+
+/// What a builder has made ready.
+pub(crate) struct Parts {
+    pub(crate) index: Arc<Index>,
+    pub(crate) log: LocalLog,
+    pub(crate) clock: Clock,
+    pub(crate) tier: Option<Arc<dyn Tier>>,
+    pub(crate) memory: u64,
+    pub(crate) namespaces: Vec<(String, Policy)>,
+    pub(crate) default_policy: Policy,
+    pub(crate) durability: (Durability, Durability),
+    pub(crate) runtime: Handle,
+    pub(crate) mutations: Mutations,
+    pub(crate) folder: Option<std::fs::File>,
+    pub(crate) sweep_every: Duration,
+}
+
+impl Larder {
+    /// Begins to describe a cache. Without a data folder it is in memory only.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// use larder::Larder;
+    /// let larder = Larder::builder().memory(64 << 20).build().await?;
+    /// let greetings = larder.namespace::<String>("greetings")?;
+    /// let greeting = greetings.get_or_load("en", || async { Ok::<_, std::io::Error>("hello".to_string()) }).await?;
+    /// assert_eq!(*greeting, "hello");
+    /// larder.close().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn assemble(parts: Parts) -> Result<Self> {
+        let pool = Arc::new(Pool::new(parts.memory));
+        let mut spaces = HashMap::new();
+        for (name, policy) in parts.namespaces {
+            check_namespace(&name)?;
+            let space = Space::new(&name, policy, &pool).map_err(|error| error.during("configure", name.as_bytes()))?;
+            spaces.insert(name.into_boxed_str(), Arc::new(space));
+        }
+        let others = Arc::new(Space::new("other", parts.default_policy.clone(), &pool)?);
+        let shared = Arc::new(Shared {
+            index: parts.index,
+            log: parts.log,
+            clock: parts.clock,
+            tier: parts.tier,
+            pool,
+            spaces: RwLock::new(spaces),
+            others,
+            default_policy: parts.default_policy,
+            invalidation_durability: parts.durability.0,
+            put_durability: parts.durability.1,
+            runtime: parts.runtime,
+            own_runtime: Mutex::new(None),
+            sweeper: Sweeper::new(parts.sweep_every),
+            appended: Notify::new(),
+            closed: AtomicBool::new(false),
+            mutations: parts.mutations,
+            _folder: parts.folder,
+        });
+        crate::sweep::start(&shared);
+        Ok(Larder(shared))
+    }
+
+    /// Keeps the runtime that only this cache uses alive for as long as the cache.
+    pub(crate) fn own(&self, runtime: Runtime) {
+        *self.0.own_runtime.lock() = Some(runtime);
+    }
+
+    /// A namespace, for one type of value. The first call decides the type; the policy is the configured one, or the
+    /// default.
+    ///
+    /// Keys given to the result are without the namespace: `get("AAPL:5m")` reads `features:AAPL:5m`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] for a name that is no single segment, or a codec that the type does not fit;
+    /// [`ErrorKind::WrongType`] when the namespace is open for another type.
+    pub fn namespace<V: Value>(&self, name: &str) -> Result<Namespace<V>> {
+        let space = self.0.open_space(name)?;
+        let typed = space.open::<V>()?;
+        Ok(Namespace::new(View { shared: self.0.clone(), space, typed: Some(typed) }))
+    }
+
+    /// Values as encoded bytes under whole keys, in any namespace: what servers and tools use.
+    pub fn raw(&self) -> Raw {
+        Raw::new(self.clone())
+    }
+
+    /// Waits until this instance has applied a position, so that reads which follow see what happened there (promise G4).
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownPosition`] for a position of another epoch; [`ErrorKind::NotReached`] when `deadline` passes
+    /// first.
+    pub async fn reach(&self, position: Position, deadline: Duration) -> Result<()> {
+        let unknown = || Error::new(ErrorKind::UnknownPosition, format!("{position} belongs to another life of the log"));
+        let stamp = self.0.index.stamp_of(position).ok_or_else(unknown)?;
+        let reached = async {
+            loop {
+                // Listening begins before the look, so that an append in between is not missed.
+                let appended = self.0.appended.notified();
+                if self.0.index.applied() >= stamp {
+                    return;
+                }
+                appended.await;
+            }
+        };
+        let late = |_| Error::new(ErrorKind::NotReached, format!("position {position} was not reached within {deadline:?}"));
+        tokio::time::timeout(deadline, reached).await.map_err(late)
+    }
+
+    /// The last position that this instance has applied.
+    pub fn position(&self) -> Position {
+        self.0.raw_view(b"position").begin_fill()
+    }
+
+    /// The clock that times to live are counted by.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// What the cache has counted, and how full it is.
+    pub fn stats(&self) -> Stats {
+        Stats::of(&self.0)
+    }
+
+    /// Gives the shared memory pool another size, in bytes, while it is in use. A smaller one evicts at once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] below 64 KiB.
+    pub fn resize_memory(&self, bytes: u64) -> Result<()> {
+        crate::builder::check_memory(bytes)?;
+        self.0.pool.resize(bytes);
+        Ok(())
+    }
+
+    /// Gives a namespace's own pool another size.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] below 64 KiB, or where the namespace has no pool of its own.
+    pub fn resize_namespace(&self, name: &str, bytes: u64) -> Result<()> {
+        crate::builder::check_memory(bytes)?;
+        let space = self.0.open_space(name)?;
+        if space.policy.own_pool.is_none() {
+            return Err(Error::new(ErrorKind::InvalidConfig, format!("the namespace \"{name}\" has no memory of its own")));
+        }
+        space.pool.resize(bytes);
+        Ok(())
+    }
+
+    /// Waits until everything accepted so far is on stable storage.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tier`] when the backing tier cannot.
+    pub async fn flush(&self) -> Result<()> {
+        match &self.0.tier {
+            Some(tier) => tier.flush().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what is queued, closes the log, and stops all background work. Later appends and writes fail with
+    /// [`ErrorKind::Closed`]; what is in memory can still be read.
+    ///
+    /// # Errors
+    /// The first of what could not be closed in order. Nothing acknowledged under [`Durability::Fsync`] depends on it.
+    pub async fn close(&self) -> Result<()> {
+        if self.0.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.0.sweeper.stop();
+        let tier = match &self.0.tier {
+            Some(tier) => tier.close().await,
+            None => Ok(()),
+        };
+        let shared = self.0.clone();
+        let log = self.0.runtime.spawn_blocking(move || shared.log.close()).await;
+        let log = log.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down before the log was closed")));
+        tier.and(log)
+    }
+}
+
+impl Shared {
+    /// The space of a name, opened with the default policy if nobody did before.
+    fn open_space(&self, name: &str) -> Result<Arc<Space>> {
+        check_namespace(name)?;
+        if let Some(space) = self.spaces.read().get(name) {
+            return Ok(space.clone());
+        }
+        let mut spaces = self.spaces.write();
+        if let Some(space) = spaces.get(name) {
+            return Ok(space.clone());
+        }
+        let space = Arc::new(Space::new(name, self.default_policy.clone(), &self.pool)?);
+        spaces.insert(name.into(), space.clone());
+        Ok(space)
+    }
+
+    /// The space that a whole key belongs to.
+    pub(crate) fn space_of(&self, key: &[u8]) -> Arc<Space> {
+        let name = std::str::from_utf8(namespace_of(key)).ok();
+        name.and_then(|name| self.spaces.read().get(name).cloned()).unwrap_or_else(|| self.others.clone())
+    }
+
+    pub(crate) fn raw_view(self: &Arc<Self>, key: &[u8]) -> View<Bytes> {
+        View { shared: self.clone(), space: self.space_of(key), typed: None }
+    }
+
+    pub(crate) async fn append(&self, append: Append) -> Result<Appended> {
+        let appended = self.log.append(append).await;
+        self.appended.notify_waiters();
+        appended
+    }
+
+    /// All pools: the shared one, and the namespaces' own.
+    pub(crate) fn pools(&self) -> Vec<Arc<Pool>> {
+        let own =
+            self.spaces.read().values().filter(|space| space.policy.own_pool.is_some()).map(|space| space.pool.clone()).collect::<Vec<_>>();
+        std::iter::once(self.pool.clone()).chain(own).collect()
+    }
+
+    pub(crate) fn namespace_stats(&self) -> Vec<NamespaceStats> {
+        let mut stats: Vec<_> = self.spaces.read().values().map(|space| space.metrics.stats(&space.name)).collect();
+        stats.sort_by(|a, b| a.name.cmp(&b.name));
+        stats.push(self.others.metrics.stats(&self.others.name));
+        stats
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.sweeper.stop();
+        if let Some(runtime) = self.own_runtime.get_mut().take() {
+            // The last handle may be dropped on the runtime's own thread, where waiting for it would be for ever.
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! An entry as memory holds it, and the handle to it that readers get.
+
+use std::any::Any;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Millis;
+use crate::freshness::NameHashes;
+use crate::key::Tags;
+use crate::metrics::NamespaceMetrics;
+use crate::position::Stamp;
+use crate::sync::{AtomicU64, Ordering};
+
+/// What an entry costs in memory beyond its key and value, on average, allocator's rounding included.
+pub(crate) const ENTRY_OVERHEAD: usize = 256;
+
+/// Everything about an entry but its value.
+pub(crate) struct Meta {
+    stamp: AtomicU64,
+    /// Before this moment a hit has nothing to do but return: the earliest of being stale, due for refresh, or due for
+    /// sliding.
+    attention_at: AtomicU64,
+    fresh_until: AtomicU64,
+    expires_at: AtomicU64,
+    pub(crate) created_at: Millis,
+    /// The life it was given, and how much longer it may be served as stale; for sliding and touching.
+    pub(crate) life: Life,
+    pub(crate) fingerprint: u128,
+    pub(crate) hashes: NameHashes,
+    pub(crate) tags: Tags,
+    pub(crate) media: Option<Box<str>>,
+    pub(crate) load_cost_us: u32,
+    /// The length of the encoded value.
+    pub(crate) encoded_len: u32,
+    /// What the pool counts it as, fixed for its life.
+    pub(crate) weight: u32,
+    pub(crate) codec: u8,
+    pub(crate) metrics: Arc<NamespaceMetrics>,
+}
+
+/// How long an entry lives, in milliseconds; `u64::MAX` is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) ttl: u64,
+    /// After its time, how long it may be served while it is being loaded again.
+    pub(crate) stale_while_revalidate: u64,
+    /// After its time, how long it may be served because loading failed.
+    pub(crate) stale_if_error: u64,
+    /// Whether a hit starts the time to live anew.
+    pub(crate) sliding: bool,
+    /// How long before its time it is loaded again ahead of need; zero is never.
+    pub(crate) refresh_ahead: u64,
+}
+
+impl Life {
+    /// When an entry that lives from `now` stops being fresh, and when it may no longer be served at all.
+    pub(crate) fn times(&self, now: Millis) -> (Millis, Millis) {
+        let fresh_until = now.saturating_add(self.ttl);
+        (fresh_until, fresh_until.saturating_add(self.stale_while_revalidate.max(self.stale_if_error)))
+    }
+
+    /// When a hit must look closer.
+    fn attention(&self, now: Millis, fresh_until: Millis) -> Millis {
+        // Sliding on every hit would write to a shared line each time; a 32nd of the life is as good.
+        let slide = if self.sliding { now.saturating_add((self.ttl / 32).max(1)) } else { u64::MAX };
+        fresh_until.saturating_sub(self.refresh_ahead).min(slide)
+    }
+}
+
+/// The three moments of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Times {
+    pub(crate) created_at: Millis,
+    pub(crate) fresh_until: Millis,
+    pub(crate) expires_at: Millis,
+}
+
+/// What a [`Meta`] is made of; the rest of it changes during its life.
+pub(crate) struct NewMeta {
+    pub(crate) stamp: Stamp,
+    pub(crate) times: Times,
+    pub(crate) life: Life,
+    pub(crate) fingerprint: u128,
+    pub(crate) hashes: NameHashes,
+    pub(crate) tags: Tags,
+    pub(crate) media: Option<Box<str>>,
+    pub(crate) load_cost_us: u32,
+    pub(crate) encoded_len: u32,
+    pub(crate) codec: u8,
+    pub(crate) metrics: Arc<NamespaceMetrics>,
+}
+
+impl Meta {
+    pub(crate) fn new(new: NewMeta, key_len: usize, now: Millis) -> Self {
+        let NewMeta { stamp, times, life, fingerprint, hashes, tags, media, load_cost_us, encoded_len, codec, metrics } = new;
+        let tag_bytes: usize = tags.iter().map(|tag| tag.len() + 16).sum();
+        let weight = key_len + encoded_len as usize + tag_bytes + media.as_ref().map_or(0, |media| media.len()) + ENTRY_OVERHEAD;
+        Meta {
+            stamp: AtomicU64::new(stamp.0),
+            attention_at: AtomicU64::new(life.attention(now, times.fresh_until)),
+            fresh_until: AtomicU64::new(times.fresh_until),
+            expires_at: AtomicU64::new(times.expires_at),
+            created_at: times.created_at,
+            life,
+            fingerprint,
+            hashes,
+            tags,
+            media,
+            load_cost_us,
+            encoded_len,
+            codec,
+            metrics,
+            weight: u32::try_from(weight).unwrap_or(u32::MAX),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp(self.stamp.load(Ordering::Acquire))
+    }
+
+    /// Raises the stamp: the entry was checked and found fresh at `to`.
+    pub(crate) fn restamp(&self, to: Stamp) {
+        self.stamp.fetch_max(to.0, Ordering::AcqRel);
+    }
+
+    /// Whether a hit at `now` has nothing to do but return, as far as time goes.
+    #[inline]
+    pub(crate) fn quiet_at(&self, now: Millis) -> bool {
+        now < self.attention_at.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn times(&self) -> Times {
+        Times {
+            created_at: self.created_at,
+            fresh_until: self.fresh_until.load(Ordering::Relaxed),
+            expires_at: self.expires_at.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether it is time to load it again ahead of need.
+    pub(crate) fn wants_refresh(&self, now: Millis) -> bool {
+        self.life.refresh_ahead > 0 && now >= self.times().fresh_until.saturating_sub(self.life.refresh_ahead)
+    }
+
+    /// Starts the life anew, for a touch or a sliding hit.
+    pub(crate) fn renew(&self, ttl: u64, now: Millis) {
+        let (fresh_until, expires_at) = Life { ttl, ..self.life }.times(now);
+        // In this order, so that no reader sees a life that ends before its freshness.
+        self.expires_at.store(expires_at, Ordering::Relaxed);
+        self.fresh_until.store(fresh_until, Ordering::Relaxed);
+        self.attention_at.store(Life { ttl, ..self.life }.attention(now, fresh_until), Ordering::Relaxed);
+    }
+}
+
+/// An entry with its value.
+pub(crate) struct Entry<V> {
+    pub(crate) meta: Meta,
+    pub(crate) value: V,
+}
+
+/// An entry that says there is no value.
+pub(crate) struct Negative {
+    pub(crate) meta: Meta,
+}
+
+/// What a pool holds: an entry of some type of value, or a negative one.
+pub(crate) trait Slot: Any + Send + Sync {
+    fn meta(&self) -> &Meta;
+    /// Whether it says that there is no value.
+    fn is_negative(&self) -> bool;
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<V: Send + Sync + 'static> Slot for Entry<V> {
+    fn is_negative(&self) -> bool {
+        false
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+impl Slot for Negative {
+    fn is_negative(&self) -> bool {
+        true
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+/// A cached value: a cheap handle that derefs to it, and keeps it alive for as long as it is held, whatever becomes of the
+/// entry meanwhile.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+/// let larder = larder::Larder::builder().build().await?;
+/// let names = larder.namespace::<String>("names")?;
+/// names.put("ada", "Lovelace".to_string()).await?;
+/// let name = names.get("ada").await?.expect("it was just put");
+/// assert_eq!(name.len(), 8);
+/// # Ok(()) }
+/// ```
+pub struct Cached<V>(pub(crate) Arc<Entry<V>>);
+
+impl<V> Cached<V> {
+    /// When the value was loaded or put, in milliseconds since the Unix epoch.
+    pub fn created_at_ms(&self) -> u64 {
+        self.0.meta.created_at
+    }
+
+    /// How much longer it is fresh as far as time goes, at this moment. `None`: for ever.
+    pub fn fresh_for(&self, now_ms: u64) -> Option<Duration> {
+        let until = self.0.meta.times().fresh_until;
+        (until != u64::MAX).then(|| Duration::from_millis(until.saturating_sub(now_ms)))
+    }
+
+    /// xxh3-128 of the whole encoded value: equal values of one codec have equal fingerprints.
+    pub fn fingerprint(&self) -> u128 {
+        self.0.meta.fingerprint
+    }
+
+    /// The entry's tags, sorted.
+    pub fn tags(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.meta.tags.iter().map(|tag| &**tag)
+    }
+
+    /// The media type that was given with the value.
+    pub fn media_type(&self) -> Option<&str> {
+        self.0.meta.media.as_deref()
+    }
+
+    /// How long its loader took; zero for a value that was put.
+    pub fn load_cost(&self) -> Duration {
+        Duration::from_micros(self.0.meta.load_cost_us.into())
+    }
+
+    /// How long after its time it may be served while it is being loaded again.
+    pub fn stale_while_revalidate(&self) -> Duration {
+        Duration::from_millis(self.0.meta.life.stale_while_revalidate)
+    }
+
+    /// How long after its time it may be served because loading failed.
+    pub fn stale_if_error(&self) -> Duration {
+        Duration::from_millis(self.0.meta.life.stale_if_error)
+    }
+}
+
+impl<V> Clone for Cached<V> {
+    fn clone(&self) -> Self {
+        Cached(self.0.clone())
+    }
+}
+
+impl<V> Deref for Cached<V> {
+    type Target = V;
+
+    #[inline]
+    fn deref(&self) -> &V {
+        &self.0.value
+    }
+}
+
+impl<V> AsRef<V> for Cached<V> {
+    fn as_ref(&self) -> &V {
+        self
+    }
+}
+
+impl<V: fmt::Debug> fmt::Debug for Cached<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<V: fmt::Display> fmt::Display for Cached<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<V: PartialEq> PartialEq<V> for Cached<V> {
+    fn eq(&self, other: &V) -> bool {
+        **self == *other
+    }
+}

@@ -1,0 +1,453 @@
+//! The freshness index: for every name, the last position at which it was invalidated.
+//!
+//! An entry is stale if any name it depends on was invalidated after the entry's stamp. That is the whole rule, and this
+//! file is all that decides it. It does no IO, reads no clock, and never forgets except by becoming more cautious.
+//!
+//! # The table
+//!
+//! ```text
+//!   name --xxh3-128--> line number, 24-bit fingerprint
+//!
+//!   line (64 bytes, one cache line)
+//!   +--------+--------+--------+--------+--------+--------+--------+--------+
+//!   | pair 0 | pair 1 | pair 2 | pair 3 | pair 4 | pair 5 | pair 6 | floor  |
+//!   +--------+--------+--------+--------+--------+--------+--------+--------+
+//!     pair = fingerprint (24 bits) | position (40 bits); position 0 is a free pair
+//! ```
+//!
+//! The last position of a name is that of its pair if it is in its line, else the line's floor. A name that needs a pair
+//! where none is free takes the one with the oldest position, *after* that position was raised into the floor. So a lost
+//! name or an equal fingerprint can make a false miss and never a stale hit; memory is fixed, and there is nothing to
+//! expire. The idea of a set-associative line comes from processor caches; the floor is what makes forgetting safe.
+//!
+//! # Order, which is all that keeps readers right without a lock
+//!
+//! - One writer at a time (`writer`). It raises the floor before it overwrites a pair; a reader scans the pairs before it
+//!   reads the floor. A reader that no longer finds a name therefore sees a floor that covers it.
+//! - A new shape is in the set before any name of that shape is in the table.
+//! - Names are in the index before `latest` and `applied` pass their position. A reader takes `applied` before it checks.
+//! - Adopting another epoch first makes everything stale, then changes the table, then lets go: see [`Index::adopt`].
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use crate::mutation::{Mutation, Mutations};
+use crate::name::Name;
+use crate::pattern::{Pattern, Shape};
+use crate::position::{Epoch, Position, SEQ_BITS, SEQ_MAX, Stamp};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
+
+mod snapshot;
+
+pub(crate) use snapshot::Snapshot;
+
+/// Pairs in a line: with the floor, eight words, one cache line of every processor this runs on.
+const PAIRS: usize = 7;
+
+/// Bytes of a line.
+pub(crate) const LINE_BYTES: usize = 64;
+
+/// The most shapes in use. Each costs an entry that fits it one look-up per check; real systems use a handful.
+pub(crate) const SHAPES_MAX: usize = 64;
+
+/// Slots of the shapes that only `leading(1)` to `leading(4)` may take, so that there is always a shape to widen to and
+/// one pattern too many never has to invalidate everything.
+const SHAPES_KEPT_FOR_WIDENING: usize = 4;
+
+/// The most distinct globs. Each must be matched against a key one by one.
+pub(crate) const GLOBS_MAX: usize = 1024;
+
+/// A name, hashed: 40 bits choose the line, 24 recognise the name in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NameHash(u64);
+
+impl NameHash {
+    fn of(bytes: &[u8], seed: u64) -> Self {
+        let hash = xxh3_128_with_seed(bytes, seed);
+        NameHash((hash >> 64) as u64 >> (64 - SEQ_BITS) << 24 | hash as u64 & 0xff_ffff)
+    }
+
+    fn fingerprint(self) -> u64 {
+        self.0 & 0xff_ffff
+    }
+
+    fn line(self, mask: usize) -> usize {
+        (self.0 >> 24) as usize & mask
+    }
+}
+
+/// The hashes an entry keeps: its key's first, then its tags'. Four fit without an allocation.
+pub(crate) type NameHashes = SmallVec<[NameHash; 4]>;
+
+/// Why an entry is stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StaleBy {
+    /// The log began a new epoch; what happened before it is unknown.
+    Epoch,
+    /// Everything was invalidated.
+    Everything,
+    /// Its key was invalidated, or something was put there.
+    Key,
+    /// One of its tags was: the number is the tag's place in the entry's sorted tags.
+    Tag(usize),
+    /// A pattern that its key matches was.
+    Pattern,
+}
+
+#[repr(align(64))]
+struct Line {
+    pairs: [AtomicU64; PAIRS],
+    floor: AtomicU64,
+}
+
+struct Glob {
+    pattern: Pattern,
+    seq: AtomicU64,
+}
+
+/// See the head of this file.
+pub(crate) struct Index {
+    /// The highest position in the index. Every fast-path hit reads it.
+    latest: AtomicU64,
+    /// All positions up to here are in the index.
+    applied: AtomicU64,
+    everything: AtomicU64,
+    /// Mixed into every hash, so that nobody can prepare names that share a line.
+    seed: AtomicU64,
+    shape_count: AtomicUsize,
+    shapes: [AtomicU64; SHAPES_MAX],
+    /// The highest position of any glob: an entry stamped later need not look at them.
+    glob_latest: AtomicU64,
+    globs: ArcSwap<Vec<Arc<Glob>>>,
+    lines: Box<[Line]>,
+    /// Which epoch a generation stands for. Never read on a hit.
+    era: RwLock<(u32, Epoch)>,
+    writer: Mutex<()>,
+    /// Names that were widened since the start.
+    widened: AtomicU64,
+    mutations: Mutations,
+}
+
+impl Index {
+    /// An index of about `bytes`, rounded up to a power of two lines, in a new epoch's beginning.
+    pub(crate) fn new(bytes: usize, epoch: Epoch, mutations: Mutations) -> Self {
+        let lines = (bytes / LINE_BYTES).max(1).next_power_of_two();
+        let line = |_| Line { pairs: std::array::from_fn(|_| AtomicU64::new(0)), floor: AtomicU64::new(0) };
+        Index {
+            latest: AtomicU64::new(Stamp::new(1, 0).0),
+            applied: AtomicU64::new(Stamp::new(1, 0).0),
+            everything: AtomicU64::new(0),
+            seed: AtomicU64::new(seed_of(epoch)),
+            shape_count: AtomicUsize::new(0),
+            shapes: std::array::from_fn(|_| AtomicU64::new(0)),
+            glob_latest: AtomicU64::new(0),
+            globs: ArcSwap::default(),
+            lines: (0..lines).map(line).collect(),
+            era: RwLock::new((1, epoch)),
+            writer: Mutex::new(()),
+            widened: AtomicU64::new(0),
+            mutations,
+        }
+    }
+
+    /// The highest position in the index.
+    #[inline]
+    pub(crate) fn latest(&self) -> Stamp {
+        Stamp(self.latest.load(Ordering::Acquire))
+    }
+
+    /// All positions up to here are in the index. Never above [`latest`](Self::latest).
+    #[inline]
+    pub(crate) fn applied(&self) -> Stamp {
+        Stamp(self.applied.load(Ordering::Acquire))
+    }
+
+    /// The epoch in force.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.era.read().1
+    }
+
+    /// A stamp as others understand it. `None` if its epoch is over.
+    pub(crate) fn position_of(&self, stamp: Stamp) -> Option<Position> {
+        let (generation, epoch) = *self.era.read();
+        (stamp.generation() == generation).then(|| Position { epoch, seq: stamp.seq() })
+    }
+
+    /// A position as this instance understands it. `None` if it is of another epoch.
+    pub(crate) fn stamp_of(&self, position: Position) -> Option<Stamp> {
+        let (generation, epoch) = *self.era.read();
+        (position.epoch == epoch).then(|| Stamp::new(generation, position.seq))
+    }
+
+    /// The hashes of an entry's own names. Take the entry's stamp before: should an epoch end in between, the stamp is of
+    /// the old one and these hashes no longer matter.
+    pub(crate) fn hashes(&self, key: &[u8], tags: &[Box<[u8]>]) -> NameHashes {
+        let seed = self.seed.load(Ordering::Acquire);
+        std::iter::once(hash_key(key, seed)).chain(tags.iter().map(|tag| hash_tag(tag, seed))).collect()
+    }
+
+    /// Whether an entry of this key, with these hashes and this stamp, is stale, and by what.
+    ///
+    /// The pairs are read before `everything`: a reader that sees a line which [`adopt`](Self::adopt) has emptied sees
+    /// that everything is stale, too.
+    pub(crate) fn judge(&self, key: &[u8], hashes: &[NameHash], stamp: Stamp) -> Option<StaleBy> {
+        if stamp.generation() != self.latest().generation() {
+            return Some(StaleBy::Epoch);
+        }
+        let after = |position: u64| position > stamp.seq();
+        if let Some(at) = hashes.iter().position(|hash| after(self.last(*hash))) {
+            return Some(if at == 0 { StaleBy::Key } else { StaleBy::Tag(at - 1) });
+        }
+        if self.pattern_last(key, stamp.seq()).is_some_and(after) {
+            return Some(StaleBy::Pattern);
+        }
+        after(self.everything.load(Ordering::Acquire)).then_some(StaleBy::Everything)
+    }
+
+    /// The last position at which a name was invalidated, or a later one.
+    fn last(&self, hash: NameHash) -> u64 {
+        let line = &self.lines[hash.line(self.lines.len() - 1)];
+        let mut pairs = line.pairs.iter().map(|pair| pair.load(Ordering::Acquire));
+        match pairs.find(|pair| pair >> SEQ_BITS == hash.fingerprint() && pair & SEQ_MAX != 0) {
+            Some(pair) => pair & SEQ_MAX,
+            None => line.floor.load(Ordering::Acquire),
+        }
+    }
+
+    /// A position after `since` at which a pattern that matches `key` was invalidated.
+    fn pattern_last(&self, key: &[u8], since: u64) -> Option<u64> {
+        let shapes = &self.shapes[..self.shape_count.load(Ordering::Acquire)];
+        if !shapes.is_empty() {
+            let segments = crate::key::segments(key).count();
+            let seed = self.seed.load(Ordering::Acquire);
+            for shape in shapes.iter().map(|shape| Shape(shape.load(Ordering::Acquire))).filter(|shape| shape.fits(segments)) {
+                let last = self.last(hash_projection(shape, shape.literals_of(key), seed));
+                if last > since {
+                    return Some(last);
+                }
+            }
+        }
+        if self.glob_latest.load(Ordering::Acquire) <= since {
+            return None;
+        }
+        let globs = self.globs.load();
+        let matching = globs.iter().filter(|glob| glob.seq.load(Ordering::Acquire) > since && glob.pattern.matches(key));
+        matching.map(|glob| glob.seq.load(Ordering::Acquire)).next()
+    }
+
+    /// Puts names into the index at a position, without letting readers know yet that it has them: [`publish`](Self::publish)
+    /// does. Returns how many had to be widened.
+    pub(crate) fn record(&self, names: &[Name], seq: u64) -> usize {
+        let _one_writer = self.writer.lock();
+        let seed = self.seed.load(Ordering::Acquire);
+        let widened = names.iter().filter(|name| self.record_one(name, seq, seed)).count();
+        self.widened.fetch_add(widened as u64, Ordering::Relaxed);
+        widened
+    }
+
+    fn record_one(&self, name: &Name, seq: u64, seed: u64) -> bool {
+        match name {
+            Name::Key(key) => self.raise(hash_key(key, seed), seq),
+            Name::Tag(tag) => self.raise(hash_tag(tag, seed), seq),
+            Name::Everything => self.raise_everything(seq),
+            Name::Pattern(pattern) => return self.record_pattern(pattern, seq, seed),
+        }
+        false
+    }
+
+    fn record_pattern(&self, pattern: &Pattern, seq: u64, seed: u64) -> bool {
+        if pattern.is_everything() {
+            self.raise_everything(seq);
+            return false;
+        }
+        match pattern.shape() {
+            Some(shape) if self.join_shapes(shape) => {
+                self.raise(hash_projection(shape, pattern.literals(), seed), seq);
+                false
+            }
+            None if self.record_glob(pattern, seq) => false,
+            _ => {
+                self.record_widened(pattern, seq, seed);
+                true
+            }
+        }
+    }
+
+    /// Invalidates a broader name in the place of one that there is no room for: as many leading literals as there is a
+    /// shape for, else everything.
+    fn record_widened(&self, pattern: &Pattern, seq: u64, seed: u64) {
+        let deepest = pattern.widened(usize::MAX).map_or(0, |(_, literals)| literals.len());
+        let fitting = (1..=deepest).rev().filter_map(|depth| pattern.widened(depth)).find(|(shape, _)| self.join_shapes(*shape));
+        match fitting {
+            Some((shape, literals)) => self.raise(hash_projection(shape, literals.into_iter(), seed), seq),
+            None => self.raise_everything(seq),
+        }
+        tracing::debug!(pattern = %pattern, "no room for another shape or glob: invalidated a broader name");
+    }
+
+    fn raise_everything(&self, seq: u64) {
+        self.everything.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    /// Makes sure a shape is in the set. False when there is no room.
+    fn join_shapes(&self, shape: Shape) -> bool {
+        let count = self.shape_count.load(Ordering::Acquire);
+        if self.shapes[..count].iter().any(|known| known.load(Ordering::Acquire) == shape.0) {
+            return true;
+        }
+        let widest = (1..=SHAPES_KEPT_FOR_WIDENING).any(|depth| shape == Shape::leading(depth));
+        if count >= if widest { SHAPES_MAX } else { SHAPES_MAX - SHAPES_KEPT_FOR_WIDENING } {
+            return false;
+        }
+        self.shapes[count].store(shape.0, Ordering::Release);
+        self.shape_count.store(count + 1, Ordering::Release);
+        true
+    }
+
+    /// Raises a glob's position, adding it if there is room. A pattern too long for a shape is kept as a glob, too.
+    fn record_glob(&self, pattern: &Pattern, seq: u64) -> bool {
+        let globs = self.globs.load();
+        if let Some(glob) = globs.iter().find(|glob| glob.pattern.text() == pattern.text()) {
+            glob.seq.store(seq, Ordering::Release);
+        } else if globs.len() < GLOBS_MAX {
+            let mut more = globs.to_vec();
+            more.push(Arc::new(Glob { pattern: pattern.clone(), seq: AtomicU64::new(seq) }));
+            self.globs.store(Arc::new(more));
+        } else {
+            return false;
+        }
+        self.glob_latest.fetch_max(seq, Ordering::AcqRel);
+        true
+    }
+
+    /// Writes a position into a line: its own pair, else a free one, else over the oldest, whose position goes into the
+    /// floor first.
+    fn raise(&self, hash: NameHash, seq: u64) {
+        let line = &self.lines[hash.line(self.lines.len() - 1)];
+        let pairs: [u64; PAIRS] = std::array::from_fn(|i| line.pairs[i].load(Ordering::Acquire));
+        let own = |pair: &u64| pair >> SEQ_BITS == hash.fingerprint() && pair & SEQ_MAX != 0;
+        let word = hash.fingerprint() << SEQ_BITS | seq;
+        if let Some(at) = pairs.iter().position(own) {
+            // A replayed log may hand in an old position again.
+            line.pairs[at].store(word.max(pairs[at]), Ordering::Release);
+            return;
+        }
+        let floor = line.floor.load(Ordering::Acquire);
+        if seq <= floor {
+            // Only a replayed log gets here: what it says is covered already.
+            return;
+        }
+        // A free pair has position zero, so it is also the oldest.
+        let oldest = (0..PAIRS).min_by_key(|at| pairs[*at] & SEQ_MAX).expect("a line has pairs");
+        let lost = pairs[oldest] & SEQ_MAX;
+        if lost > floor && !self.mutations.on(Mutation::ForgetWithoutFloor) {
+            line.floor.store(lost, Ordering::Release);
+        }
+        line.pairs[oldest].store(word, Ordering::Release);
+    }
+
+    /// Lets readers know that all positions up to `seq` of this epoch are in the index.
+    pub(crate) fn publish(&self, seq: u64) {
+        let generation = self.latest().generation();
+        self.latest.fetch_max(Stamp::new(generation, seq).0, Ordering::AcqRel);
+        self.applied.fetch_max(Stamp::new(generation, seq).0, Ordering::AcqRel);
+    }
+
+    /// Leaves this epoch for another, whose index is given.
+    ///
+    /// Readers never stop, so the order is everything. The new generation in `latest` takes the fast path from every
+    /// older entry; `everything` at its highest makes every check fail that might read a half-changed table; a check that
+    /// began before and still reads an emptied line reads `everything` after it. Only then does the table change.
+    pub(crate) fn adopt(&self, snapshot: &Snapshot) {
+        let _one_writer = self.writer.lock();
+        let mut era = self.era.write();
+        let generation = era.0 + 1;
+        self.latest.store(Stamp::new(generation, 0).0, Ordering::Release);
+        self.everything.store(u64::MAX, Ordering::Release);
+        self.seed.store(seed_of(snapshot.epoch), Ordering::Release);
+        snapshot.fill(self);
+        *era = (generation, snapshot.epoch);
+        self.everything.store(snapshot.everything, Ordering::Release);
+        self.latest.store(Stamp::new(generation, snapshot.head).0, Ordering::Release);
+        self.applied.store(Stamp::new(generation, snapshot.head).0, Ordering::Release);
+    }
+
+    /// A copy of everything, at `head` or later. Taken while writers go on: each line is read as a reader reads it, so
+    /// the copy is at least as cautious as the index was at `head`, and replaying what came after changes nothing.
+    pub(crate) fn snapshot(&self, head: u64) -> Snapshot {
+        Snapshot::of(self, head)
+    }
+
+    /// What share of entries with these stamps would be judged stale though nothing they depend on was invalidated: the
+    /// mean over a sample of lines of "its floor has passed the stamp", and of a foreign fingerprint being taken for the
+    /// entry's own. `names` is how many names such an entry has on average.
+    pub(crate) fn false_miss_rate(&self, stamps: &[Stamp], names: f64) -> f64 {
+        const SAMPLED_LINES: usize = 1024;
+        if stamps.is_empty() {
+            return 0.0;
+        }
+        let step = (self.lines.len() / SAMPLED_LINES).max(1);
+        let sample: Vec<&Line> = self.lines.iter().step_by(step).collect();
+        let mut floors: Vec<u64> = sample.iter().map(|line| line.floor.load(Ordering::Relaxed)).collect();
+        floors.sort_unstable();
+        let mut pairs: Vec<u64> = sample.iter().flat_map(|line| &line.pairs).map(|pair| pair.load(Ordering::Relaxed) & SEQ_MAX).collect();
+        pairs.sort_unstable();
+        let above = |sorted: &[u64], seq: u64| (sorted.len() - sorted.partition_point(|at| *at <= seq)) as f64 / sample.len() as f64;
+        let one_name = |stamp: &Stamp| above(&floors, stamp.seq()) + above(&pairs, stamp.seq()) / f64::from(1 << 24);
+        let any_name = stamps.iter().map(|stamp| 1.0 - (1.0 - one_name(stamp).min(1.0)).powf(names));
+        any_name.sum::<f64>() / stamps.len() as f64
+    }
+
+    /// Names widened since the start, shapes in use, globs in use.
+    pub(crate) fn stats(&self) -> IndexStats {
+        IndexStats {
+            bytes: self.lines.len() * LINE_BYTES,
+            shapes: self.shape_count.load(Ordering::Relaxed),
+            globs: self.globs.load().len(),
+            widened: self.widened.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What an index says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IndexStats {
+    pub(crate) bytes: usize,
+    pub(crate) shapes: usize,
+    pub(crate) globs: usize,
+    pub(crate) widened: u64,
+}
+
+/// The hash seed of an epoch: the epoch itself, stirred, since epochs are random already.
+fn seed_of(epoch: Epoch) -> u64 {
+    let mut mixed = epoch.0 ^ epoch.0 >> 30;
+    mixed = mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^ mixed >> 27
+}
+
+// Keys, tags and projections of equal bytes are different names: each kind has a seed of its own.
+fn hash_key(key: &[u8], seed: u64) -> NameHash {
+    NameHash::of(key, seed)
+}
+
+fn hash_tag(tag: &[u8], seed: u64) -> NameHash {
+    NameHash::of(tag, seed ^ 0x7461_6700_0000_0001)
+}
+
+/// The name of a pattern: its shape and its literals, each with its length, so that `ab:c` and `a:bc` differ.
+fn hash_projection<'a>(shape: Shape, literals: impl Iterator<Item = &'a [u8]>, seed: u64) -> NameHash {
+    let mut name: SmallVec<[u8; 256]> = SmallVec::new();
+    name.extend_from_slice(&shape.0.to_le_bytes());
+    for literal in literals {
+        name.extend_from_slice(&(literal.len() as u16).to_le_bytes());
+        name.extend_from_slice(literal);
+    }
+    NameHash::of(&name, seed ^ 0x7061_7400_0000_0002)
+}
+
+#[cfg(test)]
+mod tests;

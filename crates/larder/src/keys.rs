@@ -1,0 +1,158 @@
+//! Listing keys by pattern, a page at a time, in the order of their bytes.
+//!
+//! The cursor is the last key that was returned, so a page depends on nothing that must be remembered between calls, and a
+//! key that is there all the while is returned exactly once, whatever comes and goes around it.
+
+use std::collections::{BTreeSet, BinaryHeap};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::cache::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pattern::Pattern;
+use crate::position::Position;
+use crate::record::Record;
+use crate::tier::{Keep, Tier};
+
+/// The most keys a page holds.
+pub const KEYS_PAGE_MAX: usize = 10_000;
+
+/// Records of the backing tier looked at in one step.
+const STEP: usize = 512;
+
+/// Where a listing goes on.
+///
+/// Its text is opaque and fits a URL; the empty text is the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor(Option<Box<[u8]>>);
+
+impl Cursor {
+    /// From the first key.
+    pub fn start() -> Self {
+        Cursor::default()
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().flatten().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || Error::new(ErrorKind::InvalidKey, "a cursor is given back as it was got");
+        if text.is_empty() {
+            return Ok(Cursor::start());
+        }
+        if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) || text.len() > 2 * crate::KEY_LEN_MAX {
+            return Err(bad());
+        }
+        let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| bad());
+        (0..text.len()).step_by(2).map(byte).collect::<Result<_>>().map(|key| Cursor(Some(key)))
+    }
+}
+
+/// A page of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// The keys, in the order of their bytes.
+    pub keys: Vec<Box<[u8]>>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+impl Keys {
+    pub(crate) fn without_prefix(mut self, prefix: &[u8]) -> Self {
+        self.keys.iter_mut().for_each(|key| *key = key.strip_prefix(prefix).unwrap_or(key).into());
+        self
+    }
+}
+
+pub(crate) async fn page(shared: &Arc<Shared>, pattern: &Pattern, cursor: Cursor, limit: usize) -> Result<Keys> {
+    let limit = limit.clamp(1, KEYS_PAGE_MAX);
+    let mut found = in_memory(shared, pattern, &cursor, limit);
+    if let Some(tier) = &shared.tier {
+        found.extend(in_tier(shared, tier, pattern, &cursor, limit).await?);
+    }
+    let more = found.len() > limit;
+    let keys: Vec<Box<[u8]>> = found.into_iter().take(limit).collect();
+    let next = keys.last().filter(|_| more).map(|last| Cursor(Some(last.clone())));
+    Ok(Keys { keys, next })
+}
+
+/// The first keys behind the cursor, one more than asked for to know whether there are more.
+fn in_memory(shared: &Shared, pattern: &Pattern, cursor: &Cursor, limit: usize) -> BTreeSet<Box<[u8]>> {
+    let now = shared.clock.refresh();
+    let mut first = BinaryHeap::new();
+    for pool in shared.pools() {
+        for (key, slot) in pool.iter() {
+            let (key, meta) = (key.bytes(), slot.meta());
+            let behind = cursor.0.as_deref().is_none_or(|cursor| key > cursor);
+            let room = first.len() <= limit || first.peek().is_some_and(|largest: &Box<[u8]>| key < &**largest);
+            let wanted = behind && room && pattern.matches(key) && now < meta.times().fresh_until && !slot.is_negative();
+            if wanted && shared.index.judge(key, &meta.hashes, meta.stamp()).is_none() {
+                first.push(key.into());
+                if first.len() > limit + 1 {
+                    first.pop();
+                }
+            }
+        }
+    }
+    first.into_iter().collect()
+}
+
+async fn in_tier(shared: &Arc<Shared>, tier: &Arc<dyn Tier>, pattern: &Pattern, cursor: &Cursor, limit: usize) -> Result<Vec<Box<[u8]>>> {
+    let prefix: Arc<[u8]> = pattern.prefix().into();
+    let found = Arc::new(Mutex::new((Vec::new(), false)));
+    let look: Keep = {
+        let (shared, pattern, prefix, cursor, found) = (shared.clone(), pattern.clone(), prefix.clone(), cursor.clone(), found.clone());
+        let now = shared.clock.now_ms();
+        Arc::new(move |key, record| {
+            let (keys, past) = &mut *found.lock();
+            let behind = cursor.0.as_deref().is_none_or(|cursor| key > cursor);
+            if behind && pattern.matches(key) && now < record.fresh_until && !record.negative && is_fresh(&shared, key, record) {
+                keys.push(key.into());
+            }
+            *past |= key > &*prefix && !key.starts_with(&prefix);
+            // Looking changes nothing; the sweeper will come for what is stale.
+            true
+        })
+    };
+    let start = cursor.0.clone().filter(|cursor| **cursor > *prefix).unwrap_or_else(|| prefix.as_ref().into());
+    let mut from = Some(start);
+    loop {
+        from = tier.sweep(from, STEP, look.clone()).await?.next;
+        let (keys, past) = &mut *found.lock();
+        if from.is_none() || *past || keys.len() > limit {
+            return Ok(std::mem::take(keys));
+        }
+    }
+}
+
+pub(crate) fn is_fresh(shared: &Shared, key: &[u8], record: &Record) -> bool {
+    let index = &shared.index;
+    let stamp = index.stamp_of(Position { epoch: record.epoch, seq: record.seq });
+    stamp.is_some_and(|stamp| index.judge(key, &index.hashes(key, &record.tags), stamp).is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_its_text() {
+        let cursor = Cursor(Some(b"a:\x00\xff".as_slice().into()));
+        assert_eq!(cursor.to_string(), "613a00ff");
+        assert_eq!("613a00ff".parse::<Cursor>().unwrap(), cursor);
+        assert_eq!("".parse::<Cursor>().unwrap(), Cursor::start());
+        for bad in ["6", "zz", "\u{e4}\u{e4}", "+1"] {
+            assert!(bad.parse::<Cursor>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Reading a local log back: the latest checkpoint, then every segment from its number on.
+//!
+//! An append that was cut short never returned, and is dropped. Anything else that does not fit (a damaged record, a
+//! missing file) may hide an acknowledged invalidation, so the files are moved aside and a new epoch begins, in which
+//! everything older is stale. An unknown version is refused, and nothing is touched.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::checkpoint::{self, BadCheckpoint};
+use super::segment::{BadHeader, End, Entry, HEADER_LEN, Header, Records};
+use crate::error::{Error, ErrorKind, Result};
+use crate::freshness::Snapshot;
+use crate::name::Name;
+use crate::position::Epoch;
+
+/// What a folder held.
+pub(super) struct Recovered {
+    /// The index to begin with, and the epoch to go on in.
+    pub(super) snapshot: Snapshot,
+    /// What was appended since.
+    pub(super) replay: Vec<(u64, Vec<Name>)>,
+    /// The position to go on from: at least the last that was read.
+    pub(super) head: u64,
+    /// The number of the newest segment; zero where there is none.
+    pub(super) last_segment: u64,
+}
+
+/// Why a folder's files cannot be used.
+enum Unusable {
+    Refused(Error),
+    /// What is wrong, for the warning.
+    Damaged(String),
+}
+
+impl Recovered {
+    fn in_epoch(epoch: Epoch) -> Self {
+        Recovered { snapshot: Snapshot::empty(epoch), replay: Vec::new(), head: 0, last_segment: 0 }
+    }
+}
+
+pub(super) fn recover(folder: &Path, boot: [u8; 16]) -> Result<Recovered> {
+    match read_folder(folder, boot) {
+        Ok(found) => Ok(found),
+        Err(Unusable::Refused(error)) => Err(error),
+        Err(Unusable::Damaged(why)) => {
+            let aside = move_aside(folder).map_err(|e| unreadable("cannot move damaged files aside in", folder, e))?;
+            tracing::error!(why, moved_to = %aside.display(), "the invalidation log is damaged: a new epoch begins, and everything cached before is stale");
+            Ok(Recovered::in_epoch(Epoch::random()))
+        }
+    }
+}
+
+fn read_folder(folder: &Path, boot: [u8; 16]) -> Result<Recovered, Unusable> {
+    let (segments, checkpoints) = list(folder).map_err(|e| Unusable::Refused(unreadable("cannot list", folder, e)))?;
+    let checkpoint = checkpoints.last().copied();
+    let first = checkpoint.unwrap_or(1);
+    let Some(&last) = segments.last() else {
+        return if checkpoint.is_none() { Ok(Recovered::in_epoch(Epoch::random())) } else { Err(missing(first)) };
+    };
+    let mut found = match checkpoint {
+        Some(number) => from_checkpoint(&folder.join(checkpoint_name(number)))?,
+        None => Recovered::in_epoch(Epoch::random()),
+    };
+    let mut ended = None;
+    for number in first..=last {
+        if segments.binary_search(&number).is_err() {
+            return Err(missing(number));
+        }
+        let at_checkpoint = (checkpoint == Some(number)).then_some(&found.snapshot).map(|snapshot| (snapshot.epoch, snapshot.head));
+        ended = Some(read_segment(&folder.join(segment_name(number)), at_checkpoint, number == last, &mut found)?);
+    }
+    found.last_segment = last;
+    let ended = ended.expect("the range holds at least the last segment");
+    Ok(after_a_crash(found, ended, boot))
+}
+
+/// How the newest segment ended.
+struct Ended {
+    header: Header,
+    ceiling: u64,
+    closed: bool,
+}
+
+fn from_checkpoint(path: &Path) -> Result<Recovered, Unusable> {
+    let bytes = fs::read(path).map_err(|e| Unusable::Refused(unreadable("cannot read", path, e)))?;
+    let snapshot = checkpoint::read(&bytes).map_err(|bad| match bad {
+        BadCheckpoint::Version(version) => Unusable::Refused(unknown_version(path, version)),
+        BadCheckpoint::Damaged => Unusable::Damaged(format!("{} does not match its checksum", path.display())),
+    })?;
+    let head = snapshot.head;
+    Ok(Recovered { snapshot, replay: Vec::new(), head, last_segment: 0 })
+}
+
+fn read_segment(path: &Path, at_checkpoint: Option<(Epoch, u64)>, newest: bool, found: &mut Recovered) -> Result<Ended, Unusable> {
+    let damaged = |why: &str| Unusable::Damaged(format!("{} {why}", path.display()));
+    let bytes = fs::read(path).map_err(|e| Unusable::Refused(unreadable("cannot read", path, e)))?;
+    let header = Header::decode(&bytes).map_err(|bad| match bad {
+        BadHeader::Version(version) => Unusable::Refused(unknown_version(path, version)),
+        BadHeader::Damaged => damaged("has a header that does not match its checksum"),
+    })?;
+    if at_checkpoint.is_some_and(|begins| begins != (header.epoch, header.base)) {
+        return Err(damaged("does not begin where its checkpoint was taken"));
+    }
+    if header.epoch != found.snapshot.epoch {
+        // The log began a new epoch here: what came before says nothing about it.
+        *found = Recovered::in_epoch(header.epoch);
+    }
+    if header.base < found.head {
+        return Err(damaged("begins before the segment before it ended"));
+    }
+    found.head = header.base;
+    let mut ended = Ended { header, ceiling: header.ceiling, closed: false };
+    let mut records = Records::new(&bytes[HEADER_LEN..], header.base);
+    for (seq, entry) in records.by_ref() {
+        found.head = seq;
+        ended.closed = entry == Entry::Closed;
+        match entry {
+            Entry::Names(names) => found.replay.push((seq, names)),
+            Entry::Ceiling(ceiling) => ended.ceiling = ceiling,
+            Entry::Closed => {}
+        }
+    }
+    match records.end() {
+        End::Whole => Ok(ended),
+        End::Torn if newest => Ok(ended),
+        End::Torn | End::Damaged => Err(damaged("is damaged, and acknowledged invalidations may be lost with it")),
+    }
+}
+
+/// What a machine crash may have taken: appends that returned before they were on stable storage (then nothing older can
+/// be believed), and positions that were handed out and never reached the disk (then they must not be used again).
+fn after_a_crash(found: Recovered, ended: Ended, boot: [u8; 16]) -> Recovered {
+    let same_run = ended.header.boot == boot && boot != [0; 16];
+    if ended.closed || same_run {
+        return found;
+    }
+    if ended.header.os_appends {
+        tracing::warn!(
+            "the machine stopped before the log was closed and may have lost appends: a new epoch begins, and everything cached before is stale"
+        );
+        return Recovered { last_segment: found.last_segment, ..Recovered::in_epoch(Epoch::random()) };
+    }
+    Recovered { head: found.head.max(ended.ceiling), ..found }
+}
+
+pub(super) fn segment_name(number: u64) -> String {
+    format!("segment-{number:016x}")
+}
+
+pub(super) fn checkpoint_name(number: u64) -> String {
+    format!("checkpoint-{number:016x}")
+}
+
+/// Removes what a checkpoint has made superfluous.
+pub(super) fn remove_below(folder: &Path, number: u64) -> io::Result<()> {
+    let (segments, checkpoints) = list(folder)?;
+    let below = |numbers: Vec<u64>| numbers.into_iter().filter(move |other| *other < number);
+    let names = below(segments).map(segment_name).chain(below(checkpoints).map(checkpoint_name));
+    names.map(|name| folder.join(name)).try_for_each(fs::remove_file)
+}
+
+/// The numbers of the segments and of the checkpoints in a folder, in order.
+fn list(folder: &Path) -> io::Result<(Vec<u64>, Vec<u64>)> {
+    let (mut segments, mut checkpoints) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let Some((kind, number)) = name.to_str().and_then(|name| name.split_once('-')) else { continue };
+        // An unfinished file has an extension and is no number.
+        let Ok(number) = u64::from_str_radix(number, 16) else { continue };
+        match kind {
+            "segment" => segments.push(number),
+            "checkpoint" => checkpoints.push(number),
+            _ => {}
+        }
+    }
+    segments.sort_unstable();
+    checkpoints.sort_unstable();
+    Ok((segments, checkpoints))
+}
+
+/// Damaged files are evidence: they are kept, in a folder of their own that nothing reads.
+fn move_aside(folder: &Path) -> io::Result<PathBuf> {
+    let aside = (1..).map(|n| folder.join(format!("damaged.{n}"))).find(|path| !path.exists()).expect("there is always a next number");
+    fs::create_dir(&aside)?;
+    let (segments, checkpoints) = list(folder)?;
+    for name in segments.into_iter().map(segment_name).chain(checkpoints.into_iter().map(checkpoint_name)) {
+        fs::rename(folder.join(&name), aside.join(&name))?;
+    }
+    Ok(aside)
+}
+
+/// Which run of the machine this is; zeros where the system does not say, which then counts as another run.
+pub(super) fn boot_id() -> [u8; 16] {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes()
+}
+
+fn missing(number: u64) -> Unusable {
+    Unusable::Damaged(format!("{} is missing", segment_name(number)))
+}
+
+fn unknown_version(path: &Path, version: u32) -> Error {
+    let message =
+        format!("{} was written in format {version}, and this version of larder knows format 1; nothing was touched", path.display());
+    Error::new(ErrorKind::UnknownFormat, message)
+}
+
+fn unreadable(what: &str, path: &Path, e: io::Error) -> Error {
+    Error::new(ErrorKind::LogUnavailable, format!("{what} {}", path.display())).with_source(e)
+}

@@ -1,0 +1,86 @@
+//! Outcomes of a read, for those who ask for more than the value.
+
+use std::time::Duration;
+
+use crate::entry::Cached;
+use crate::freshness::StaleBy;
+use crate::position::Position;
+
+/// What a read found.
+#[derive(Clone, Debug)]
+pub enum Lookup<V> {
+    /// A fresh value.
+    Hit(Answer<V>),
+    /// A value past its time, within the window in which its policy allows it to be served. Never an invalidated one.
+    Stale(Answer<V>),
+    /// There is no such thing: a loader said so, and that is still fresh.
+    NotFound,
+    /// Nothing that may be served.
+    Miss(Miss),
+}
+
+impl<V> Lookup<V> {
+    /// The answer, fresh or stale.
+    pub fn into_answer(self) -> Option<Answer<V>> {
+        match self {
+            Lookup::Hit(answer) | Lookup::Stale(answer) => Some(answer),
+            Lookup::NotFound | Lookup::Miss(_) => None,
+        }
+    }
+
+    /// The value, if it is fresh.
+    pub fn fresh(self) -> Option<Cached<V>> {
+        match self {
+            Lookup::Hit(answer) => Some(answer.value),
+            _ => None,
+        }
+    }
+}
+
+/// A value, and what is known about it.
+#[derive(Clone, Debug)]
+pub struct Answer<V> {
+    /// The value.
+    pub value: Cached<V>,
+    /// Where it came from.
+    pub source: Source,
+    /// How fresh it is.
+    pub freshness: Freshness,
+    /// How long ago it was loaded or put.
+    pub age: Duration,
+    /// It reflects every change up to this position. `None` if the log has begun a new epoch since.
+    pub position: Option<Position>,
+}
+
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// The memory of this process.
+    Memory,
+    /// The backing tier.
+    Backing,
+    /// The loader.
+    Loader,
+}
+
+/// How fresh an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Freshness {
+    /// Within its time, and nothing it depends on was invalidated since it was made.
+    Fresh,
+    /// Past its time, and served because its policy allows it.
+    Stale,
+}
+
+/// Why there is nothing to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// Nothing was there.
+    Absent,
+    /// What was there is past its time.
+    Expired,
+    /// What was there has been invalidated, by this.
+    Invalidated(StaleBy),
+}

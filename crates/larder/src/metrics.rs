@@ -1,0 +1,303 @@
+//! What the cache counts. One list names every counter, so that whoever adds one, exports one or looks for one has a
+//! single place to go.
+//!
+//! Counting must not cost what a hit costs. Each thread has a stripe of its own for as long as it lives, so a counter is a
+//! load and a store without a locked instruction; threads beyond the stripes share the last one and pay for it.
+
+use std::cell::Cell;
+
+use parking_lot::Mutex;
+
+use crate::sync::{AtomicU64, Ordering};
+
+mod histogram;
+
+pub(crate) use histogram::Histogram;
+pub use histogram::Latencies;
+
+/// Stripes of a counter set; the last is shared by all threads that found no other free.
+const STRIPES: usize = 16;
+
+/// Of so many memory hits one is timed.
+pub(crate) const SAMPLE_ONE_IN: u64 = 64;
+
+macro_rules! counts {
+    ($($(#[doc = $doc:literal])+ $name:ident => $field:ident,)+) => {
+        /// One counter of a namespace.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Count { $($name),+ }
+
+        const COUNTS: usize = [$(Count::$name),+].len();
+
+        /// What happened in a namespace since it was opened.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Counts { $($(#[doc = $doc])+ pub $field: u64,)+ }
+
+        impl Counts {
+            fn read(counter: impl Fn(Count) -> u64) -> Self {
+                Counts { $($field: counter(Count::$name),)+ }
+            }
+
+            /// Every counter with its name, in the order of this list.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($field), self.$field)),+].into_iter()
+            }
+
+            fn add(&mut self, other: &Counts) {
+                $(self.$field += other.$field;)+
+            }
+        }
+    };
+}
+
+counts! {
+    /// Reads answered by a fresh entry in memory.
+    HitMemory => hits_memory,
+    /// Reads answered by a fresh record of the backing tier.
+    HitBacking => hits_backing,
+    /// Reads answered by an entry whose time was over, as its policy allows. Never by an invalidated one.
+    HitStale => hits_stale,
+    /// Reads answered by "there is no such thing", remembered from a loader.
+    HitNegative => hits_negative,
+    /// Reads that found nothing.
+    MissAbsent => misses_absent,
+    /// Reads that found an entry whose time was over.
+    MissExpired => misses_expired,
+    /// Reads that found an entry which had been invalidated.
+    MissInvalidated => misses_invalidated,
+    /// Values put from outside, fills included.
+    Put => puts,
+    /// Keys removed from outside.
+    Remove => removes,
+    /// Loads that returned a value or "no such thing".
+    LoadOk => loads_ok,
+    /// Loads that returned an error or panicked.
+    LoadError => loads_error,
+    /// Loads that did not finish in time.
+    LoadTimeout => loads_timeout,
+    /// Reads that waited for a load that another had begun.
+    LoadJoined => loads_joined,
+    /// Loaded values, fills and updates that were not kept, because something they depend on was invalidated meanwhile.
+    LoadDropped => loads_dropped,
+    /// Entries that left memory to make room.
+    Evicted => evicted,
+    /// Entries that left memory because their time was over.
+    Expired => expired,
+    /// Entries that left memory because they were invalidated.
+    Invalidated => invalidated,
+    /// Entries that left memory because a newer one took their place.
+    Replaced => replaced,
+    /// Values that memory did not take because they are too large for a share of it.
+    TooLarge => too_large,
+    /// Writes to the backing tier that it did not take.
+    BackingShed => backing_shed,
+    /// Failed operations of the backing tier that a read or write went on without.
+    BackingError => backing_errors,
+}
+
+/// The metrics of one namespace.
+pub(crate) struct NamespaceMetrics {
+    stripes: Box<[Stripe; STRIPES]>,
+    /// Entries and bytes in memory.
+    pub(crate) entries: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    /// How long reads took, by how they were answered.
+    pub(crate) hit_memory: Histogram,
+    pub(crate) hit_backing: Histogram,
+    pub(crate) miss: Histogram,
+    pub(crate) load: Histogram,
+}
+
+#[repr(align(128))]
+struct Stripe([AtomicU64; COUNTS]);
+
+/// One thread's counters of one namespace.
+pub(crate) struct Tally<'a> {
+    counters: &'a [AtomicU64; COUNTS],
+    shared: bool,
+}
+
+impl Tally<'_> {
+    #[inline]
+    pub(crate) fn add(&self, count: Count, n: u64) {
+        let counter = &self.counters[count as usize];
+        if self.shared {
+            counter.fetch_add(n, Ordering::Relaxed);
+        } else {
+            // No other thread writes to this stripe while this one lives.
+            counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the next memory hit is one of those that are timed.
+    #[inline]
+    pub(crate) fn samples_next_hit(&self) -> bool {
+        self.counters[Count::HitMemory as usize].load(Ordering::Relaxed).is_multiple_of(SAMPLE_ONE_IN)
+    }
+}
+
+impl NamespaceMetrics {
+    pub(crate) fn new() -> Self {
+        NamespaceMetrics {
+            stripes: Box::new(std::array::from_fn(|_| Stripe(std::array::from_fn(|_| AtomicU64::new(0))))),
+            entries: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            hit_memory: Histogram::new(),
+            hit_backing: Histogram::new(),
+            miss: Histogram::new(),
+            load: Histogram::new(),
+        }
+    }
+
+    /// Counts one.
+    #[inline]
+    pub(crate) fn count(&self, count: Count) {
+        self.add(count, 1);
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, count: Count, n: u64) {
+        self.tally().add(count, n);
+    }
+
+    /// This thread's own counters. A memory hit asks for them once, to decide whether it is timed and to count itself.
+    #[inline]
+    pub(crate) fn tally(&self) -> Tally<'_> {
+        let stripe = stripe();
+        Tally { counters: &self.stripes[stripe].0, shared: stripe == STRIPES - 1 }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts::read(|count| self.stripes.iter().map(|stripe| stripe.0[count as usize].load(Ordering::Relaxed)).sum())
+    }
+
+    /// What was counted, and how long reads took.
+    pub(crate) fn stats(&self, name: &str) -> NamespaceStats {
+        NamespaceStats {
+            name: name.into(),
+            counts: self.counts(),
+            entries: self.entries.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            hit_memory: self.hit_memory.read(),
+            hit_backing: self.hit_backing.read(),
+            miss: self.miss.read(),
+            load: self.load.read(),
+        }
+    }
+}
+
+/// What a namespace has done, and how fast.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct NamespaceStats {
+    /// The namespace, or `other` for all keys outside the configured ones.
+    pub name: String,
+    /// What was counted.
+    pub counts: Counts,
+    /// Entries in memory.
+    pub entries: u64,
+    /// Bytes in memory, keys and bookkeeping included.
+    pub bytes: u64,
+    /// Reads answered from memory; one in 64 is timed.
+    pub hit_memory: Latencies,
+    /// Reads answered from the backing tier.
+    pub hit_backing: Latencies,
+    /// Reads that had to load, or found nothing.
+    pub miss: Latencies,
+    /// The loaders alone.
+    pub load: Latencies,
+}
+
+impl NamespaceStats {
+    /// Adds another namespace's numbers: for totals. Histograms merge exactly.
+    pub fn add(&mut self, other: &NamespaceStats) {
+        self.counts.add(&other.counts);
+        self.entries += other.entries;
+        self.bytes += other.bytes;
+        self.hit_memory.add(&other.hit_memory);
+        self.hit_backing.add(&other.hit_backing);
+        self.miss.add(&other.miss);
+        self.load.add(&other.load);
+    }
+
+    /// All reads.
+    pub fn requests(&self) -> u64 {
+        let Counts { misses_absent, misses_expired, misses_invalidated, .. } = self.counts;
+        self.hits() + misses_absent + misses_expired + misses_invalidated
+    }
+
+    /// Reads that were answered without a load.
+    pub fn hits(&self) -> u64 {
+        let Counts { hits_memory, hits_backing, hits_stale, hits_negative, .. } = self.counts;
+        hits_memory + hits_backing + hits_stale + hits_negative
+    }
+
+    /// Hits over requests; `None` before the first.
+    pub fn hit_rate(&self) -> Option<f64> {
+        (self.requests() > 0).then(|| self.hits() as f64 / self.requests() as f64)
+    }
+}
+
+/// Which stripe this thread counts in.
+#[inline]
+fn stripe() -> usize {
+    OWN_STRIPE.with(|own| match own.0.get() {
+        UNASSIGNED => own.assign(),
+        stripe => stripe,
+    })
+}
+
+const UNASSIGNED: usize = usize::MAX;
+
+/// Stripes that no living thread has. The lock's hand-over makes one owner's counts visible to the next.
+static FREE: Mutex<[bool; STRIPES - 1]> = Mutex::new([true; STRIPES - 1]);
+
+thread_local! {
+    static OWN_STRIPE: OwnStripe = const { OwnStripe(Cell::new(UNASSIGNED)) };
+}
+
+struct OwnStripe(Cell<usize>);
+
+impl OwnStripe {
+    #[cold]
+    fn assign(&self) -> usize {
+        let mut free = FREE.lock();
+        let stripe = free.iter().position(|free| *free).unwrap_or(STRIPES - 1);
+        if stripe < STRIPES - 1 {
+            free[stripe] = false;
+        }
+        self.0.set(stripe);
+        stripe
+    }
+}
+
+impl Drop for OwnStripe {
+    fn drop(&mut self) {
+        if self.0.get() < STRIPES - 1 {
+            FREE.lock()[self.0.get()] = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn no_count_is_lost_whatever_threads_come_and_go() {
+        let metrics = Arc::new(NamespaceMetrics::new());
+        for _ in 0..3 {
+            let threads: Vec<_> = (0..2 * STRIPES)
+                .map(|_| {
+                    let metrics = metrics.clone();
+                    std::thread::spawn(move || (0..1_000).for_each(|_| metrics.count(Count::HitMemory)))
+                })
+                .collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        }
+        assert_eq!(metrics.counts().hits_memory, 3 * 2 * STRIPES as u64 * 1_000);
+        assert_eq!(metrics.counts().iter().map(|(_, n)| n).sum::<u64>(), 96_000, "and no other counter moved");
+    }
+}

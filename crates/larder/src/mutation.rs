@@ -1,0 +1,56 @@
+//! Switches that break the protocol on purpose, one for each rule that a test claims to watch over.
+//!
+//! Without the feature `test-mutations` the switches cannot be turned and cost nothing: [`Mutations`] is empty and
+//! [`Mutations::on`] is always false. With it, a test builds a cache with one rule taken away and must see its checker
+//! complain; a checker that stays silent checks nothing.
+
+/// A rule of the protocol that can be taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// A load takes its stamp after the source was read.
+    StampAfterLoad,
+    /// Callers that join a load do not check what was invalidated before they came.
+    JoinersDoNotCheck,
+    /// An append returns before its names are in the own index; they come with the next append.
+    OwnAppendsLate,
+    /// A memory hit re-stamps the entry to `latest` as it is after the check.
+    RestampAfterCheck,
+    /// `latest` and `applied` are raised before the names are in the index.
+    PublishBeforeRecord,
+    /// An update does not ask the log what was invalidated while it changed the source.
+    UpdateWithoutCheck,
+    /// An update takes its first position after the source was changed.
+    UpdateStampLate,
+    /// The index forgets names without raising the floor.
+    ForgetWithoutFloor,
+    /// A reopened log hands out positions that were used before.
+    PositionsUsedAgain,
+    /// Memory takes an older entry over a newer one, and puts it there without its stamp being checked again.
+    UnconditionalInsert,
+}
+
+/// Which rules are taken away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mutations {
+    #[cfg(feature = "test-mutations")]
+    on: Option<Mutation>,
+}
+
+impl Mutations {
+    /// Takes one rule away.
+    #[cfg(feature = "test-mutations")]
+    pub fn only(mutation: Mutation) -> Self {
+        Mutations { on: Some(mutation) }
+    }
+
+    #[inline]
+    pub(crate) fn on(self, mutation: Mutation) -> bool {
+        #[cfg(feature = "test-mutations")]
+        return self.on == Some(mutation);
+        #[cfg(not(feature = "test-mutations"))]
+        {
+            let _rules_are_always_in_force = mutation;
+            false
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Encoded values under whole keys, in any namespace: the cache as servers and tools see it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::cache::Larder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::item::Item;
+use crate::keys::{Cursor, Keys};
+use crate::lookup::{Answer, Lookup};
+use crate::position::{Position, Receipt};
+
+/// The cache in bytes. Keys are whole: their first segment is the namespace, whose policy holds; keys of namespaces that
+/// nobody configured share the default policy.
+///
+/// Where a namespace was opened for a type of value, its values are read in their encoded form, and bytes that are put
+/// must be such a form.
+#[derive(Clone)]
+pub struct Raw(Larder);
+
+impl Raw {
+    pub(crate) fn new(larder: Larder) -> Self {
+        Raw(larder)
+    }
+
+    fn view(&self, key: &[u8]) -> crate::view::View<Bytes> {
+        self.0.0.raw_view(key)
+    }
+
+    /// What is known of a key.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidKey`].
+    pub async fn lookup(&self, key: impl AsRef<[u8]>) -> Result<Lookup<Bytes>> {
+        let key = key.as_ref();
+        crate::key::check_key(key)?;
+        self.view(key).lookup(key).await
+    }
+
+    /// What is known of many keys, in their order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidKey`] if any is none.
+    pub async fn lookup_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Lookup<Bytes>>> {
+        let keys: Vec<Box<[u8]>> = keys.into_iter().map(|key| key.as_ref().into()).collect();
+        let mut found: Vec<Option<Lookup<Bytes>>> = keys.iter().map(|_| None).collect();
+        // One visit to the backing tier for each namespace among the keys.
+        let mut open: Vec<usize> = (0..keys.len()).collect();
+        while let Some(&first) = open.first() {
+            let view = self.view(&keys[first]);
+            let same = |at: &usize| std::sync::Arc::ptr_eq(&self.0.0.space_of(&keys[*at]), &view.space);
+            let (these, rest): (Vec<usize>, Vec<usize>) = open.into_iter().partition(same);
+            open = rest;
+            let lookups = view.lookup_many(these.iter().map(|at| keys[*at].clone()).collect()).await?;
+            these.into_iter().zip(lookups).for_each(|(at, lookup)| found[at] = Some(lookup));
+        }
+        Ok(found.into_iter().map(|lookup| lookup.expect("every key is in some namespace")).collect())
+    }
+
+    /// Without counting as a read or a use.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidKey`], [`ErrorKind::Tier`].
+    pub async fn peek(&self, key: impl AsRef<[u8]>) -> Result<Option<Answer<Bytes>>> {
+        let key = key.as_ref();
+        self.view(key).peek(key).await
+    }
+
+    /// Puts a value (step 7).
+    ///
+    /// # Errors
+    /// As [`Namespace::put`](crate::Namespace::put).
+    pub async fn put(&self, key: impl AsRef<[u8]>, item: impl Into<Item<Bytes>>) -> Result<Receipt> {
+        let key = key.as_ref();
+        self.view(key).put(key, item.into()).await.map_err(|error| error.during("put", key))
+    }
+
+    /// Puts many values. Those of one namespace share a position; the receipt is the last one's.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put). What can be refused in one namespace is refused before anything in it takes effect.
+    pub async fn put_many<K: AsRef<[u8]>>(&self, items: impl IntoIterator<Item = (K, Item<Bytes>)>) -> Result<Option<Receipt>> {
+        let mut open: Vec<(Box<[u8]>, Item<Bytes>)> = items.into_iter().map(|(key, item)| (key.as_ref().into(), item)).collect();
+        open.iter().try_for_each(|(key, _)| crate::key::check_key(key))?;
+        let mut last: Option<Receipt> = None;
+        while let Some((first, _)) = open.first() {
+            let view = self.view(first);
+            let same = |(key, _): &(Box<[u8]>, Item<Bytes>)| std::sync::Arc::ptr_eq(&self.0.0.space_of(key), &view.space);
+            let (these, rest) = open.into_iter().partition(same);
+            open = rest;
+            let receipt = view.put_many(these).await?;
+            let names = last.map_or(0, |last| last.names) + receipt.names;
+            last = Some(Receipt { names, ..receipt });
+        }
+        Ok(last)
+    }
+
+    /// What a caller in any language must take before it reads its source, so that what it then [`fill`](Self::fill)s is
+    /// stale at once if anything it depends on was invalidated in between (step 5).
+    pub fn begin_fill(&self, key: impl AsRef<[u8]>) -> FillToken {
+        FillToken { position: self.view(key.as_ref()).begin_fill(), key_hash: hash(key.as_ref()) }
+    }
+
+    /// Stores what a caller read from its source after it took the token. Returns whether it was kept; `false`: something it
+    /// depends on was invalidated since, and the value may be old. Costs no append.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownPosition`] for a token of another epoch or one that was made up; [`ErrorKind::InvalidKey`] for
+    /// another key's; otherwise as [`put`](Self::put).
+    pub async fn fill(&self, key: impl AsRef<[u8]>, token: FillToken, item: impl Into<Item<Bytes>>) -> Result<bool> {
+        let key = key.as_ref();
+        if token.key_hash != hash(key) {
+            return Err(Error::new(ErrorKind::InvalidKey, "the fill token was given for another key").during("fill", key));
+        }
+        self.view(key).fill(key, token.position, item.into()).await.map_err(|error| error.during("fill", key))
+    }
+
+    /// Invalidates keys and takes them out of both tiers. Those of all namespaces share one position.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidKey`], [`ErrorKind::LogUnavailable`].
+    pub async fn remove<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Receipt> {
+        let names = keys.into_iter().fold(crate::Names::new(), |names, key| names.key(key));
+        self.0.invalidate(names).await
+    }
+
+    /// Starts the life of a fresh entry anew. Returns whether there was one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidKey`], [`ErrorKind::InvalidTtl`].
+    pub async fn touch(&self, key: impl AsRef<[u8]>, ttl: Option<Duration>) -> Result<bool> {
+        let key = key.as_ref();
+        crate::key::check_key(key)?;
+        self.view(key).touch(key, ttl).await.map_err(|error| error.during("touch", key))
+    }
+
+    /// The whole keys that match a [`Pattern`](crate::Pattern) and have a fresh entry, a page at a time: see
+    /// [`Namespace::keys`](crate::Namespace::keys).
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidPattern`], [`ErrorKind::Tier`].
+    pub async fn keys(&self, pattern: impl AsRef<[u8]>, cursor: Cursor, limit: usize) -> Result<Keys> {
+        let pattern = crate::Pattern::new(pattern)?;
+        crate::keys::page(&self.0.0, &pattern, cursor, limit).await
+    }
+}
+
+/// The right to fill a key as of a position: see [`Raw::begin_fill`].
+///
+/// It is no secret and needs none: whoever makes one up can claim no more than they could by asking for one now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FillToken {
+    position: Position,
+    key_hash: u32,
+}
+
+impl FillToken {
+    /// The position that the filled value will be stamped with.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+}
+
+impl fmt::Display for FillToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:08x}", self.position, self.key_hash)
+    }
+}
+
+impl FromStr for FillToken {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad =
+            || Error::new(ErrorKind::UnknownPosition, "a fill token is given back as it was got, in the header Larder-Fill of a miss");
+        let (position, key_hash) = text.rsplit_once('-').ok_or_else(bad)?;
+        let key_hash = u32::from_str_radix(key_hash, 16).ok().filter(|_| key_hash.len() == 8);
+        Ok(FillToken { position: position.parse().map_err(|_| bad())?, key_hash: key_hash.ok_or_else(bad)? })
+    }
+}
+
+/// Only to notice a token that was mixed up with another key's.
+fn hash(key: &[u8]) -> u32 {
+    xxhash_rust::xxh3::xxh3_64(key) as u32
+}

@@ -1,0 +1,456 @@
+//! The read, top to bottom: names checked, memory, join or lead the load, backing tier, loader, store.
+//!
+//! ```text
+//!   get / lookup / get_or_load
+//!     1  memory, the quick way      quiet by the clock and stamped at or past `latest`: return
+//!     2  memory, looking closer     expired? invalidated? else re-stamp to what was applied before the check
+//!     3  the key's flight           with a loader: join the load under way, or lead one
+//!     4  backing tier               applied first, then the record; judged by its own stamp
+//!     5  loader                     latest first, then the source; stored stamped so
+//! ```
+//!
+//! Numbers in comments are steps of the protocol, as the project's freshness document counts them.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock::Millis;
+use crate::codec::Value;
+use crate::entry::{Cached, Entry, Meta, Negative, Slot};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fill::{Flight, Landed, Lease, Part};
+use crate::freshness::StaleBy;
+use crate::item::Item;
+use crate::lookup::{Answer, Freshness, Lookup, Miss, Source};
+use crate::metrics::Count;
+use crate::mutation::Mutation;
+use crate::position::Stamp;
+use crate::record::Record;
+use crate::tier::Wait;
+use crate::tier::memory::Query;
+use crate::view::View;
+
+/// What memory knows of a key.
+enum Memory<V> {
+    Fresh(Arc<Entry<V>>),
+    /// There is no such thing, a loader said.
+    Negative,
+    /// Past its time, and within a window in which it may still be served.
+    Aged(Arc<Entry<V>>),
+    Gone(Miss),
+}
+
+/// An entry of the backing tier that may be served.
+struct Backed<V> {
+    entry: Arc<Entry<V>>,
+    aged: bool,
+}
+
+impl<V: Value> View<V> {
+    /// 1. Memory, the quick way: one comparison with the clock, one with the log. `None` says nothing yet.
+    #[inline]
+    pub(crate) fn quick_hit(&self, query: Query<'_>) -> Option<Arc<Entry<V>>> {
+        let tally = self.space.metrics.tally();
+        let timer = tally.samples_next_hit().then(Instant::now);
+        let entry = self.space.pool.get_typed::<V>(query)?;
+        // Step 3: nothing at all was appended since the entry was last known to be fresh.
+        let fresh = entry.meta.quiet_at(self.shared.clock.now_ms()) && entry.meta.stamp() >= self.shared.index.latest();
+        if !fresh {
+            return None;
+        }
+        tally.add(Count::HitMemory, 1);
+        if let Some(timer) = timer {
+            self.space.metrics.hit_memory.record(timer.elapsed());
+        }
+        Some(entry)
+    }
+
+    /// 2. Memory, looking closer.
+    fn in_memory(&self, query: Query<'_>, now: Millis) -> Memory<V> {
+        let Some(slot) = self.space.pool.get(query) else { return Memory::Gone(Miss::Absent) };
+        let times = slot.meta().times();
+        if now >= times.expires_at {
+            self.space.pool.remove_entry(query, slot.as_ref(), Count::Expired);
+            return Memory::Gone(Miss::Expired);
+        }
+        if let Err(by) = self.verify(query.bytes, slot.meta()) {
+            self.space.pool.remove_entry(query, slot.as_ref(), Count::Invalidated);
+            return Memory::Gone(Miss::Invalidated(by));
+        }
+        if slot.is_negative() {
+            return if now < times.fresh_until { Memory::Negative } else { Memory::Gone(Miss::Expired) };
+        }
+        let Some(entry) = self.typed_entry(query, slot) else { return Memory::Gone(Miss::Absent) };
+        if now >= times.fresh_until {
+            return Memory::Aged(entry);
+        }
+        if entry.meta.life.sliding && !entry.meta.quiet_at(now) {
+            entry.meta.renew(entry.meta.life.ttl, now);
+        }
+        Memory::Fresh(entry)
+    }
+
+    /// Step 3: whether anything the entry depends on was invalidated since its stamp. `applied` is taken before the check
+    /// and becomes the new stamp after it: taken later, it could cover an invalidation that the check did not see; and
+    /// `latest` may be ahead of what is in the index in order.
+    fn verify(&self, key: &[u8], meta: &Meta) -> Result<(), StaleBy> {
+        let index = &self.shared.index;
+        let stamp = meta.stamp();
+        if stamp >= index.latest() {
+            return Ok(());
+        }
+        let applied = index.applied();
+        if let Some(by) = index.judge(key, &meta.hashes, stamp) {
+            return Err(by);
+        }
+        if self.shared.mutations.on(Mutation::RestampAfterCheck) {
+            std::thread::yield_now();
+            meta.restamp(index.latest());
+        }
+        meta.restamp(applied);
+        Ok(())
+    }
+
+    /// The entry as one of this view's values. Bytes that were stored where values are read take the value's form for
+    /// good, so that they are decoded once.
+    fn typed_entry(&self, query: Query<'_>, slot: Arc<dyn Slot>) -> Option<Arc<Entry<V>>> {
+        if slot.clone().into_any().is::<Entry<V>>() {
+            return slot.into_any().downcast().ok();
+        }
+        if self.typed.is_none() {
+            return self.encoded(query.bytes, &slot).and_then(|entry| (entry as Arc<dyn Slot>).into_any().downcast().ok());
+        }
+        let entry = self.convert(query.bytes, slot)?;
+        self.space.pool.insert(query, entry.clone());
+        Some(entry)
+    }
+
+    /// 4. The backing tier. A tier that fails is a miss, counted and logged: a read that the loader can answer must not
+    /// fail because a cache did.
+    async fn in_backing(&self, key: &[u8]) -> Option<Backed<V>> {
+        let tier = self.shared.tier.as_ref().filter(|_| self.space.policy.backing)?;
+        // Step 4: before the read, so that it covers nothing the record could have missed.
+        let applied = self.shared.index.applied();
+        match tier.get(key).await {
+            Ok(record) => self.admit(key, record?, applied),
+            Err(error) => {
+                self.backing_failed(&error);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn backing_failed(&self, error: &Error) {
+        self.space.metrics.count(Count::BackingError);
+        tracing::debug!(%error, "the backing tier failed; the read goes on without it");
+    }
+
+    /// Step 4: a record is judged by its own stamp; a fresh one comes into memory with what was applied before the read.
+    fn admit(&self, key: &[u8], record: Record, applied: Stamp) -> Option<Backed<V>> {
+        let index = &self.shared.index;
+        let now = self.shared.clock.now_ms();
+        let stamp = index.stamp_of(crate::Position { epoch: record.epoch, seq: record.seq })?;
+        if now >= record.expires_at || record.negative || index.judge(key, &index.hashes(key, &record.tags), stamp).is_some() {
+            return None;
+        }
+        let aged = now >= record.fresh_until;
+        let entry = self.entry_of(key, record, stamp.max(applied)).inspect_err(|e| self.could_not_read(key, e)).ok()?;
+        let query = self.space.pool.query(key);
+        self.space.pool.insert(query, entry.clone());
+        Some(Backed { entry, aged })
+    }
+
+    /// Reads without a loader.
+    pub(crate) async fn lookup(&self, key: &[u8]) -> Result<Lookup<V>> {
+        let started = Instant::now();
+        let now = self.shared.clock.now_ms();
+        let missed = match self.in_memory(self.space.pool.query(key), now) {
+            Memory::Fresh(entry) => return Ok(self.hit(entry, Source::Memory, started)),
+            Memory::Negative => {
+                self.space.metrics.count(Count::HitNegative);
+                return Ok(Lookup::NotFound);
+            }
+            Memory::Aged(entry) => return Ok(self.aged(entry, Source::Memory, started)),
+            Memory::Gone(miss) => miss,
+        };
+        crate::key::check_key(key)?;
+        Ok(match self.in_backing(key).await {
+            Some(Backed { entry, aged: false }) => self.hit(entry, Source::Backing, started),
+            Some(Backed { entry, aged: true }) => self.aged(entry, Source::Backing, started),
+            None => self.missed(missed, started),
+        })
+    }
+
+    /// Reads with a loader.
+    pub(crate) async fn load<L, F, E>(&self, key: &[u8], loader: L) -> Result<Option<Answer<V>>>
+    where
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<Option<Item<V>>, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        crate::key::check_key(key)?;
+        let started = Instant::now();
+        let mut loader = Some(loader);
+        loop {
+            let now = self.shared.clock.now_ms();
+            // Step 6: what was invalidated up to here, this read must see.
+            let arrival = self.shared.index.latest();
+            let (missed, old) = match self.in_memory(self.space.pool.query(key), now) {
+                Memory::Fresh(entry) => {
+                    if entry.meta.wants_refresh(now) {
+                        self.load_behind(key, loader.take());
+                    }
+                    return Ok(self.hit(entry, Source::Memory, started).into_answer());
+                }
+                Memory::Negative => {
+                    self.space.metrics.count(Count::HitNegative);
+                    return Ok(None);
+                }
+                Memory::Aged(entry) if within(&entry.meta, entry.meta.life.stale_while_revalidate, now) => {
+                    self.load_behind(key, loader.take());
+                    return Ok(Some(self.stale(entry, Source::Memory, started)));
+                }
+                Memory::Aged(entry) => (Miss::Expired, Some(entry)),
+                Memory::Gone(miss) => (miss, None),
+            };
+            let (flight, leads) = match self.fills().join_or_lead(key) {
+                Part::Join(flight) => (flight, false),
+                Part::Lead(lease) => {
+                    let flight = lease.flight();
+                    let loader = loader.take().expect("a caller leads once: what a leader gets, it returns");
+                    self.spawn_load(lease, loader, old.is_some());
+                    (flight, true)
+                }
+            };
+            let landed = match self.wait(flight, old.as_ref()).await {
+                Waited::Landed(landed) => landed,
+                Waited::Soft(entry) => return Ok(Some(self.stale(entry, Source::Memory, started))),
+            };
+            match landed {
+                // Step 6. A leader's stamp was taken after it arrived, so only joiners can fail here, and at most once or
+                // twice: the next load they find began after they came.
+                Ok(landed) if !leads && !self.serves(key, &landed, arrival) => continue,
+                Ok(landed) => return Ok(self.landed(landed, missed, leads, started)),
+                Err(error) => return self.fall_back(key, error, old, missed, started).map(Some),
+            }
+        }
+    }
+
+    /// Step 6: whether a load that began at its stamp may answer a read that began at `arrival`.
+    fn serves(&self, key: &[u8], landed: &Landed<V>, arrival: Stamp) -> bool {
+        if landed.stamp >= arrival || self.shared.mutations.on(Mutation::JoinersDoNotCheck) {
+            return true;
+        }
+        let index = &self.shared.index;
+        match &landed.entry {
+            Some(entry) => index.judge(key, &entry.meta.hashes, landed.stamp).is_none(),
+            None => index.judge(key, &index.hashes(key, &[]), landed.stamp).is_none(),
+        }
+    }
+
+    /// Waits for a flight; with an old value at hand, no longer than the soft limit.
+    async fn wait(&self, flight: Arc<Flight<V>>, old: Option<&Arc<Entry<V>>>) -> Waited<V> {
+        let landing = flight.landing();
+        let (Some(old), Some(soft)) = (old, self.space.policy.load_soft_timeout) else { return Waited::Landed(landing.await) };
+        match tokio::time::timeout(soft, landing).await {
+            Ok(landed) => Waited::Landed(landed),
+            Err(_) => Waited::Soft(old.clone()),
+        }
+    }
+
+    /// A load failed: an old value in its stale-if-error window answers instead.
+    fn fall_back(&self, key: &[u8], error: Error, old: Option<Arc<Entry<V>>>, missed: Miss, started: Instant) -> Result<Answer<V>> {
+        let now = self.shared.clock.now_ms();
+        // It may have been invalidated while the load ran: then it is no answer any more.
+        let usable = old.filter(|old| within(&old.meta, old.meta.life.stale_if_error, now) && self.verify(key, &old.meta).is_ok());
+        if let Some(old) = usable {
+            tracing::debug!(%error, "a load failed; the old value is served instead");
+            return Ok(self.stale(old, Source::Memory, started));
+        }
+        self.count_miss(missed, started);
+        Err(error)
+    }
+
+    /// Loads a key again while its readers have what they need.
+    fn load_behind<L, F, E>(&self, key: &[u8], loader: Option<L>)
+    where
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<Option<Item<V>>, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        if let (Some(loader), Part::Lead(lease)) = (loader, self.fills().join_or_lead(key)) {
+            self.spawn_load(lease, loader, true);
+        }
+    }
+
+    fn fills(&self) -> &Arc<crate::fill::Fills<V>> {
+        &self.typed.as_ref().expect("only typed views load").fills
+    }
+
+    /// The flight's task. `again`: memory has the entry and wants another, so the backing tier's copy will not do.
+    fn spawn_load<L, F, E>(&self, lease: Lease<V>, loader: L, again: bool)
+    where
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<Option<Item<V>>, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        let view = self.clone();
+        self.shared.runtime.spawn(async move {
+            let key: Box<[u8]> = lease.key().into();
+            if let Some(landed) = view.landed_meanwhile(&key, again).await {
+                return lease.end(Ok(landed));
+            }
+            let limit = view.space.policy.load_timeout;
+            let loading = tokio::time::timeout(limit, view.run_loader(&key, loader));
+            let outcome = loading.await.unwrap_or_else(|_| Err(view.timed_out(limit)));
+            lease.end(outcome.map_err(|error| error.during("get_or_load", &key)));
+        });
+    }
+
+    /// What makes a load unnecessary: another one ended between this caller's miss and its lead, or the backing tier has
+    /// a fresh record.
+    async fn landed_meanwhile(&self, key: &[u8], again: bool) -> Option<Landed<V>> {
+        if again {
+            return None;
+        }
+        let now = self.shared.clock.now_ms();
+        if let Memory::Fresh(entry) = self.in_memory(self.space.pool.query(key), now) {
+            return Some(Landed { stamp: entry.meta.stamp(), entry: Some(entry), loaded: false });
+        }
+        let backed = self.in_backing(key).await.filter(|backed| !backed.aged)?;
+        Some(Landed { stamp: backed.entry.meta.stamp(), entry: Some(backed.entry), loaded: false })
+    }
+
+    /// 5. The loader.
+    async fn run_loader<L, F, E>(&self, key: &[u8], loader: L) -> Result<Landed<V>>
+    where
+        L: FnOnce() -> F,
+        F: Future<Output = Result<Option<Item<V>>, E>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let _turn = self.space.loads.acquire().await.map_err(|_| Error::new(ErrorKind::Closed, "the cache was closed"))?;
+        // Step 5: before the loader runs. Whatever is invalidated from here on may be missing from what it reads.
+        let mut stamp = self.shared.index.latest();
+        let begun = Instant::now();
+        let loaded = loader().await;
+        if self.shared.mutations.on(Mutation::StampAfterLoad) {
+            stamp = self.shared.index.latest();
+        }
+        let took = begun.elapsed();
+        self.space.metrics.load.record(took);
+        let item = loaded.map_err(|e| {
+            self.space.metrics.count(Count::LoadError);
+            Error::new(ErrorKind::Load, "the loader failed").with_source(e)
+        })?;
+        self.space.metrics.count(Count::LoadOk);
+        self.keep_loaded(key, item, stamp, took).await
+    }
+
+    /// Loads past the tiers, for a read at a position that this instance did not reach.
+    pub(crate) async fn load_past<L, F, I, E>(&self, key: &[u8], loader: L) -> Result<Cached<V>>
+    where
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<I, E>> + Send + 'static,
+        I: Into<Item<V>> + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        let (view, owned, limit) = (self.clone(), Box::<[u8]>::from(key), self.space.policy.load_timeout);
+        let load = || async { loader().await.map(|loaded| Some(loaded.into())) };
+        let task = self.shared.runtime.spawn(async move { tokio::time::timeout(limit, view.run_loader(&owned, load)).await });
+        let gone = |_| Error::new(ErrorKind::LoadPanicked, "the loader panicked, or its runtime was shut down");
+        let landed = task.await.map_err(gone)?.unwrap_or_else(|_| Err(self.timed_out(limit)))?;
+        Ok(Cached(landed.entry.expect("this loader always finds something")))
+    }
+
+    /// Stores what a loader returned. What is stale by now is not kept, and still answers those who waited for it.
+    pub(crate) async fn keep_loaded(&self, key: &[u8], item: Option<Item<V>>, stamp: Stamp, took: Duration) -> Result<Landed<V>> {
+        let Some(item) = item else {
+            if let Some(meta) = self.make_negative(key, stamp) {
+                self.space.pool.insert(self.space.pool.query(key), Arc::new(Negative { meta }));
+            }
+            return Ok(Landed { entry: None, stamp, loaded: true });
+        };
+        let made = self.make(key, item, stamp, u32::try_from(took.as_micros()).unwrap_or(u32::MAX))?;
+        let entry = made.entry.clone();
+        self.store(key, made, stamp, Wait::No).await?;
+        Ok(Landed { entry: Some(entry), stamp, loaded: true })
+    }
+
+    fn timed_out(&self, limit: Duration) -> Error {
+        self.space.metrics.count(Count::LoadTimeout);
+        Error::new(ErrorKind::LoadTimeout, format!("the loader did not finish within {limit:?}"))
+    }
+
+    fn landed(&self, landed: Landed<V>, missed: Miss, leads: bool, started: Instant) -> Option<Answer<V>> {
+        if !landed.loaded {
+            let source = if leads { Source::Backing } else { Source::Memory };
+            return landed.entry.and_then(|entry| self.hit(entry, source, started).into_answer());
+        }
+        self.count_miss(missed, started);
+        if !leads {
+            self.space.metrics.count(Count::LoadJoined);
+        }
+        landed.entry.map(|entry| self.answer(entry, Source::Loader, Freshness::Fresh))
+    }
+
+    fn hit(&self, entry: Arc<Entry<V>>, source: Source, started: Instant) -> Lookup<V> {
+        let (count, histogram) = match source {
+            Source::Memory => (Count::HitMemory, &self.space.metrics.hit_memory),
+            _ => (Count::HitBacking, &self.space.metrics.hit_backing),
+        };
+        let tally = self.space.metrics.tally();
+        if source != Source::Memory || tally.samples_next_hit() {
+            histogram.record(started.elapsed());
+        }
+        tally.add(count, 1);
+        Lookup::Hit(self.answer(entry, source, Freshness::Fresh))
+    }
+
+    /// Past its time, without a loader to load it again: an answer within its window, a miss beyond.
+    fn aged(&self, entry: Arc<Entry<V>>, source: Source, started: Instant) -> Lookup<V> {
+        if within(&entry.meta, entry.meta.life.stale_while_revalidate, self.shared.clock.now_ms()) {
+            return Lookup::Stale(self.stale(entry, source, started));
+        }
+        self.missed(Miss::Expired, started)
+    }
+
+    fn stale(&self, entry: Arc<Entry<V>>, source: Source, started: Instant) -> Answer<V> {
+        self.space.metrics.count(Count::HitStale);
+        self.space.metrics.hit_backing.record(started.elapsed());
+        self.answer(entry, source, Freshness::Stale)
+    }
+
+    fn missed(&self, miss: Miss, started: Instant) -> Lookup<V> {
+        self.count_miss(miss, started);
+        Lookup::Miss(miss)
+    }
+
+    pub(crate) fn count_miss(&self, miss: Miss, started: Instant) {
+        self.space.metrics.count(match miss {
+            Miss::Absent => Count::MissAbsent,
+            Miss::Expired => Count::MissExpired,
+            Miss::Invalidated(_) => Count::MissInvalidated,
+        });
+        self.space.metrics.miss.record(started.elapsed());
+    }
+
+    pub(crate) fn answer(&self, entry: Arc<Entry<V>>, source: Source, freshness: Freshness) -> Answer<V> {
+        let age = Duration::from_millis(self.shared.clock.now_ms().saturating_sub(entry.meta.created_at));
+        let position = self.shared.index.position_of(entry.meta.stamp());
+        Answer { value: Cached(entry), source, freshness, age, position }
+    }
+}
+
+enum Waited<V> {
+    Landed(Result<Landed<V>>),
+    /// The soft limit passed.
+    Soft(Arc<Entry<V>>),
+}
+
+/// Whether an entry past its time is within a window behind it.
+fn within(meta: &Meta, window: u64, now: Millis) -> bool {
+    now < meta.times().fresh_until.saturating_add(window)
+}
+
+mod many;

@@ -1,0 +1,185 @@
+//! The same waterfall for many keys: one visit to the backing tier and one call of the loader for all that miss.
+
+use super::*;
+
+/// A key's place in the caller's list, and the key.
+pub(crate) type Placed = (usize, Box<[u8]>);
+
+impl<V: Value> View<V> {
+    /// Reads many keys without a loader. The answers stand in the order of the keys.
+    pub(crate) async fn lookup_many(&self, keys: Vec<Box<[u8]>>) -> Result<Vec<Lookup<V>>> {
+        keys.iter().try_for_each(|key| crate::key::check_key(key))?;
+        let started = Instant::now();
+        let now = self.shared.clock.now_ms();
+        let mut found: Vec<Option<Lookup<V>>> = Vec::with_capacity(keys.len());
+        let mut missing: Vec<(Placed, Miss)> = Vec::new();
+        for (at, key) in keys.into_iter().enumerate() {
+            found.push(match self.in_memory(self.space.pool.query(&key), now) {
+                Memory::Fresh(entry) => Some(self.hit(entry, Source::Memory, started)),
+                Memory::Aged(entry) => Some(self.aged(entry, Source::Memory, started)),
+                Memory::Negative => {
+                    self.space.metrics.count(Count::HitNegative);
+                    Some(Lookup::NotFound)
+                }
+                Memory::Gone(miss) => {
+                    missing.push(((at, key), miss));
+                    None
+                }
+            });
+        }
+        let placed: Vec<Placed> = missing.iter().map(|(placed, _)| placed.clone()).collect();
+        let backed = self.in_backing_many(&placed).await;
+        for (((at, _), miss), backed) in missing.into_iter().zip(backed) {
+            found[at] = Some(match backed {
+                Some(Backed { entry, aged: false }) => self.hit(entry, Source::Backing, started),
+                Some(Backed { entry, aged: true }) => self.aged(entry, Source::Backing, started),
+                None => self.missed(miss, started),
+            });
+        }
+        Ok(found.into_iter().map(|lookup| lookup.expect("every place was filled above")).collect())
+    }
+
+    /// Step 4 for many keys at once.
+    async fn in_backing_many(&self, keys: &[Placed]) -> Vec<Option<Backed<V>>> {
+        let nothing = || keys.iter().map(|_| None).collect();
+        let tier = self.shared.tier.as_ref().filter(|_| self.space.policy.backing && !keys.is_empty());
+        let Some(tier) = tier else { return nothing() };
+        let applied = self.shared.index.applied();
+        match tier.get_many(keys.iter().map(|(_, key)| key.clone()).collect()).await {
+            Ok(records) => keys.iter().zip(records).map(|((_, key), record)| self.admit(key, record?, applied)).collect(),
+            Err(error) => {
+                self.backing_failed(&error);
+                nothing()
+            }
+        }
+    }
+
+    /// Reads many keys with one loader for all that miss. `name` turns a whole key into what the loader is asked for.
+    pub(crate) async fn load_many<K, L, F, E>(&self, keys: Vec<(K, Box<[u8]>)>, loader: L) -> Result<Vec<Option<Answer<V>>>>
+    where
+        K: Clone + Eq + std::hash::Hash + Send + 'static,
+        L: Fn(Vec<K>) -> F,
+        F: Future<Output = Result<Vec<(K, Item<V>)>, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        keys.iter().try_for_each(|(_, key)| crate::key::check_key(key))?;
+        let started = Instant::now();
+        let mut answers: Vec<Option<Option<Answer<V>>>> = keys.iter().map(|_| None).collect();
+        let mut open: Vec<usize> = (0..keys.len()).collect();
+        while !open.is_empty() {
+            let arrival = self.shared.index.latest();
+            let (mut leads, mut flights) = (Vec::new(), Vec::new());
+            for at in open.drain(..) {
+                match self.in_memory(self.space.pool.query(&keys[at].1), self.shared.clock.now_ms()) {
+                    Memory::Fresh(entry) => answers[at] = Some(self.hit(entry, Source::Memory, started).into_answer()),
+                    Memory::Negative => {
+                        self.space.metrics.count(Count::HitNegative);
+                        answers[at] = Some(None);
+                    }
+                    Memory::Aged(entry) => self.take_part(at, &keys[at], (Miss::Expired, Some(entry)), &mut leads, &mut flights),
+                    Memory::Gone(miss) => self.take_part(at, &keys[at], (miss, None), &mut leads, &mut flights),
+                }
+            }
+            if !leads.is_empty() {
+                self.spawn_load_many(leads, &loader).await;
+            }
+            for Boarded { at, flight, leads, missed, old } in flights {
+                match flight.landing().await {
+                    Ok(landed) if !leads && !self.serves(&keys[at].1, &landed, arrival) => open.push(at),
+                    Ok(landed) => answers[at] = Some(self.landed(landed, missed, leads, started)),
+                    Err(error) => answers[at] = Some(Some(self.fall_back(&keys[at].1, error, old, missed, started)?)),
+                }
+            }
+        }
+        Ok(answers.into_iter().map(|answer| answer.expect("a key stays open until it is answered")).collect())
+    }
+
+    fn take_part<K: Clone>(
+        &self,
+        at: usize,
+        (name, key): &(K, Box<[u8]>),
+        (missed, old): (Miss, Option<Arc<Entry<V>>>),
+        leads: &mut Vec<(K, Lease<V>)>,
+        flights: &mut Vec<Boarded<V>>,
+    ) {
+        match self.fills().join_or_lead(key) {
+            Part::Join(flight) => flights.push(Boarded { at, flight, leads: false, missed, old }),
+            Part::Lead(lease) => {
+                flights.push(Boarded { at, flight: lease.flight(), leads: true, missed, old });
+                leads.push((name.clone(), lease));
+            }
+        }
+    }
+
+    /// What the backing tier has ends its flights; the loader is called once for the rest, in a task of its own.
+    async fn spawn_load_many<K, L, F, E>(&self, leads: Vec<(K, Lease<V>)>, loader: &L)
+    where
+        K: Clone + Eq + std::hash::Hash + Send + 'static,
+        L: Fn(Vec<K>) -> F,
+        F: Future<Output = Result<Vec<(K, Item<V>)>, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        let placed: Vec<Placed> = leads.iter().enumerate().map(|(at, (_, lease))| (at, lease.key().into())).collect();
+        let backed = self.in_backing_many(&placed).await;
+        let mut missing = Vec::new();
+        for ((name, lease), backed) in leads.into_iter().zip(backed) {
+            match backed.filter(|backed| !backed.aged) {
+                Some(Backed { entry, .. }) => lease.end(Ok(Landed { stamp: entry.meta.stamp(), entry: Some(entry), loaded: false })),
+                None => missing.push((name, lease)),
+            }
+        }
+        if missing.is_empty() {
+            return;
+        }
+        // Step 5: before the loader is even called.
+        let stamp = self.shared.index.latest();
+        let loading = loader(missing.iter().map(|(name, _)| name.clone()).collect());
+        let view = self.clone();
+        self.shared.runtime.spawn(async move { view.run_loader_many(missing, stamp, loading).await });
+    }
+
+    async fn run_loader_many<K, F, E>(&self, leases: Vec<(K, Lease<V>)>, stamp: Stamp, loading: F)
+    where
+        K: Eq + std::hash::Hash,
+        F: Future<Output = Result<Vec<(K, Item<V>)>, E>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let begun = Instant::now();
+        let limit = self.space.policy.load_timeout;
+        let outcome = match tokio::time::timeout(limit, loading).await {
+            Ok(Ok(items)) => Ok(items),
+            Ok(Err(error)) => {
+                self.space.metrics.count(Count::LoadError);
+                Err(Error::new(ErrorKind::Load, "the loader failed").with_source(error))
+            }
+            Err(_) => Err(self.timed_out(limit)),
+        };
+        let took = begun.elapsed();
+        self.space.metrics.load.record(took);
+        let mut items: std::collections::HashMap<K, Item<V>> = match outcome {
+            Ok(items) => items.into_iter().collect(),
+            Err(error) => {
+                leases.into_iter().for_each(|(_, lease)| {
+                    let error = error.clone().during("get_many_or_load", lease.key());
+                    lease.end(Err(error));
+                });
+                return;
+            }
+        };
+        self.space.metrics.count(Count::LoadOk);
+        for (name, lease) in leases {
+            let landed = self.keep_loaded(lease.key(), items.remove(&name), stamp, took).await;
+            let landed = landed.map_err(|error| error.during("get_many_or_load", lease.key()));
+            lease.end(landed);
+        }
+    }
+}
+
+/// A key that waits for a flight.
+struct Boarded<V> {
+    at: usize,
+    flight: Arc<Flight<V>>,
+    leads: bool,
+    missed: Miss,
+    old: Option<Arc<Entry<V>>>,
+}

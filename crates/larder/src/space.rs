@@ -1,0 +1,81 @@
+//! What all handles of one namespace share: its policy, its pool, its counters, the loads under way.
+
+use std::any::{Any, TypeId};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use crate::codec::{Codec, Value};
+use crate::config::{Policy, TagTemplate};
+use crate::entry::{Entry, Slot};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fill::Fills;
+use crate::metrics::NamespaceMetrics;
+use crate::tier::memory::Pool;
+
+/// See the head of this file.
+pub(crate) struct Space {
+    pub(crate) name: Box<str>,
+    pub(crate) policy: Policy,
+    pub(crate) templates: Vec<TagTemplate>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) metrics: Arc<NamespaceMetrics>,
+    /// One permit per load that may run.
+    pub(crate) loads: Arc<Semaphore>,
+    typed: OnceLock<AnyTyped>,
+}
+
+/// What is known once the namespace was opened for a type of value.
+pub(crate) struct Typed<V> {
+    pub(crate) fills: Arc<Fills<V>>,
+    pub(crate) codec: Codec,
+    pub(crate) tagger: OnceLock<Tagger<V>>,
+}
+
+/// Gives the tags of a value.
+pub(crate) type Tagger<V> = Box<dyn Fn(&V) -> Vec<String> + Send + Sync>;
+
+struct AnyTyped {
+    type_id: TypeId,
+    type_name: &'static str,
+    typed: Arc<dyn Any + Send + Sync>,
+    /// For those who read bytes where values are: the encoded value of an entry of this type.
+    encode: fn(&dyn Any, Codec) -> Option<Result<Bytes>>,
+    codec: Codec,
+}
+
+impl Space {
+    pub(crate) fn new(name: &str, policy: Policy, shared_pool: &Arc<Pool>) -> Result<Self> {
+        policy.check()?;
+        let templates = policy.tags.iter().map(|template| TagTemplate::new(template)).collect::<Result<_>>()?;
+        let pool = policy.own_pool.map_or_else(|| shared_pool.clone(), |bytes| Arc::new(Pool::new(bytes)));
+        let loads = Arc::new(Semaphore::new(policy.loads_max.min(Semaphore::MAX_PERMITS)));
+        Ok(Space { name: name.into(), policy, templates, pool, metrics: Arc::new(NamespaceMetrics::new()), loads, typed: OnceLock::new() })
+    }
+
+    /// Opens it for a type of value; all later ones must be of the same type.
+    pub(crate) fn open<V: Value>(&self) -> Result<Arc<Typed<V>>> {
+        let codec = self.policy.codec.for_type::<V>()?;
+        let open = self.typed.get_or_init(|| AnyTyped {
+            type_id: TypeId::of::<V>(),
+            type_name: std::any::type_name::<V>(),
+            typed: Arc::new(Typed::<V> { fills: Arc::new(Fills::new()), codec, tagger: OnceLock::new() }),
+            encode: |entry, codec| entry.downcast_ref::<Entry<V>>().map(|entry| codec.encode(&entry.value)),
+            codec,
+        });
+        open.typed.clone().downcast().map_err(|_| {
+            debug_assert_ne!(open.type_id, TypeId::of::<V>());
+            let message =
+                format!("the namespace \"{}\" holds {}, it cannot be opened for {}", self.name, open.type_name, std::any::type_name::<V>());
+            Error::new(ErrorKind::WrongType, message)
+        })
+    }
+
+    /// The encoded value of an entry of the type that the namespace was opened for, and the codec.
+    pub(crate) fn encode(&self, entry: &Arc<dyn Slot>) -> Option<Result<(Bytes, Codec)>> {
+        let typed = self.typed.get()?;
+        let encoded = (typed.encode)(&*entry.clone().into_any(), typed.codec)?;
+        Some(encoded.map(|bytes| (bytes, typed.codec)))
+    }
+}

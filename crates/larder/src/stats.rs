@@ -1,0 +1,114 @@
+//! What the cache says of itself, gathered at one moment.
+
+use crate::cache::Shared;
+use crate::metrics::NamespaceStats;
+use crate::position::Position;
+use crate::tier::{TierState, TierStats};
+
+/// What the cache says of itself.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Each namespace, by name; `other` last.
+    pub namespaces: Vec<NamespaceStats>,
+    /// All namespaces together.
+    pub total: NamespaceStats,
+    /// The memory of all pools.
+    pub memory: MemoryStats,
+    /// The backing tier, if there is one.
+    pub backing: Option<BackingStats>,
+    /// The invalidation log.
+    pub log: LogStats,
+    /// The freshness index.
+    pub index: IndexStats,
+}
+
+/// The memory of all pools.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryStats {
+    /// Bytes that may be used.
+    pub capacity: u64,
+    /// Bytes in use, keys and bookkeeping included.
+    pub bytes: u64,
+    /// Entries held, negative ones included.
+    pub entries: u64,
+}
+
+/// The backing tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackingStats {
+    /// Its name, such as `disk`.
+    pub name: &'static str,
+    /// Whether it can be used.
+    pub state: TierState,
+    /// What it has counted.
+    pub stats: TierStats,
+}
+
+/// The invalidation log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogStats {
+    /// The last position that was applied here.
+    pub position: Position,
+    /// Appends since the start.
+    pub appends: u64,
+    /// Times that appends were waited for on stable storage; fewer than appends, where they came at once.
+    pub syncs: u64,
+    /// Why the log takes no appends, if it does not.
+    pub failed: Option<String>,
+}
+
+/// The freshness index.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct IndexStats {
+    /// The table's size.
+    pub bytes: usize,
+    /// Pattern shapes in use, of 64.
+    pub shapes: usize,
+    /// Globs in use, of 1,024.
+    pub globs: usize,
+    /// Names that were widened since the start, for want of a shape or a glob.
+    pub widened: u64,
+    /// The estimated share of entries in memory that would be judged stale though nothing they depend on was
+    /// invalidated. Above 0.01 a larger index (`index_bytes`) pays for itself.
+    pub false_miss_rate: f64,
+}
+
+impl Stats {
+    pub(crate) fn of(shared: &Shared) -> Self {
+        let namespaces = shared.namespace_stats();
+        let mut total = NamespaceStats { name: "total".into(), ..NamespaceStats::default() };
+        namespaces.iter().for_each(|namespace| total.add(namespace));
+        let pools = shared.pools();
+        let memory = MemoryStats {
+            capacity: pools.iter().map(|pool| pool.capacity()).sum(),
+            bytes: pools.iter().map(|pool| pool.weight()).sum(),
+            entries: pools.iter().map(|pool| pool.len() as u64).sum(),
+        };
+        let backing = shared.tier.as_ref().map(|tier| BackingStats { name: tier.name(), state: tier.state(), stats: tier.stats() });
+        let (log, index) = (shared.log.stats(), shared.index.stats());
+        Stats {
+            namespaces,
+            total,
+            memory,
+            backing,
+            log: LogStats {
+                position: Position { epoch: shared.index.epoch(), seq: log.head },
+                appends: log.appends,
+                syncs: log.syncs,
+                failed: log.failed,
+            },
+            index: IndexStats {
+                bytes: index.bytes,
+                shapes: index.shapes,
+                globs: index.globs,
+                widened: index.widened,
+                false_miss_rate: shared.sweeper.false_miss_rate(),
+            },
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The memory tier: a pool of entries bounded in bytes, over quick_cache.
+//!
+//! The engine knows neither time nor freshness; both are judged by whoever reads. This file keeps the engine's ways to
+//! itself: what it takes as too heavy, what its eviction hook means, how it is iterated.
+
+use std::any::Any;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use quick_cache::sync::{Cache, EntryAction, EntryResult};
+use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::entry::{Entry, Slot};
+use crate::metrics::{Count, NamespaceMetrics};
+use crate::sync::Ordering;
+
+/// A shard smaller than this could not hold values of a few megabytes, so small pools have fewer shards.
+const SHARD_BYTES_MIN: u64 = 8 << 20;
+
+/// The engine refuses what weighs more than this share of a shard.
+const ADMISSIBLE_SHARE: f64 = 0.95;
+
+/// A pool of entries. The shared one, or a namespace's own.
+pub(crate) struct Pool {
+    engine: Cache<PoolKey, Arc<dyn Slot>, ByWeight, KeyHash, Farewell>,
+    seed: u64,
+}
+
+/// A whole key, as the pool keeps it. Shared, because the engine clones keys when it iterates.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct PoolKey {
+    bytes: Arc<[u8]>,
+    hash: u64,
+}
+
+/// A key and its hash, looked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Query<'a> {
+    pub(crate) bytes: &'a [u8],
+    hash: u64,
+}
+
+/// What became of an insertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    Yes,
+    /// What is there is newer.
+    Outranked,
+    TooLarge,
+}
+
+impl Pool {
+    pub(crate) fn new(capacity: u64) -> Self {
+        let shards = (capacity / SHARD_BYTES_MIN).clamp(1, 4 * std::thread::available_parallelism().map_or(1, usize::from) as u64);
+        let options = OptionsBuilder::new()
+            .shards(shards as usize)
+            .weight_capacity(capacity)
+            .estimated_items_capacity((capacity / 1024).clamp(64, 1 << 20) as usize)
+            .build()
+            .expect("all that the builder asks for is given");
+        Pool { engine: Cache::with_options(options, ByWeight, KeyHash, Farewell), seed: fastrand::u64(..) }
+    }
+
+    pub(crate) fn query<'a>(&self, bytes: &'a [u8]) -> Query<'a> {
+        Query { bytes, hash: xxh3_64_with_seed(bytes, self.seed) }
+    }
+
+    /// The entry of a key, whatever its type, and counts as a use of it.
+    #[inline]
+    pub(crate) fn get(&self, query: Query<'_>) -> Option<Arc<dyn Slot>> {
+        self.engine.get(&query)
+    }
+
+    /// The same, for a value of a known type. `None` also where the entry is of another.
+    #[inline]
+    pub(crate) fn get_typed<V: Send + Sync + 'static>(&self, query: Query<'_>) -> Option<Arc<Entry<V>>> {
+        let any: Arc<dyn Any + Send + Sync> = self.engine.get(&query)?;
+        any.downcast().ok()
+    }
+
+    /// Without counting as a use.
+    pub(crate) fn peek(&self, query: Query<'_>) -> Option<Arc<dyn Slot>> {
+        self.engine.peek(&query)
+    }
+
+    /// Puts an entry in, unless what is there has a higher stamp: of two writers the later position wins, in whatever
+    /// order they get here.
+    pub(crate) fn insert(&self, query: Query<'_>, entry: Arc<dyn Slot>) -> Inserted {
+        let metrics = entry.meta().metrics.clone();
+        if u64::from(entry.meta().weight) > self.admissible() {
+            // What it would have replaced must not be served in its place.
+            self.remove(query, Count::Replaced);
+            metrics.count(Count::TooLarge);
+            return Inserted::TooLarge;
+        }
+        let key = PoolKey { bytes: query.bytes.into(), hash: query.hash };
+        loop {
+            let swap = |_: &PoolKey, old: &mut Arc<dyn Slot>| {
+                let newer = old.meta().stamp() > entry.meta().stamp();
+                EntryAction::Retain((!newer).then(|| std::mem::replace(old, entry.clone())))
+            };
+            match self.engine.entry(&key, None, swap) {
+                EntryResult::Retained(None) => return Inserted::Outranked,
+                EntryResult::Retained(Some(old)) => {
+                    arrived(entry.as_ref());
+                    left(old.as_ref(), Count::Replaced);
+                    return Inserted::Yes;
+                }
+                EntryResult::Vacant(guard) => {
+                    // Counted before it can be evicted, so that no gauge falls below zero.
+                    arrived(entry.as_ref());
+                    if guard.insert(entry.clone()).is_ok() {
+                        return Inserted::Yes;
+                    }
+                    // Somebody removed the key at this very moment. The entry carries its stamp, so it may still come in.
+                    departed(entry.as_ref());
+                }
+                EntryResult::Removed(..) | EntryResult::Replaced(..) | EntryResult::Timeout => {
+                    unreachable!("the callback only retains, and waits as long as it takes")
+                }
+            }
+        }
+    }
+
+    /// Takes a key out, and counts why.
+    pub(crate) fn remove(&self, query: Query<'_>, why: Count) -> bool {
+        let removed = self.engine.remove(&query);
+        removed.map(|(_, entry)| left(entry.as_ref(), why)).is_some()
+    }
+
+    /// Takes this very entry out, and counts why: not one that has taken its place meanwhile.
+    pub(crate) fn remove_entry(&self, query: Query<'_>, entry: &dyn Slot, why: Count) -> bool {
+        let removed = self.engine.remove_if(&query, |there| std::ptr::addr_eq(Arc::as_ptr(there), entry));
+        removed.map(|(_, entry)| left(entry.as_ref(), why)).is_some()
+    }
+
+    /// All entries, one short lock at a time; what comes and goes meanwhile may be seen or not.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PoolKey, Arc<dyn Slot>)> + '_ {
+        self.engine.iter()
+    }
+
+    /// The largest weight that is taken.
+    fn admissible(&self) -> u64 {
+        (self.engine.shard_capacity() as f64 * ADMISSIBLE_SHARE) as u64
+    }
+
+    /// Gives the pool another size while it is in use; a smaller one evicts at once.
+    pub(crate) fn resize(&self, capacity: u64) {
+        self.engine.set_capacity(capacity);
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.engine.capacity()
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.engine.weight()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.engine.len()
+    }
+}
+
+impl PoolKey {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn query(&self) -> Query<'_> {
+        Query { bytes: &self.bytes, hash: self.hash }
+    }
+}
+
+fn arrived(entry: &dyn Slot) {
+    let NamespaceMetrics { entries, bytes, .. } = &*entry.meta().metrics;
+    entries.fetch_add(1, Ordering::Relaxed);
+    bytes.fetch_add(entry.meta().weight.into(), Ordering::Relaxed);
+}
+
+fn departed(entry: &dyn Slot) {
+    let NamespaceMetrics { entries, bytes, .. } = &*entry.meta().metrics;
+    entries.fetch_sub(1, Ordering::Relaxed);
+    bytes.fetch_sub(entry.meta().weight.into(), Ordering::Relaxed);
+}
+
+fn left(entry: &dyn Slot, why: Count) {
+    departed(entry);
+    entry.meta().metrics.count(why);
+}
+
+/// The engine's eviction hook. It fires for what makes room and for nothing else here: replacements happen in place, and
+/// what is too large never gets to the engine.
+#[derive(Clone)]
+struct Farewell;
+
+impl Lifecycle<PoolKey, Arc<dyn Slot>> for Farewell {
+    /// What was evicted is dropped outside the engine's lock: a value's destructor is not ours.
+    type RequestState = Vec<Arc<dyn Slot>>;
+
+    fn on_evict(&self, dropped: &mut Self::RequestState, _key: PoolKey, entry: Arc<dyn Slot>) {
+        left(entry.as_ref(), Count::Evicted);
+        dropped.push(entry);
+    }
+}
+
+#[derive(Clone)]
+struct ByWeight;
+
+impl Weighter<PoolKey, Arc<dyn Slot>> for ByWeight {
+    fn weight(&self, _key: &PoolKey, entry: &Arc<dyn Slot>) -> u64 {
+        entry.meta().weight.into()
+    }
+}
+
+// The hash is computed once per operation, from the key's bytes in one piece, and the engine is handed the result.
+
+impl Hash for PoolKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl Hash for Query<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl Equivalent<PoolKey> for Query<'_> {
+    #[inline]
+    fn equivalent(&self, key: &PoolKey) -> bool {
+        self.hash == key.hash && *self.bytes == *key.bytes
+    }
+}
+
+#[derive(Clone, Default)]
+struct KeyHash;
+
+impl BuildHasher for KeyHash {
+    type Hasher = Given;
+
+    fn build_hasher(&self) -> Given {
+        Given(0)
+    }
+}
+
+/// A hasher that is told the hash.
+struct Given(u64);
+
+impl Hasher for Given {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only whole hashes are written")
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+//! A namespace as one type of value: what the read and the write paths work on. Keys are whole here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::cache::Shared;
+use crate::codec::{Codec, Value, decompress};
+use crate::config::check_ttl;
+use crate::entry::{Entry, Life, Meta, NewMeta, Slot, Times};
+use crate::error::{Error, ErrorKind, Result};
+use crate::item::Item;
+use crate::key::check_tags;
+use crate::metrics::Count;
+use crate::position::Stamp;
+use crate::record::{MEDIA_LEN_MAX, Record};
+use crate::space::{Space, Typed};
+
+/// See the head of this file.
+pub(crate) struct View<V> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) space: Arc<Space>,
+    /// `None` for those who read and write encoded values, whatever type the namespace was opened for.
+    pub(crate) typed: Option<Arc<Typed<V>>>,
+}
+
+impl<V> Clone for View<V> {
+    fn clone(&self) -> Self {
+        View { shared: self.shared.clone(), space: self.space.clone(), typed: self.typed.clone() }
+    }
+}
+
+/// An entry ready to be stored, and its encoded value for the backing tier.
+pub(crate) struct Made<V> {
+    pub(crate) entry: Arc<Entry<V>>,
+    pub(crate) encoded: Bytes,
+}
+
+impl<V: Value> View<V> {
+    /// How values of this view are encoded.
+    fn codec(&self) -> Codec {
+        self.typed.as_ref().map_or(Codec::Bytes, |typed| typed.codec)
+    }
+
+    pub(crate) fn encode(&self, value: &V) -> Result<Bytes> {
+        self.codec().encode(value)
+    }
+
+    /// An entry of a value. The stamp was taken before; see [`Index::hashes`](crate::freshness::Index::hashes).
+    pub(crate) fn make(&self, key: &[u8], item: Item<V>, stamp: Stamp, load_cost_us: u32) -> Result<Made<V>> {
+        let policy = &self.space.policy;
+        let encoded = self.codec().encode(&item.value)?;
+        if encoded.len() > policy.value_bytes_max {
+            let message =
+                format!("a value of \"{}\" has at most {} bytes, this one has {}", self.space.name, policy.value_bytes_max, encoded.len());
+            return Err(Error::new(ErrorKind::ValueTooLarge, message));
+        }
+        if item.media.as_ref().is_some_and(|media| media.len() > MEDIA_LEN_MAX) {
+            return Err(Error::new(ErrorKind::InvalidConfig, format!("a media type has at most {MEDIA_LEN_MAX} bytes")));
+        }
+        let now = self.shared.clock.refresh();
+        let life = policy.life(&item.times)?;
+        let (fresh_until, expires_at) = life.times(now);
+        let tags = self.tags_of(key, &item)?;
+        let meta = NewMeta {
+            stamp,
+            times: Times { created_at: now, fresh_until, expires_at },
+            life,
+            fingerprint: xxhash_rust::xxh3::xxh3_128(&encoded),
+            hashes: self.shared.index.hashes(key, &tags),
+            tags,
+            media: item.media,
+            load_cost_us,
+            encoded_len: encoded.len() as u32,
+            codec: self.codec() as u8,
+            metrics: self.space.metrics.clone(),
+        };
+        Ok(Made { entry: Arc::new(Entry { meta: Meta::new(meta, key.len(), now), value: item.value }), encoded })
+    }
+
+    /// The tags the item brings, those its value asks for, and those the policy makes from the key.
+    fn tags_of(&self, key: &[u8], item: &Item<V>) -> Result<crate::key::Tags> {
+        let of_value = self.typed.as_ref().and_then(|typed| typed.tagger.get()).map_or_else(Vec::new, |tagger| tagger(&item.value));
+        let of_value = of_value.into_iter().map(|tag| tag.into_bytes().into_boxed_slice());
+        let of_key = self.space.templates.iter().filter_map(|template| template.render(key));
+        check_tags(item.tags.iter().cloned().chain(of_value).chain(of_key).collect())
+    }
+
+    /// What memory says of "there is no such thing".
+    pub(crate) fn make_negative(&self, key: &[u8], stamp: Stamp) -> Option<Meta> {
+        let ttl = self.space.policy.negative_ttl?;
+        debug_assert!(check_ttl(ttl).is_ok(), "policies are checked");
+        let now = self.shared.clock.refresh();
+        let life = Life { ttl: ttl.as_millis() as u64, stale_while_revalidate: 0, stale_if_error: 0, sliding: false, refresh_ahead: 0 };
+        let (fresh_until, expires_at) = life.times(now);
+        Some(self.meta(key, stamp, Times { created_at: now, fresh_until, expires_at }, life))
+    }
+
+    /// A meta about which nothing else is said.
+    fn meta(&self, key: &[u8], stamp: Stamp, times: Times, life: Life) -> Meta {
+        let hashes = self.shared.index.hashes(key, &[]);
+        let metrics = self.space.metrics.clone();
+        let codec = self.codec() as u8;
+        let (tags, media) = (Default::default(), None);
+        Meta::new(
+            NewMeta { stamp, times, life, fingerprint: 0, hashes, tags, media, load_cost_us: 0, encoded_len: 0, codec, metrics },
+            key.len(),
+            times.created_at,
+        )
+    }
+
+    /// The record of an entry, unless its epoch is over, in which case it is stale everywhere.
+    pub(crate) fn record_of(&self, meta: &Meta, stamp: Stamp, encoded: Bytes) -> Option<Record> {
+        let position = self.shared.index.position_of(stamp)?;
+        let raw_len = encoded.len() as u32;
+        let (payload, compression) = crate::codec::compress(encoded, self.space.policy.compression);
+        let Times { created_at, fresh_until, expires_at } = meta.times();
+        Some(Record {
+            epoch: position.epoch,
+            seq: position.seq,
+            created_at,
+            fresh_until,
+            expires_at,
+            stale_while_revalidate: meta.life.stale_while_revalidate,
+            stale_if_error: meta.life.stale_if_error,
+            load_cost_us: meta.load_cost_us,
+            fingerprint: meta.fingerprint,
+            codec: meta.codec,
+            compression,
+            negative: false,
+            raw_len,
+            tags: meta.tags.clone(),
+            media: meta.media.clone(),
+            payload,
+        })
+    }
+
+    /// The entry of a record that was found fresh, and its encoded value.
+    pub(crate) fn entry_of(&self, key: &[u8], record: Record, stamp: Stamp) -> Result<Arc<Entry<V>>> {
+        let encoded = decompress(record.payload, record.compression, record.raw_len as usize, self.space.policy.value_bytes_max)?;
+        let value = self.decode(record.codec, encoded.clone())?;
+        let now = self.shared.clock.now_ms();
+        let policy = self.space.policy.life(&Default::default())?;
+        let times = Times { created_at: record.created_at, fresh_until: record.fresh_until, expires_at: record.expires_at };
+        let life = Life {
+            // A time of its own is remembered as the difference; the rest is the policy's to say.
+            ttl: if record.fresh_until == u64::MAX { u64::MAX } else { record.fresh_until.saturating_sub(record.created_at) },
+            stale_while_revalidate: record.stale_while_revalidate,
+            stale_if_error: record.stale_if_error,
+            ..policy
+        };
+        let meta = NewMeta {
+            stamp,
+            times,
+            life,
+            fingerprint: record.fingerprint,
+            hashes: self.shared.index.hashes(key, &record.tags),
+            tags: record.tags,
+            media: record.media,
+            load_cost_us: record.load_cost_us,
+            encoded_len: encoded.len() as u32,
+            codec: record.codec,
+            metrics: self.space.metrics.clone(),
+        };
+        Ok(Arc::new(Entry { meta: Meta::new(meta, key.len(), now), value }))
+    }
+
+    fn decode(&self, codec: u8, encoded: Bytes) -> Result<V> {
+        // Those who read bytes read them as they are, whatever they encode.
+        let codec = if self.typed.is_none() { Some(Codec::Bytes) } else { Codec::from_number(codec) };
+        let unknown = || Error::new(ErrorKind::Codec, "the stored value is encoded in a way this version does not know");
+        codec.ok_or_else(unknown)?.decode(encoded)
+    }
+
+    /// An entry of whatever type as one of this view's: bytes where a value is asked for are decoded, and the other way
+    /// round. The result has the same times and stamp. `None`: it cannot be had as a `V`; the caller goes on as if it
+    /// were not there.
+    pub(crate) fn convert(&self, key: &[u8], slot: Arc<dyn Slot>) -> Option<Arc<Entry<V>>> {
+        let slot = match slot.into_any().downcast::<Entry<V>>() {
+            Ok(entry) => return Some(entry),
+            Err(other) => other,
+        };
+        let bytes = slot.clone().downcast::<Entry<Bytes>>();
+        let converted = match &bytes {
+            Ok(entry) => self.decode(entry.meta.codec, entry.value.clone()).map(|value| (value, entry.meta.codec)),
+            Err(_) => return None,
+        };
+        let (value, codec) = converted.inspect_err(|e| self.could_not_read(key, e)).ok()?;
+        let entry = bytes.ok()?;
+        Some(self.twin(key, &entry.meta, value, codec))
+    }
+
+    /// The encoded value of an entry, for those who read bytes.
+    pub(crate) fn encoded(&self, key: &[u8], slot: &Arc<dyn Slot>) -> Option<Arc<Entry<Bytes>>> {
+        let (bytes, codec) = self.space.encode(slot)?.inspect_err(|e| self.could_not_read(key, e)).ok()?;
+        Some(self.twin(key, slot.meta(), bytes, codec as u8))
+    }
+
+    fn twin<W>(&self, key: &[u8], meta: &Meta, value: W, codec: u8) -> Arc<Entry<W>> {
+        let new = NewMeta {
+            stamp: meta.stamp(),
+            times: meta.times(),
+            life: meta.life,
+            fingerprint: meta.fingerprint,
+            hashes: meta.hashes.clone(),
+            tags: meta.tags.clone(),
+            media: meta.media.clone(),
+            load_cost_us: meta.load_cost_us,
+            encoded_len: meta.encoded_len,
+            codec,
+            metrics: meta.metrics.clone(),
+        };
+        Arc::new(Entry { meta: Meta::new(new, key.len(), self.shared.clock.now_ms()), value })
+    }
+
+    /// Stored bytes that are no value of this type: a miss, since the value can be loaded again, but not a silent one.
+    pub(crate) fn could_not_read(&self, key: &[u8], error: &Error) {
+        self.space.metrics.count(Count::BackingError);
+        tracing::debug!(key = %key.escape_ascii(), %error, "a stored value could not be read; it counts as a miss");
+    }
+}

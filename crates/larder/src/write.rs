@@ -1,0 +1,293 @@
+//! Writes across the tiers: put, fill, update, remove, touch. Each appends to the log first where the protocol says so,
+//! and stores under the position it got.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::codec::Value;
+use crate::config::check_ttl;
+use crate::entry::{Cached, Slot};
+use crate::error::{Error, ErrorKind, Result};
+use crate::item::Item;
+use crate::key::check_key;
+use crate::log::{Append, Appended, Durability, Guard};
+use crate::lookup::{Answer, Freshness, Source};
+use crate::metrics::Count;
+use crate::mutation::Mutation;
+use crate::name::Name;
+use crate::position::{Position, Receipt, Stamp};
+use crate::tier::{Action, Outcome, Wait, Write};
+use crate::view::{Made, View};
+
+/// What became of an [`update`](crate::Namespace::update).
+#[derive(Clone, Debug)]
+pub struct Updated<V> {
+    /// The value that the change returned.
+    pub value: Cached<V>,
+    /// Where the change stands in the log.
+    pub receipt: Receipt,
+    /// Whether the value was stored. `false`: something it depends on was invalidated by somebody else while the source
+    /// was being changed, so whether it is current cannot be known; the next read loads it.
+    pub stored: bool,
+}
+
+impl<V: Value> View<V> {
+    /// Step 7: append the key, then store under the position it got.
+    pub(crate) async fn put(&self, key: &[u8], item: Item<V>) -> Result<Receipt> {
+        check_key(key)?;
+        // Everything that can be refused is refused before the append takes effect.
+        let made = self.make(key, item, self.shared.index.latest(), 0)?;
+        let appended = self.append(vec![Name::Key(key.into())], self.shared.put_durability, None).await?;
+        self.space.metrics.count(Count::Put);
+        self.put_made(key, made, appended.stamp).await?;
+        Ok(receipt(appended, 1))
+    }
+
+    /// Many puts at one position, with one append and one write to the backing tier.
+    pub(crate) async fn put_many(&self, items: Vec<(Box<[u8]>, Item<V>)>) -> Result<Receipt> {
+        let stamp = self.shared.index.latest();
+        let mut made = Vec::with_capacity(items.len());
+        for (key, item) in items {
+            check_key(&key)?;
+            let item = self.make(&key, item, stamp, 0).map_err(|error| error.during("put_many", &key))?;
+            made.push((key, item));
+        }
+        let names: Vec<Name> = made.iter().map(|(key, _)| Name::Key(key.clone())).collect();
+        let count = names.len();
+        let appended = self.append(names, self.shared.put_durability, None).await?;
+        self.space.metrics.add(Count::Put, count as u64);
+        let mut writes = Vec::with_capacity(count);
+        for (key, made) in made {
+            writes.extend(self.into_memory(&key, made, appended.stamp));
+        }
+        self.into_backing(writes, self.put_wait()).await?;
+        Ok(receipt(appended, count))
+    }
+
+    async fn put_made(&self, key: &[u8], made: Made<V>, stamp: Stamp) -> Result<bool> {
+        self.store(key, made, stamp, self.put_wait()).await
+    }
+
+    fn put_wait(&self) -> Wait {
+        match self.shared.put_durability {
+            Durability::Os => Wait::Accepted,
+            Durability::Fsync => Wait::Durable,
+        }
+    }
+
+    /// The position that a fill of any key, begun now, must carry: taken *before* its source is read.
+    pub(crate) fn begin_fill(&self) -> Position {
+        let index = &self.shared.index;
+        loop {
+            // Fails only while another epoch is being adopted, and then the next try has its position.
+            if let Some(position) = index.position_of(index.latest()) {
+                return position;
+            }
+        }
+    }
+
+    /// Step 5 for loaders that run elsewhere: no append; stored with the position that was taken before the source was
+    /// read. False if something it depends on was invalidated since.
+    pub(crate) async fn fill(&self, key: &[u8], begun: Position, item: Item<V>) -> Result<bool> {
+        check_key(key)?;
+        let index = &self.shared.index;
+        let unknown = || {
+            Error::new(
+                ErrorKind::UnknownPosition,
+                format!("{begun} is not a position of the log in force; read again and fill with the new one"),
+            )
+        };
+        let stamp = index.stamp_of(begun).filter(|stamp| *stamp <= index.latest()).ok_or_else(unknown)?;
+        let made = self.make(key, item, stamp, 0)?;
+        self.space.metrics.count(Count::Put);
+        self.store(key, made, stamp, Wait::Accepted).await
+    }
+
+    /// Step 8: the safe write-through.
+    ///
+    /// Runs in a task of its own: a caller that stops waiting between the change of the source and the append must not
+    /// leave the cache believing the old value.
+    pub(crate) async fn update<C, F, I, E>(&self, key: &[u8], change: C) -> Result<Updated<V>>
+    where
+        C: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<I, E>> + Send + 'static,
+        I: Into<Item<V>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    {
+        check_key(key)?;
+        let (view, key): (Self, Box<[u8]>) = (self.clone(), key.into());
+        let task = self.shared.runtime.spawn(async move { view.change_and_append(&key, change).await });
+        task.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::LoadPanicked, "the change panicked, or its runtime was shut down")))
+    }
+
+    async fn change_and_append<C, F, I, E>(&self, key: &[u8], change: C) -> Result<Updated<V>>
+    where
+        C: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<I, E>> + Send + 'static,
+        I: Into<Item<V>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    {
+        let mut since = self.shared.index.latest();
+        // In a task of its own, so that a panic ends there.
+        let changed = self.shared.runtime.spawn(async move { change().await }).await;
+        if self.shared.mutations.on(Mutation::UpdateStampLate) {
+            since = self.shared.index.latest();
+        }
+        let item = match changed {
+            Ok(Ok(item)) => Ok(item.into()),
+            Ok(Err(e)) => {
+                Err(Error::new(ErrorKind::Load, "the change failed; the key was invalidated, since the source may have changed")
+                    .with_source(e))
+            }
+            Err(_) => {
+                Err(Error::new(ErrorKind::LoadPanicked, "the change panicked; the key was invalidated, since the source may have changed"))
+            }
+        };
+        let made = item.and_then(|item| self.make(key, item, since, 0));
+        match made {
+            Ok(made) => self.append_changed(key, made, since).await,
+            Err(error) => self.remove(vec![key.into()]).await.and(Err(error)),
+        }
+    }
+
+    async fn append_changed(&self, key: &[u8], made: Made<V>, since: Stamp) -> Result<Updated<V>> {
+        let guard = Guard { key: key.into(), hashes: made.entry.meta.hashes.clone(), since };
+        let appended = self.append(vec![Name::Key(key.into())], self.shared.invalidation_durability, Some(guard)).await?;
+        self.space.metrics.count(Count::Put);
+        let value = Cached(made.entry.clone());
+        let certain = !appended.conflict || self.shared.mutations.on(Mutation::UpdateWithoutCheck);
+        if !certain {
+            self.space.metrics.count(Count::LoadDropped);
+        }
+        let stored = certain && self.put_made(key, made, appended.stamp).await?;
+        Ok(Updated { value, receipt: receipt(appended, 1), stored })
+    }
+
+    /// Stores an entry in both tiers under a stamp. False, and nothing stored, if it is stale by now: a later change of
+    /// something it depends on is in the index before that change is stored anywhere, so an older value never takes the
+    /// place of a newer one, whatever order they come in.
+    pub(crate) async fn store(&self, key: &[u8], made: Made<V>, stamp: Stamp, wait: Wait) -> Result<bool> {
+        if self.shared.index.judge(key, &made.entry.meta.hashes, stamp).is_some() {
+            self.space.metrics.count(Count::LoadDropped);
+            return Ok(false);
+        }
+        let write = self.into_memory(key, made, stamp);
+        self.into_backing(write.into_iter().collect(), wait).await?;
+        Ok(true)
+    }
+
+    /// Into memory; what is left to do is the write to the backing tier.
+    fn into_memory(&self, key: &[u8], made: Made<V>, stamp: Stamp) -> Option<Write> {
+        made.entry.meta.restamp(stamp);
+        let backed = self.space.policy.backing && self.shared.tier.is_some();
+        let record = backed.then(|| self.record_of(&made.entry.meta, stamp, made.encoded)).flatten();
+        self.space.pool.insert(self.space.pool.query(key), made.entry);
+        record.map(|record| Write { key: key.into(), action: Action::Store(Arc::new(record)) })
+    }
+
+    /// To the backing tier. What it sheds is counted; what it refuses outright is an error for puts, and nothing to a fill,
+    /// whose value is in memory and can be loaded again.
+    async fn into_backing(&self, writes: Vec<Write>, wait: Wait) -> Result<()> {
+        let Some(tier) = self.shared.tier.as_ref().filter(|_| !writes.is_empty()) else { return Ok(()) };
+        let count = writes.len() as u64;
+        match tier.write(writes, wait).await {
+            Ok(Outcome::Shed) => {
+                self.space.metrics.add(Count::BackingShed, count);
+                Ok(())
+            }
+            Ok(Outcome::Accepted | Outcome::Durable) => Ok(()),
+            Err(error) if wait == Wait::No => {
+                self.backing_failed(&error);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Appends the key, and takes it out of both tiers.
+    pub(crate) async fn remove(&self, keys: Vec<Box<[u8]>>) -> Result<Receipt> {
+        keys.iter().try_for_each(|key| check_key(key))?;
+        let names = keys.iter().map(|key| Name::Key(key.clone())).collect();
+        let appended = self.append(names, self.shared.invalidation_durability, None).await?;
+        self.space.metrics.add(Count::Remove, keys.len() as u64);
+        let count = keys.len();
+        self.purge(keys).await;
+        Ok(receipt(appended, count))
+    }
+
+    /// Gives back the room of keys that were invalidated. That they are gone for readers does not depend on it.
+    pub(crate) async fn purge(&self, keys: Vec<Box<[u8]>>) {
+        for key in &keys {
+            self.space.pool.remove(self.space.pool.query(key), Count::Invalidated);
+        }
+        let writes = keys.into_iter().map(|key| Write { key, action: Action::Remove }).collect();
+        if self.space.policy.backing
+            && let Err(error) = self.into_backing(writes, Wait::No).await
+        {
+            self.backing_failed(&error);
+        }
+    }
+
+    /// Starts the life of a fresh entry anew, without an append: its content has not changed. False where there is none.
+    pub(crate) async fn touch(&self, key: &[u8], ttl: Option<Duration>) -> Result<bool> {
+        ttl.map_or(Ok(()), check_ttl)?;
+        let Some(Answer { value: Cached(entry), .. }) = self.lookup(key).await?.into_answer() else { return Ok(false) };
+        let ttl = match ttl {
+            Some(ttl) => ttl.as_millis() as u64,
+            None => self.space.policy.life(&Default::default())?.ttl,
+        };
+        let now = self.shared.clock.refresh();
+        entry.meta.renew(ttl, now);
+        // Bytes read out of a namespace of values are a copy; the entry itself is what lives longer.
+        if let Some(slot) = self.space.pool.peek(self.space.pool.query(key)) {
+            slot.meta().renew(ttl, now);
+        }
+        if self.space.policy.backing && self.shared.tier.is_some() {
+            let encoded = self.encode(&entry.value)?;
+            let record = self.record_of(&entry.meta, entry.meta.stamp(), encoded);
+            let writes = record.map(|record| Write { key: key.into(), action: Action::Store(Arc::new(record)) });
+            self.into_backing(writes.into_iter().collect(), Wait::Accepted).await?;
+        }
+        Ok(true)
+    }
+
+    /// Without a load, without counting as a use, and without bringing anything into memory.
+    pub(crate) async fn peek(&self, key: &[u8]) -> Result<Option<Answer<V>>> {
+        check_key(key)?;
+        let now = self.shared.clock.refresh();
+        let index = &self.shared.index;
+        if let Some(slot) = self.space.pool.peek(self.space.pool.query(key)) {
+            let meta = slot.meta();
+            let served = now < meta.times().fresh_until && index.judge(key, &meta.hashes, meta.stamp()).is_none();
+            if served {
+                let entry = if self.typed.is_some() { self.convert(key, slot) } else { self.peek_encoded(key, slot) };
+                return Ok(entry.map(|entry| self.answer(entry, Source::Memory, Freshness::Fresh)));
+            }
+        }
+        let Some(tier) = self.shared.tier.as_ref().filter(|_| self.space.policy.backing) else { return Ok(None) };
+        let Some(record) = tier.get(key).await? else { return Ok(None) };
+        let stamp = index.stamp_of(Position { epoch: record.epoch, seq: record.seq });
+        let fresh = stamp.filter(|stamp| {
+            now < record.fresh_until && !record.negative && index.judge(key, &index.hashes(key, &record.tags), *stamp).is_none()
+        });
+        let Some(stamp) = fresh else { return Ok(None) };
+        let entry = self.entry_of(key, record, stamp)?;
+        Ok(Some(self.answer(entry, Source::Backing, Freshness::Fresh)))
+    }
+
+    fn peek_encoded(&self, key: &[u8], slot: Arc<dyn Slot>) -> Option<Arc<crate::entry::Entry<V>>> {
+        self.convert(key, slot.clone()).or_else(|| {
+            let encoded: Arc<dyn Slot> = self.encoded(key, &slot)?;
+            encoded.into_any().downcast().ok()
+        })
+    }
+
+    async fn append(&self, names: Vec<Name>, durability: Durability, guard: Option<Guard>) -> Result<Appended> {
+        self.shared.append(Append { names, durability, guard }).await
+    }
+}
+
+pub(crate) fn receipt(appended: Appended, names: usize) -> Receipt {
+    Receipt { position: appended.position, names, widened: appended.widened }
+}

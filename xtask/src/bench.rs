@@ -1,0 +1,24 @@
+//! `cargo xtask bench`: runs the library's benches. Only those: the test harness of the library is no bench.
+
+use crate::command::Command;
+use crate::failure::Failure;
+use crate::process;
+
+/// The command.
+pub const COMMAND: Command = Command {
+    name: "bench",
+    arguments: "[FILTER]",
+    summary: "Run the library's benches, or those whose name contains FILTER.",
+    details: "Trust ratios of one run more than times: a busy machine slows everything alike. What follows\n\
+              FILTER goes to the bench program too.",
+    run,
+};
+
+/// Runs the benches.
+///
+/// # Errors
+/// When they do not build or fail.
+pub fn run(arguments: &[String]) -> Result<(), Failure> {
+    let mut command = process::cargo(&["bench", "--package", "larder", "--bench", "*", "--"])?;
+    process::run(command.args(arguments))
+}
