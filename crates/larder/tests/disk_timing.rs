@@ -28,7 +28,7 @@ async fn write_all(tier: &DiskTier, what: &str, keys: std::ops::Range<u64>) {
     let names = ["larder-disk-wri", "fjall:worker", "larder-disk-rec"];
     let before = names.map(cpu_of);
     for from in keys.step_by(100) {
-        let writes: Vec<Write> = (from..from + 100).map(|number| put(key(number), 1, 1_000 - 76 - 20)).collect();
+        let writes: Vec<Write> = (from..from + 100).map(|number| put(key(number), 1, 1_000 - 92 - 20)).collect();
         assert_eq!(tier.write(writes, Wait::Accepted).await.expect("room in time"), Outcome::Accepted);
     }
     tier.flush().await.expect("a flush");

@@ -15,6 +15,8 @@ pub fn record(seq: u64, expires_at: u64, len: usize) -> Record {
         created_at: 0,
         fresh_until: expires_at,
         expires_at,
+        stale_while_revalidate: 0,
+        stale_if_error: 0,
         load_cost_us: 0,
         fingerprint: u128::from(seq),
         codec: 0,

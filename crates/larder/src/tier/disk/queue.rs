@@ -8,7 +8,8 @@
 //!
 //! A read looks into `pending`, then into `committing`, then into the store, and a write leaves `committing` only when
 //! the store has it; so an accepted write is always seen. What is taken at once is cut into portions, each stored and let
-//! go by itself, so that room is made all the time and not in one piece at the end. One lock guards all of it and is held for a few map operations.
+//! go by itself, so that room is made all the time and not in one piece at the end. One lock guards all of it and is held
+//! for a few map operations.
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
@@ -206,11 +207,6 @@ impl Queue {
         state.errands.push_back(errand);
         self.work.notify_one();
         Ok(())
-    }
-
-    /// Why nothing is taken at present.
-    pub(super) fn out_of_order(&self) -> Option<Arc<str>> {
-        self.state.lock().out_of_order.clone()
     }
 
     pub(super) fn check_open(&self) -> Result<()> {
