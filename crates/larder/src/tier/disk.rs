@@ -60,9 +60,10 @@ pub struct DiskOptions {
     /// The folder; created if it is missing. One tier uses it at a time.
     pub path: PathBuf,
     /// Bytes of keys and encoded records to keep at most; beyond it the oldest are evicted. On a disk that has less room
-    /// the tier keeps itself to two thirds of what it takes and what is free together. 10 GiB unless changed.
+    /// the tier keeps itself to about half of what it takes and what is free together. 10 GiB unless changed.
     ///
-    /// The disk takes more than that: up to half as much again and 32 MiB for garbage, and up to about 200 MiB of journals.
+    /// The disk takes more than that: up to half as much again and 32 MiB for garbage, and up to 192 MiB of journals; one with less than
+    /// 256 MiB is too small.
     pub capacity_bytes: u64,
     /// Bytes of accepted writes that wait to be stored, at most; they are in memory. 32 MiB unless changed.
     pub queue_bytes: usize,
@@ -72,6 +73,9 @@ pub struct DiskOptions {
     pub block_cache_bytes: u64,
     /// How often expired records are looked for and space is reclaimed. 1 second unless changed.
     pub upkeep_interval: Duration,
+    /// How long the disk may stay full of the tier's own files, so that not even deleting works, before the tier gives up
+    /// its entries and starts anew. A disk that others have filled is waited for. 30 seconds unless changed.
+    pub discard_after: Duration,
     /// Where the time comes from. [`Clock::system`] unless changed.
     pub clock: Clock,
     /// Bytes gathered in memory before the store writes a table. For tests, which want many tables soon; takes effect in a
@@ -90,6 +94,7 @@ impl DiskOptions {
             room_wait: Duration::from_secs(2),
             block_cache_bytes: 32 << 20,
             upkeep_interval: Duration::from_secs(1),
+            discard_after: Duration::from_secs(30),
             clock: Clock::system(),
             memtable_bytes: 16 << 20,
         }
@@ -237,7 +242,7 @@ impl DiskTier {
         let count = writes.len();
         let (mut waiter, stored) = (wait == Wait::Durable).then(oneshot::channel).unzip();
         let offer = match wait {
-            Wait::No => self.shared.queue.offer(writes, &mut waiter)?,
+            Wait::No => self.shared.queue.offer(writes, &mut waiter, self.shared.clock.now_ms())?,
             Wait::Accepted | Wait::Durable => self.offer_patiently(writes, waiter).await?,
         };
         match offer {
@@ -289,7 +294,7 @@ impl DiskTier {
             tokio::pin!(room);
             // Before the offer, so that room made between the two is heard of.
             room.as_mut().enable();
-            match self.shared.queue.offer(writes, &mut waiter)? {
+            match self.shared.queue.offer(writes, &mut waiter, self.shared.clock.now_ms())? {
                 Offer::Full(back) => writes = back,
                 settled => return Ok(settled),
             }

@@ -24,8 +24,15 @@ const VERSION: u32 = 1;
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// Held, not read: the operating system releases the lock when it is closed.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that another thread is just starting holds a copy of it until it runs
+        // its program, and with it the lock. Should unlocking fail, closing does it a moment later.
+        drop(self.lock.unlock());
+    }
 }
 
 impl Folder {
@@ -40,7 +47,7 @@ impl Folder {
         if !path.join(FORMAT).try_exists().map_err(failed)? {
             write_format(path).map_err(failed)?;
         }
-        Ok(Folder { path: path.into(), _lock: lock })
+        Ok(Folder { path: path.into(), lock })
     }
 
     /// Where the database is.

@@ -8,6 +8,7 @@
 //! 'o' place                   -> ticket, size, expires at, key          the queue of eviction, oldest place first
 //! 'e' expires at, key         -> ticket                                 what expires when; not for u64::MAX
 //! 'm'                         -> counters                               written with every batch
+//! 'n'                         -> nothing                                written when a write is needed, whatever it says
 //! ```
 //!
 //! A *ticket* numbers the write that stored a record. It is the record's first place in the queue too; a record that
@@ -21,6 +22,9 @@ const EXPIRY: u8 = b'e';
 
 /// Where the counters are.
 pub(super) const COUNTERS_KEY: [u8; 1] = [b'm'];
+
+/// Written over and over; see `Store::release_files`.
+pub(super) const NUDGE_KEY: [u8; 1] = [b'n'];
 
 /// An entry with this moment never expires and has no place in the expiry index.
 pub(super) const NEVER: u64 = u64::MAX;

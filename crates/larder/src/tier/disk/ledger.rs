@@ -25,6 +25,7 @@ use bytes::Bytes;
 use fjall::OwnedWriteBatch;
 
 use super::layout::{self, COUNTERS_KEY, Counters, NEVER, Order, Stored};
+use super::queue::Queued;
 use super::recent::Recent;
 use super::store::{Store, Trouble};
 use crate::record::Record;
@@ -143,9 +144,9 @@ impl Ledger {
     }
 
     /// Stores and removes. The writes are of distinct keys.
-    pub(super) fn apply<'a>(&mut self, writes: impl Iterator<Item = (&'a [u8], &'a Action)>, now: u64) -> Result<Tally, Trouble> {
+    pub(super) fn apply<'a>(&mut self, writes: impl Iterator<Item = (&'a [u8], &'a Queued)>, now: u64) -> Result<Tally, Trouble> {
         let (mut change, mut tally) = (self.begin(), Tally::default());
-        for (key, action) in writes {
+        for (key, Queued { action, afresh }) in writes {
             let old = self.store.get(key)?;
             let record = match action {
                 Action::Store(record) => record,
@@ -154,7 +155,7 @@ impl Ledger {
                     continue;
                 }
             };
-            if old.as_ref().is_some_and(|old| outranks(old, record, now, &mut tally)) {
+            if !afresh && old.as_ref().is_some_and(|old| outranks(old, record, now, &mut tally)) {
                 tally.outranked += 1;
                 continue;
             }

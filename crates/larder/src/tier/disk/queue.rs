@@ -6,8 +6,10 @@
 //!                  +------ put_back() --+      the batch failed: it waits for the store to recover
 //! ```
 //!
-//! A read looks into `pending`, then into `committing`, then into the store, and a batch leaves `committing` only when
-//! the store has it; so an accepted write is always seen. One lock guards all of it and is held for a few map operations.
+//! A read looks into `pending`, then into `committing`, then into the store, and a write leaves `committing` only when
+//! the store has it; so an accepted write is always seen. What is taken at once is cut into portions, each stored and let
+//! go by itself, so that room is made all the time and not in one piece at the end. One lock guards all of it and is held
+//! for a few map operations.
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
@@ -23,6 +25,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
 use crate::tier::{Action, Write};
 
+/// What is stored at once, about.
+const PORTION_BYTES: usize = 4 << 20;
+
 /// What a queued write takes beside key and record.
 const WRITE_OVERHEAD: usize = 96;
 
@@ -34,8 +39,25 @@ pub(super) type Waiter = oneshot::Sender<Result<()>>;
 pub(super) struct Writes {
     /// Everything stored before is forgotten first.
     pub(super) cleared: bool,
-    pub(super) actions: HashMap<Box<[u8]>, Action>,
+    pub(super) actions: HashMap<Box<[u8]>, Queued>,
     pub(super) bytes: usize,
+}
+
+/// The latest write of a key.
+#[derive(Clone, Debug)]
+pub(super) struct Queued {
+    pub(super) action: Action,
+    /// The key was removed before, so what is stored has no say in whether the record is kept. (The removal itself is
+    /// replaced in the queue; a record that outranks the new one would otherwise come back to life.)
+    pub(super) afresh: bool,
+}
+
+/// Everything that was queued when it was taken.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// To be stored in this order, each to be [finished](Queue::finish_portion) before the next.
+    pub(super) portions: Vec<Arc<Writes>>,
+    pub(super) waiters: Vec<Waiter>,
 }
 
 /// Something else that the writer is asked to do, between two batches.
@@ -53,7 +75,7 @@ pub(super) enum Errand {
 
 /// What the writer does next.
 pub(super) enum Work {
-    Batch { writes: Arc<Writes>, waiters: Vec<Waiter> },
+    Batch(Batch),
     Errand(Errand),
     Idle,
     Stop,
@@ -98,7 +120,7 @@ pub(super) struct Queue {
 struct State {
     pending: Writes,
     waiters: Vec<Waiter>,
-    committing: Option<Arc<Writes>>,
+    committing: VecDeque<Arc<Writes>>,
     errands: VecDeque<Errand>,
     out_of_order: Option<Arc<str>>,
     /// The writer is to finish what is queued and leave.
@@ -119,20 +141,19 @@ impl Queue {
     /// Whether everything in the store is about to be forgotten.
     pub(super) fn is_clearing(&self) -> bool {
         let state = self.state.lock();
-        state.pending.cleared || state.committing.as_ref().is_some_and(|writes| writes.cleared)
+        state.pending.cleared || state.committing.iter().any(|writes| writes.cleared)
     }
 
     /// Writes and bytes waiting, those being committed included.
     pub(super) fn depth(&self) -> (usize, usize) {
         let state = self.state.lock();
-        let committing = state.committing.as_ref().map_or(0, |writes| writes.actions.len());
-        (state.pending.actions.len() + committing, state.bytes())
+        (state.batches().map(|writes| writes.actions.len()).sum(), state.bytes())
     }
 
     // -- for writers
 
     /// Takes the writes if there is room for all of them; then `waiter` is taken too, and told when they are on stable storage.
-    pub(super) fn offer(&self, writes: Vec<Write>, waiter: &mut Option<Waiter>) -> Result<Offer> {
+    pub(super) fn offer(&self, writes: Vec<Write>, waiter: &mut Option<Waiter>, now_ms: u64) -> Result<Offer> {
         let mut state = self.state.lock();
         state.check_open()?;
         if state.out_of_order.is_some() {
@@ -145,7 +166,7 @@ impl Queue {
         }
         let mut taken = Taken::default();
         for write in writes {
-            taken.outranked += u64::from(!state.push(write));
+            taken.outranked += u64::from(!state.push(write, now_ms));
         }
         state.waiters.extend(waiter.take());
         self.work.notify_one();
@@ -188,11 +209,6 @@ impl Queue {
         Ok(())
     }
 
-    /// Why nothing is taken at present.
-    pub(super) fn out_of_order(&self) -> Option<Arc<str>> {
-        self.state.lock().out_of_order.clone()
-    }
-
     pub(super) fn check_open(&self) -> Result<()> {
         self.state.lock().check_open()
     }
@@ -218,8 +234,8 @@ impl Queue {
             if let Some(errand) = state.errands.pop_front() {
                 return Work::Errand(errand);
             }
-            if let Some((writes, waiters)) = state.take_batch() {
-                return Work::Batch { writes, waiters };
+            if let Some(batch) = state.take_batch() {
+                return Work::Batch(batch);
             }
             if state.stopping {
                 return Work::Stop;
@@ -231,29 +247,35 @@ impl Queue {
     }
 
     /// What is queued, if anything is.
-    pub(super) fn take_batch(&self) -> Option<(Arc<Writes>, Vec<Waiter>)> {
+    pub(super) fn take_batch(&self) -> Option<Batch> {
         self.state.lock().take_batch()
     }
 
-    /// The batch taken last is stored.
-    pub(super) fn finish(&self) {
-        // Freed outside the lock: it may be many megabytes.
-        let _stored = self.state.lock().committing.take();
+    /// The first portion that was not finished is stored.
+    pub(super) fn finish_portion(&self) {
+        // Freed outside the lock: it may be megabytes.
+        let _stored = self.state.lock().committing.pop_front();
         self.room.notify_waiters();
     }
 
-    /// The batch taken last could not be stored: it stays, below what came since.
+    /// The portions not finished could not be stored: they stay, below what came since.
     pub(super) fn put_back(&self) {
         let mut state = self.state.lock();
-        let Some(writes) = state.committing.take() else { return };
-        if state.pending.cleared {
+        let portions = mem::take(&mut state.committing);
+        let pending = &mut state.pending;
+        if pending.cleared {
             return;
         }
-        state.pending.cleared = writes.cleared;
-        for (key, action) in &writes.actions {
-            if !state.pending.actions.contains_key(key) {
-                state.pending.bytes += cost(key, action);
-                state.pending.actions.insert(key.clone(), action.clone());
+        for writes in portions {
+            pending.cleared |= writes.cleared;
+            for (key, failed) in &writes.actions {
+                match pending.actions.get_mut(key) {
+                    Some(newer) => newer.afresh |= failed.removes(),
+                    None => {
+                        pending.bytes += cost(key, &failed.action);
+                        pending.actions.insert(key.clone(), failed.clone());
+                    }
+                }
             }
         }
     }
@@ -292,15 +314,21 @@ impl Queue {
         self.set_out_of_order(reason);
         let mut state = self.state.lock();
         state.stopping = true;
-        let writes = mem::take(&mut state.pending);
-        let committing = state.committing.take();
-        writes.actions.len() + committing.map_or(0, |writes| writes.actions.len())
+        let lost = state.batches().map(|writes| writes.actions.len()).sum();
+        (state.pending, state.committing) = Default::default();
+        lost
     }
 }
 
 impl State {
+    /// What was accepted last, first.
+    fn batches(&self) -> impl Iterator<Item = &Writes> {
+        // Portions of one batch hold distinct keys, and only the first can say that everything before is forgotten.
+        std::iter::once(&self.pending).chain(self.committing.iter().rev().map(|writes| &**writes))
+    }
+
     fn bytes(&self) -> usize {
-        self.pending.bytes + self.committing.as_ref().map_or(0, |writes| writes.bytes)
+        self.batches().map(|writes| writes.bytes).sum()
     }
 
     fn check_open(&self) -> Result<()> {
@@ -308,9 +336,8 @@ impl State {
     }
 
     fn lookup(&self, key: &[u8]) -> Lookup {
-        let batches = [Some(&self.pending), self.committing.as_deref()];
-        for writes in batches.into_iter().flatten() {
-            match writes.actions.get(key) {
+        for writes in self.batches() {
+            match writes.actions.get(key).map(|queued| &queued.action) {
                 Some(Action::Store(record)) => return Lookup::Record(record.clone()),
                 Some(Action::Remove) => return Lookup::Gone,
                 None if writes.cleared => return Lookup::Gone,
@@ -321,17 +348,18 @@ impl State {
     }
 
     /// Queues one write, over the one of the same key. False if that one outranks it.
-    fn push(&mut self, write: Write) -> bool {
+    fn push(&mut self, write: Write, now_ms: u64) -> bool {
         if let (Action::Store(new), Lookup::Record(old)) = (&write.action, self.lookup(&write.key))
+            && old.expires_at > now_ms
             && old.outranks(new)
         {
             return false;
         }
         self.pending.bytes += cost(&write.key, &write.action);
-        if let Some(replaced) = self.pending.actions.get(&write.key) {
-            self.pending.bytes -= cost(&write.key, replaced);
-        }
-        self.pending.actions.insert(write.key, write.action);
+        let replaced = self.pending.actions.get(&write.key);
+        self.pending.bytes -= replaced.map_or(0, |replaced| cost(&write.key, &replaced.action));
+        let afresh = replaced.is_some_and(Queued::removes);
+        self.pending.actions.insert(write.key, Queued { action: write.action, afresh });
         true
     }
 
@@ -343,13 +371,40 @@ impl State {
         }
     }
 
-    fn take_batch(&mut self) -> Option<(Arc<Writes>, Vec<Waiter>)> {
+    fn take_batch(&mut self) -> Option<Batch> {
         if !self.pending.cleared && self.pending.actions.is_empty() && self.waiters.is_empty() {
             return None;
         }
-        let writes = Arc::new(mem::take(&mut self.pending));
-        self.committing = Some(writes.clone());
-        Some((writes, mem::take(&mut self.waiters)))
+        debug_assert!(self.committing.is_empty(), "a batch is finished or put back before the next is taken");
+        let portions: Vec<_> = mem::take(&mut self.pending).portions().into_iter().map(Arc::new).collect();
+        self.committing.extend(portions.iter().cloned());
+        Some(Batch { portions, waiters: mem::take(&mut self.waiters) })
+    }
+}
+
+impl Writes {
+    /// Cuts it into what is stored at once; into one piece if it is empty.
+    fn portions(self) -> Vec<Writes> {
+        if self.bytes <= PORTION_BYTES {
+            return vec![self];
+        }
+        let mut portions = vec![Writes { cleared: self.cleared, ..Writes::default() }];
+        for (key, queued) in self.actions {
+            if portions.last().is_none_or(|last| last.bytes > PORTION_BYTES) {
+                portions.push(Writes::default());
+            }
+            let last = portions.last_mut().expect("there is one");
+            last.bytes += cost(&key, &queued.action);
+            last.actions.insert(key, queued);
+        }
+        portions
+    }
+}
+
+impl Queued {
+    /// Whether nothing of what was stored before stays.
+    fn removes(&self) -> bool {
+        self.afresh || matches!(self.action, Action::Remove)
     }
 }
 
@@ -409,11 +464,11 @@ mod tests {
     }
 
     fn put(queue: &Queue, key: &[u8], seq: u64) -> Offer {
-        queue.offer(vec![Write { key: key.into(), action: Action::Store(record(seq)) }], &mut None).unwrap()
+        queue.offer(vec![Write { key: key.into(), action: Action::Store(record(seq)) }], &mut None, 0).unwrap()
     }
 
     fn remove(queue: &Queue, key: &[u8]) {
-        queue.offer(vec![Write { key: key.into(), action: Action::Remove }], &mut None).unwrap();
+        queue.offer(vec![Write { key: key.into(), action: Action::Remove }], &mut None, 0).unwrap();
     }
 
     fn seen(queue: &Queue, key: &[u8]) -> Option<Option<u64>> {
@@ -435,14 +490,14 @@ mod tests {
         put(&queue, b"k", 2);
         assert!(matches!(put(&queue, b"k", 1), Offer::Taken(Taken { outranked: 1 })));
         assert_eq!((seen(&queue, b"k"), queue.depth().0), (Some(Some(2)), 1));
-        let Work::Batch { writes, .. } = queue.take(now()) else { panic!("no batch") };
-        assert_eq!(writes.actions.len(), 1);
+        let Work::Batch(batch) = queue.take(now()) else { panic!("no batch") };
+        assert_eq!((batch.portions.len(), batch.portions[0].actions.len()), (1, 1));
         assert_eq!(seen(&queue, b"k"), Some(Some(2)), "seen while it is committed");
         remove(&queue, b"k");
         assert_eq!(seen(&queue, b"k"), Some(None));
-        queue.finish();
+        queue.finish_portion();
         assert!(queue.take_batch().is_some());
-        queue.finish();
+        queue.finish_portion();
         assert_eq!((seen(&queue, b"k"), queue.depth()), (None, (0, 0)));
         assert!(matches!(queue.take(now()), Work::Idle));
     }
@@ -456,9 +511,30 @@ mod tests {
         let taken = queue.take_batch();
         assert!(matches!(put(&queue, b"c", 1), Offer::Full(_)), "what is being committed still takes room");
         drop(taken);
-        queue.finish();
+        queue.finish_portion();
         let many = (0..10u8).map(|key| Write { key: [key].into(), action: Action::Store(record(1)) }).collect();
-        assert!(matches!(queue.offer(many, &mut None).unwrap(), Offer::Taken(_)));
+        assert!(matches!(queue.offer(many, &mut None, 0).unwrap(), Offer::Taken(_)));
+    }
+
+    #[test]
+    fn room_is_made_portion_by_portion() {
+        let queue = Queue::new(usize::MAX);
+        let count = PORTION_BYTES as u32 / 100;
+        for key in 0..count {
+            put(&queue, &key.to_le_bytes(), 1);
+        }
+        let (writes, bytes) = queue.depth();
+        let batch = queue.take_batch().unwrap();
+        assert!(batch.portions.len() > 1);
+        assert_eq!(batch.portions.iter().map(|writes| writes.actions.len()).sum::<usize>(), writes);
+        assert_eq!(queue.depth(), (writes, bytes));
+        queue.finish_portion();
+        assert_eq!(queue.depth(), (writes - batch.portions[0].actions.len(), bytes - batch.portions[0].bytes));
+        // What is left goes back; what is stored does not.
+        queue.put_back();
+        assert_eq!(queue.depth(), (writes - batch.portions[0].actions.len(), bytes - batch.portions[0].bytes));
+        let stored = (0..count).filter(|key| seen(&queue, &key.to_le_bytes()).is_none()).count();
+        assert_eq!(stored, batch.portions[0].actions.len());
     }
 
     #[test]
@@ -477,6 +553,24 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_is_not_forgotten_for_the_write_that_follows() {
+        let queue = Queue::new(1 << 20);
+        let afresh = |batch: &Batch| batch.portions[0].actions[&b"k"[..]].afresh;
+        put(&queue, b"k", 1);
+        put(&queue, b"k", 2);
+        assert!(!afresh(&queue.take_batch().unwrap()));
+        queue.finish_portion();
+        remove(&queue, b"k");
+        put(&queue, b"k", 1);
+        put(&queue, b"k", 2);
+        assert!(afresh(&queue.take_batch().unwrap()));
+        // Nor if the removal was in a batch that failed.
+        put(&queue, b"k", 3);
+        queue.put_back();
+        assert!(afresh(&queue.take_batch().unwrap()));
+    }
+
+    #[test]
     fn clearing_hides_all_that_was_before_also_after_a_failure() {
         let queue = Queue::new(1 << 20);
         put(&queue, b"a", 1);
@@ -486,8 +580,8 @@ mod tests {
         assert_eq!((seen(&queue, b"a"), seen(&queue, b"stored"), seen(&queue, b"b")), (Some(None), Some(None), Some(Some(1))));
         queue.put_back();
         assert_eq!(seen(&queue, b"a"), Some(None), "a failed batch does not come back from before the clearing");
-        let (writes, waiters) = queue.take_batch().unwrap();
-        assert!(writes.cleared && waiters.len() == 1);
+        let batch = queue.take_batch().unwrap();
+        assert!(batch.portions[0].cleared && batch.waiters.len() == 1);
         put(&queue, b"a", 2);
         queue.put_back();
         assert!(queue.is_clearing());
@@ -520,7 +614,8 @@ mod tests {
         queue.send(Errand::Check).unwrap();
         queue.stop();
         assert!(matches!(queue.take(now()), Work::Errand(_)));
-        assert!(matches!(queue.take(now()), Work::Batch { .. }));
+        assert!(matches!(queue.take(now()), Work::Batch(_)));
+        queue.finish_portion();
         assert!(matches!(queue.take(now()), Work::Stop));
     }
 }

@@ -1,14 +1,14 @@
 //! Gives disk space back: deletions free nothing by themselves, so this looks now and then what could be freed, and asks
 //! the engine to compact it away. Runs on a thread of its own, so that neither reads nor the writer wait for it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::queue::Errand;
-use super::shared::Shared;
-use super::store::Store;
+use super::shared::{Shared, folder_bytes};
+use super::store::{Store, Trouble};
+use crate::tier::TierState;
 
 /// Garbage below this is left to the engine's own compactions.
 const SLACK_BYTES: u64 = 32 << 20;
@@ -62,13 +62,13 @@ pub(super) fn step(shared: &Shared) {
     let mut reclaim = shared.reclaim.lock();
     shared.measure();
     let Some(store) = shared.store() else { return };
-    match reclaim.look(shared, &store) {
-        Ok(true) => shared.measure(),
-        Ok(false) => {}
-        Err(error) => {
-            shared.counts.errors.fetch_add(1, Ordering::Relaxed);
-            shared.warnings.warn(shared.clock.now_ms(), || format!("the disk tier could not reclaim space: {error}"));
-        }
+    if shared.state() != TierState::Healthy {
+        // The writer is bringing the store back, and will not thank anyone for holding it.
+        return;
+    }
+    if let Err(trouble) = reclaim.look(shared, &store) {
+        shared.counts.errors.fetch_add(1, Ordering::Relaxed);
+        shared.warnings.warn(shared.clock.now_ms(), || format!("the disk tier could not reclaim space: {trouble:?}"));
     }
     if store.check().is_err() {
         // The engine has given up; the writer finds out why, unless the tier is closing anyway.
@@ -77,24 +77,28 @@ pub(super) fn step(shared: &Shared) {
 }
 
 impl Reclaim {
-    fn look(&mut self, shared: &Shared, store: &Arc<Store>) -> fjall::Result<bool> {
+    fn look(&mut self, shared: &Shared, store: &Store) -> Result<(), Trouble> {
         if store.journals() > JOURNALS_MAX {
-            store.rotate()?;
+            store.release_files()?;
         }
         let measure = || Sizes { tables: store.table_bytes(), live: shared.counts.stored.load(Ordering::Relaxed) };
         let before = measure();
-        if !before.wasteful() || self.last.is_some_and(|last| !before.worth_another(last)) {
-            return Ok(false);
+        if before.wasteful() && self.last.is_none_or(|last| before.worth_another(last)) {
+            compact(shared, store, measure)?;
+            let after = measure();
+            tracing::debug!(target: "larder::disk", before = before.tables, after = after.tables, live = after.live, "compacted");
+            self.last = Some(after);
         }
-        compact(shared, store, measure)?;
-        let after = measure();
-        tracing::debug!(target: "larder::disk", before = before.tables, after = after.tables, live = after.live, "compacted");
-        self.last = Some(after);
-        Ok(true)
+        if folder_bytes(store.folder()) > store.table_bytes() + SLACK_BYTES {
+            store.release_files()?;
+            await_flush(shared, store)?;
+        }
+        shared.measure();
+        Ok(())
     }
 }
 
-fn compact(shared: &Shared, store: &Store, measure: impl Fn() -> Sizes) -> fjall::Result<()> {
+fn compact(shared: &Shared, store: &Store, measure: impl Fn() -> Sizes) -> Result<(), Trouble> {
     // What is deleted has to reach the tables first, together with the deletions.
     store.rotate()?;
     await_flush(shared, store)?;
@@ -104,19 +108,17 @@ fn compact(shared: &Shared, store: &Store, measure: impl Fn() -> Sizes) -> fjall
             return Ok(());
         }
         if sizes.tables <= WHOLE_BYTES_MAX {
-            return store.compact_whole();
+            return Ok(store.compact_whole()?);
         }
-        let tombstones = store.tombstones();
-        store.compact_part()?;
-        if (store.table_bytes(), store.tombstones()) == (sizes.tables, tombstones) {
+        if !store.compact_part()? {
             // The parts are done and it still is too much: only the whole can help.
-            return store.compact_whole();
+            return Ok(store.compact_whole()?);
         }
     }
     Ok(())
 }
 
-fn await_flush(shared: &Shared, store: &Store) -> fjall::Result<()> {
+fn await_flush(shared: &Shared, store: &Store) -> Result<(), Trouble> {
     let since = Instant::now();
     while store.unflushed() > 0 && since.elapsed() < FLUSH_MAX && !shared.queue.is_stopping() {
         store.check()?;

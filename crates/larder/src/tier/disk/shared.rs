@@ -32,6 +32,7 @@ pub(super) struct Shared {
     pub(super) sizes: Sizes,
     pub(super) capacity_bytes: u64,
     pub(super) upkeep_interval: Duration,
+    pub(super) discard_after: Duration,
     pub(super) clock: Clock,
     pub(super) queue: Queue,
     pub(super) counts: Counts,
@@ -76,6 +77,7 @@ impl Shared {
             sizes,
             capacity_bytes: options.capacity_bytes,
             upkeep_interval: options.upkeep_interval,
+            discard_after: options.discard_after,
             clock: options.clock.clone(),
             queue: Queue::new(options.queue_bytes),
             counts,
@@ -210,7 +212,8 @@ impl Shared {
     }
 
     pub(super) fn set_failure(&self, error: Error) {
-        *self.failure.lock() = Some(error);
+        // The first one explains those that follow.
+        self.failure.lock().get_or_insert(error);
     }
 
     pub(super) fn take_failure(&self) -> Option<Error> {
@@ -247,10 +250,15 @@ fn open_error(error: OpenError, path: &Path) -> Error {
     }
 }
 
-/// What entries may take: at most two thirds of the space that is the tier's or free, because garbage, journals and
-/// compactions need the last third. The tier's own evictions do not change that sum, so the bound does not oscillate.
+/// What journals may take of the disk: two sealed ones and the active one.
+const JOURNALS_BYTES: u64 = 192 << 20;
+
+/// What entries may take: of the space that is the tier's or free, half of what journals leave, because garbage and
+/// compactions need the other half when all comes at once; a fifth of all on a disk so small that journals would leave
+/// nothing. The tier's own evictions do not change that sum, so the bound does not oscillate.
 fn bound(capacity: u64, on_disk: u64, free: u64) -> u64 {
-    capacity.min(on_disk.saturating_add(free) / 3 * 2)
+    let room = on_disk.saturating_add(free);
+    capacity.min((room.saturating_sub(JOURNALS_BYTES) / 2).max(room / 5))
 }
 
 /// Free and used bytes of the file system.
@@ -301,12 +309,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bound_leaves_a_third_and_stays_where_it_is() {
+    fn the_bound_leaves_room_and_stays_where_it_is() {
+        const MB: u64 = 1 << 20;
         assert_eq!(bound(100, 0, u64::MAX), 100);
-        assert_eq!(bound(1_000, 600, 300), 600);
+        assert_eq!(bound(10_000 * MB, 792 * MB, 300 * MB), 450 * MB);
         // Evicting moves bytes from one to the other and changes nothing.
-        assert_eq!(bound(1_000, 300, 600), 600);
-        assert_eq!(bound(1_000, 900, 0), 600);
+        assert_eq!(bound(10_000 * MB, 92 * MB, 1_000 * MB), 450 * MB);
+        assert_eq!(bound(10_000 * MB, 100 * MB, 0), 20 * MB);
     }
 
     #[test]

@@ -33,6 +33,9 @@ const JOURNALS_BYTES_MAX: u64 = 64 << 20;
 /// flushes wait no longer.
 const TABLE_BYTES: u64 = 16 << 20;
 
+/// Tables made while reclaiming space are smaller still, because the first level may keep as much as one table.
+const PART_TABLE_BYTES: u64 = 2 << 20;
+
 /// Files kept open: the tables of about 8 GiB.
 const OPEN_FILES_MAX: usize = 512;
 
@@ -40,9 +43,6 @@ const OPEN_FILES_MAX: usize = 512;
 /// at 30, without ever looking whether its worker still lives (fjall issue 257), so this code never lets it come to that.
 const SEALED_MAX: usize = 3;
 const FIRST_LEVEL_MAX: usize = 20;
-
-/// While the worker compacts nobody rotates the memtable, and it grows past its size; up to this many times.
-const MEMTABLE_GROWTH_MAX: u64 = 4;
 
 /// How long a backlog may last before the engine counts as stuck, and how often it is looked at.
 const STALL_MAX: Duration = Duration::from_secs(30);
@@ -62,6 +62,8 @@ pub(super) struct Store {
 #[derive(Debug)]
 pub(super) enum Trouble {
     Engine(fjall::Error),
+    /// There is no open store, since one could not be reopened.
+    Closed,
     /// Flushes and compactions did not get on for [`STALL_MAX`].
     Stuck,
 }
@@ -148,13 +150,15 @@ impl Store {
 
     /// Whether a commit has to wait for flushes and compactions to catch up.
     fn backlogged(&self) -> bool {
-        self.entries.sealed_memtable_count() >= SEALED_MAX
-            || self.entries.l0_table_count() >= FIRST_LEVEL_MAX
-            || self.entries.tree.active_memtable().size() >= self.sizes.memtable_bytes * MEMTABLE_GROWTH_MAX
+        self.entries.sealed_memtable_count() >= SEALED_MAX || self.entries.l0_table_count() >= FIRST_LEVEL_MAX
     }
 
     /// Waits until a commit would not block inside the engine.
     pub(super) fn await_room(&self) -> Result<(), Trouble> {
+        // The engine leaves this to its worker, and while that compacts the memtable would grow and grow.
+        if self.entries.tree.active_memtable().size() >= self.sizes.memtable_bytes {
+            self.rotate()?;
+        }
         if !self.backlogged() {
             return Ok(());
         }
@@ -189,11 +193,6 @@ impl Store {
         self.entries.disk_space()
     }
 
-    /// Deletions that wait for a compaction.
-    pub(super) fn tombstones(&self) -> u64 {
-        self.entries.tree.tombstone_count()
-    }
-
     pub(super) fn journals(&self) -> usize {
         self.database.journal_count()
     }
@@ -203,12 +202,46 @@ impl Store {
         self.entries.tree.major_compact(TABLE_BYTES, self.watermark()).map_err(Into::into)
     }
 
-    /// Pushes one bounded part of the upper levels down, where deletions meet what they delete.
-    pub(super) fn compact_part(&self) -> fjall::Result<()> {
-        // Levels this small are always too full, so the engine's own choice of "the cheapest merge that helps" is made
-        // again and again until nearly everything is at the bottom.
-        let eager = Leveled::default().with_l0_threshold(1).with_table_target_size(TABLE_BYTES).with_level_ratio_policy(vec![0.01]);
-        self.entries.tree.compact(Arc::new(eager), self.watermark()).map_err(Into::into)
+    /// Pushes one bounded part of the upper levels down, where deletions meet what they delete. False if nothing is left
+    /// that can be pushed.
+    pub(super) fn compact_part(&self) -> fjall::Result<bool> {
+        loop {
+            let (before, others) = (self.shape(), self.database.compactions_completed());
+            // Levels this small are always too full, so the engine's own choice of "the cheapest merge that helps" is made
+            // again and again until nearly everything is at the bottom; deletions of the size of one table may stay above.
+            let eager =
+                Leveled::default().with_l0_threshold(1).with_table_target_size(PART_TABLE_BYTES).with_level_ratio_policy(vec![0.01]);
+            self.entries.tree.compact(Arc::new(eager), self.watermark())?;
+            if self.shape() != before {
+                return Ok(true);
+            }
+            if self.database.active_compactions() == 0 && self.database.compactions_completed() == others {
+                return Ok(false);
+            }
+            // What the engine's worker is compacting looks as if there were nothing to do: look again when it is done.
+            thread::sleep(STALL_POLL);
+        }
+    }
+
+    /// What every compaction changes something of: bytes, deletions, tables of each level.
+    fn shape(&self) -> (u64, u64, [Option<usize>; 7]) {
+        let tree = &self.entries.tree;
+        (self.entries.disk_space(), tree.tombstone_count(), std::array::from_fn(|level| tree.level_table_count(level)))
+    }
+
+    /// Deletes the files of tables that compactions have replaced. The engine does that when it rotates a memtable, and only
+    /// for what is older than the newest write; an idle store has neither, and would keep them for ever.
+    pub(super) fn release_files(&self) -> Result<(), Trouble> {
+        self.await_room()?;
+        let mut batch = self.batch();
+        batch.insert(&self.entries, layout::NUDGE_KEY, "");
+        batch.commit()?;
+        Ok(self.rotate()?)
+    }
+
+    /// Where the tables are.
+    pub(super) fn folder(&self) -> &Path {
+        self.entries.path()
     }
 
     /// Versions below this sequence number are seen by no reader.
@@ -224,7 +257,9 @@ fn create(path: &Path, sizes: Sizes) -> fjall::Result<()> {
     if new.try_exists()? {
         fs::remove_dir_all(&new)?;
     }
-    drop(open_existing(&new, sizes)?);
+    let database = open_database(&new, sizes)?;
+    drop(keyspace(&database, 0, sizes)?);
+    drop(database);
     fs::rename(&new, path)?;
     if let Some(parent) = path.parent() {
         fs::File::open(parent)?.sync_all()?;
@@ -233,7 +268,20 @@ fn create(path: &Path, sizes: Sizes) -> fjall::Result<()> {
 }
 
 fn open_existing(path: &Path, sizes: Sizes) -> fjall::Result<Store> {
-    let database = Database::builder(path)
+    let database = open_database(path, sizes)?;
+    let mut generations: Vec<u64> = database.list_keyspace_names().iter().filter_map(|name| generation_of(name)).collect();
+    generations.sort_unstable();
+    // The engine takes a list of keyspaces that is gone for an empty one.
+    let generation = generations.pop().ok_or(fjall::Error::Unrecoverable)?;
+    let entries = keyspace(&database, generation, sizes)?;
+    for old in generations {
+        database.delete_keyspace(keyspace(&database, old, sizes)?)?;
+    }
+    Ok(Store { entries, database, generation, sizes })
+}
+
+fn open_database(path: &Path, sizes: Sizes) -> fjall::Result<Database> {
+    Database::builder(path)
         // A second worker would spin whenever the first one compacts: it takes compaction requests and puts them back.
         .worker_threads(1)
         .cache_size(sizes.block_cache_bytes)
@@ -241,15 +289,7 @@ fn open_existing(path: &Path, sizes: Sizes) -> fjall::Result<Store> {
         .max_cached_files(Some(OPEN_FILES_MAX))
         // Values come compressed where that pays.
         .journal_compression(CompressionType::None)
-        .open()?;
-    let mut generations: Vec<u64> = database.list_keyspace_names().iter().filter_map(|name| generation_of(name)).collect();
-    generations.sort_unstable();
-    let generation = generations.pop().unwrap_or(0);
-    let entries = keyspace(&database, generation, sizes)?;
-    for old in generations {
-        database.delete_keyspace(keyspace(&database, old, sizes)?)?;
-    }
-    Ok(Store { entries, database, generation, sizes })
+        .open()
 }
 
 fn keyspace(database: &Database, generation: u64, sizes: Sizes) -> fjall::Result<Keyspace> {
@@ -265,12 +305,12 @@ fn generation_of(name: &str) -> Option<u64> {
 }
 
 fn sort_open_error(error: fjall::Error) -> OpenError {
+    use io::ErrorKind::{AlreadyExists, InvalidData, NotFound, UnexpectedEof};
     match (&error, io_cause(&error).map(io::Error::kind)) {
         (fjall::Error::Locked, _) => OpenError::Locked,
         (fjall::Error::InvalidVersion(_), _) => OpenError::Version(error),
-        (_, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::NotFound)) => {
-            OpenError::Damaged(error.to_string())
-        }
+        // Files that are cut short, are missing, or stand where none should.
+        (_, Some(UnexpectedEof | InvalidData | NotFound | AlreadyExists)) => OpenError::Damaged(error.to_string()),
         (_, Some(_)) => OpenError::System(error),
         (_, None) => OpenError::Damaged(error.to_string()),
     }

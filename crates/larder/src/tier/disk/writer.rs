@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::ledger::{Ledger, Tally, Victim};
-use super::queue::{Errand, Waiter, Work, Writes, answer, not_stored};
+use super::queue::{Batch, Errand, Waiter, Work, Writes, answer, not_stored};
 use super::shared::{Shared, folder_bytes, free_bytes, open_or_discard};
 use super::store::{OpenError, Trouble, io_cause, is_full};
 use crate::error::Result;
@@ -24,9 +24,6 @@ use crate::tier::TierState;
 /// How long the first pause before another try is; each doubles, up to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(5);
-
-/// Tries on a full disk before the tier gives up its own entries, provided that they are what fills it: about 8 seconds.
-const DISCARD_AFTER: u32 = 8;
 
 /// The room that has to be there before a retry, beside what is queued.
 const PROBE_BYTES: usize = 1 << 20;
@@ -65,7 +62,7 @@ impl Writer {
     /// One thing to do. False when there is nothing more.
     fn turn(&mut self) -> bool {
         match self.shared.queue.take(self.upkeep_due) {
-            Work::Batch { writes, waiters } => self.write(&writes, waiters),
+            Work::Batch(batch) => self.write(batch),
             Work::Errand(errand) => self.run_errand(errand),
             Work::Idle => {}
             Work::Stop => return false,
@@ -82,37 +79,51 @@ impl Writer {
         self.ledger = None;
     }
 
-    fn write(&mut self, writes: &Writes, waiters: Vec<Waiter>) {
-        match self.try_write(writes, !waiters.is_empty()) {
-            Ok(()) => {
-                self.shared.queue.finish();
-                waiters.into_iter().for_each(|waiter| answer(waiter, Ok(())));
-            }
-            Err(trouble) => {
-                self.shared.queue.put_back();
-                let reason = self.reason(&trouble);
-                waiters.into_iter().for_each(|waiter| answer(waiter, Err(not_stored(&reason))));
-                self.recover(reason);
-            }
+    fn write(&mut self, batch: Batch) {
+        let outcome = self.try_write(&batch, !batch.waiters.is_empty());
+        if let Err(reason) = self.conclude(outcome, batch.waiters) {
+            self.recover(reason);
         }
     }
 
-    fn try_write(&mut self, writes: &Writes, durable: bool) -> Result<(), Trouble> {
-        let Some(ledger) = &mut self.ledger else { return Err(Trouble::Stuck) };
+    fn try_write(&mut self, batch: &Batch, durable: bool) -> Result<(), Trouble> {
+        for writes in &batch.portions {
+            self.try_write_portion(writes)?;
+            self.shared.queue.finish_portion();
+        }
+        match self.shared.store() {
+            Some(store) if durable => Ok(store.sync()?),
+            _ => Ok(()),
+        }
+    }
+
+    fn try_write_portion(&mut self, writes: &Writes) -> Result<(), Trouble> {
+        let Some(ledger) = &mut self.ledger else { return Err(Trouble::Closed) };
         if writes.cleared {
             self.shared.set_store(ledger.clear()?);
         }
         let mut tally = Tally::default();
         if !writes.actions.is_empty() {
-            let actions = writes.actions.iter().map(|(key, action)| (&**key, action));
+            let actions = writes.actions.iter().map(|(key, queued)| (&**key, queued));
             tally = ledger.apply(actions, self.shared.clock.refresh())?;
             tally.add(ledger.evict(self.shared.counts.bound.load(Ordering::Relaxed), &self.shared.recent)?);
         }
         self.shared.publish(ledger.counters(), tally);
-        if durable && let Some(store) = self.shared.store() {
-            store.sync()?;
-        }
         Ok(())
+    }
+
+    /// Tells those who wait what became of their batch; one that failed goes back into the queue.
+    fn conclude(&self, outcome: Result<(), Trouble>, waiters: Vec<Waiter>) -> Result<(), String> {
+        let outcome = outcome.map_err(|trouble| self.reason(&trouble));
+        if let Err(reason) = &outcome {
+            self.shared.queue.put_back();
+            // Before anyone is told, so that whoever is told and looks finds the tier in the state he was told of.
+            self.degrade(reason);
+        }
+        for waiter in waiters {
+            answer(waiter, outcome.as_ref().map_err(|reason| not_stored(reason)).copied());
+        }
+        outcome
     }
 
     fn run_errand(&mut self, errand: Errand) {
@@ -134,7 +145,7 @@ impl Writer {
     }
 
     fn remove(&mut self, victims: &[Victim]) -> Result<Tally, Trouble> {
-        let Some(ledger) = &mut self.ledger else { return Err(Trouble::Stuck) };
+        let Some(ledger) = &mut self.ledger else { return Err(Trouble::Closed) };
         let tally = ledger.remove(victims)?;
         self.shared.publish(ledger.counters(), tally);
         Ok(tally)
@@ -142,7 +153,7 @@ impl Writer {
 
     /// One bounded step of what has to be done from time to time. True if there is more.
     fn upkeep(&mut self) -> Result<bool, Trouble> {
-        let Some(ledger) = &mut self.ledger else { return Err(Trouble::Stuck) };
+        let Some(ledger) = &mut self.ledger else { return Err(Trouble::Closed) };
         let (mut tally, more) = ledger.expire(self.shared.clock.refresh())?;
         tally.add(ledger.evict(self.shared.counts.bound.load(Ordering::Relaxed), &self.shared.recent)?);
         self.shared.publish(ledger.counters(), tally);
@@ -167,22 +178,26 @@ impl Writer {
     fn recover(&mut self, mut reason: String) {
         self.shared.counts.errors.fetch_add(1, Ordering::Relaxed);
         tracing::error!(target: "larder::disk", "the disk tier is out of order and takes no writes: {reason}");
-        let (mut pause, mut tries) = (RETRY_FIRST, 0);
+        let (since, mut pause, mut tries) = (Instant::now(), RETRY_FIRST, 0);
         loop {
-            self.shared.queue.set_out_of_order(&reason);
-            self.shared.set_state(TierState::Degraded(reason.clone()));
-            if self.shared.queue.pause(Instant::now() + pause) {
-                return self.give_up(&reason);
-            }
+            self.degrade(&reason);
+            let closing = self.shared.queue.pause(Instant::now() + pause);
             (pause, tries) = ((pause * 2).min(RETRY_LAST), tries + 1);
-            match self.try_recover(tries) {
+            match self.try_recover(since.elapsed() >= self.shared.discard_after) {
                 Ok(()) => break,
+                // That was the last try.
+                Err(still) if closing => return self.give_up(&still),
                 Err(still) => reason = still,
             }
         }
         self.shared.queue.set_in_order();
         self.shared.set_state(TierState::Healthy);
         tracing::warn!(target: "larder::disk", tries, "the disk tier works again");
+    }
+
+    fn degrade(&self, reason: &str) {
+        self.shared.queue.set_out_of_order(reason);
+        self.shared.set_state(TierState::Degraded(reason.into()));
     }
 
     /// The tier is being closed while the store does not work.
@@ -195,38 +210,27 @@ impl Writer {
         }
     }
 
-    fn try_recover(&mut self, tries: u32) -> Result<(), String> {
+    /// One try. With `desperate` a store that fills its disk is given up.
+    fn try_recover(&mut self, desperate: bool) -> Result<(), String> {
         if let Err(error) = self.probe() {
-            if !(is_full(&error) && tries >= DISCARD_AFTER && self.fills_the_disk()) {
+            if !is_full(&error) || !self.fills_the_disk() {
                 return Err(self.io_reason(&error));
             }
-            self.discard()?;
+            // Opening anew deletes files that the engine had not got round to; the room may come from that.
+            if desperate {
+                self.discard()?;
+            }
         }
         self.reopen()?;
         self.shared.measure();
-        let (writes, waiters) = self.shared.queue.take_batch().unwrap_or_default();
-        let outcome = match self.try_write(&writes, true) {
-            // Even with nothing to write: that the store takes writes is what has to be shown.
-            Ok(()) => self.touch(),
-            failed => failed,
-        };
-        match outcome {
-            Ok(()) => {
-                self.shared.queue.finish();
-                waiters.into_iter().for_each(|waiter| answer(waiter, Ok(())));
-                Ok(())
-            }
-            Err(trouble) => {
-                self.shared.queue.put_back();
-                let reason = self.reason(&trouble);
-                waiters.into_iter().for_each(|waiter| answer(waiter, Err(not_stored(&reason))));
-                Err(reason)
-            }
-        }
+        let batch = self.shared.queue.take_batch().unwrap_or_default();
+        // Even with nothing to write: that the store takes writes is what has to be shown.
+        let outcome = self.try_write(&batch, true).and_then(|()| self.touch());
+        self.conclude(outcome, batch.waiters)
     }
 
     fn touch(&mut self) -> Result<(), Trouble> {
-        let Some(ledger) = &mut self.ledger else { return Err(Trouble::Stuck) };
+        let Some(ledger) = &mut self.ledger else { return Err(Trouble::Closed) };
         ledger.touch()?;
         self.shared.store().map_or(Ok(()), |store| store.sync().map_err(Trouble::from))
     }
@@ -280,6 +284,7 @@ impl Writer {
     /// What is the matter, for people.
     fn reason(&self, trouble: &Trouble) -> String {
         let error = match trouble {
+            Trouble::Closed => return "the store is not open".into(),
             Trouble::Stuck => return "the store does not get on with flushing".into(),
             Trouble::Engine(error) => error,
         };
