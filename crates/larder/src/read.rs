@@ -27,8 +27,8 @@ use crate::metrics::Count;
 use crate::mutation::Mutation;
 use crate::position::Stamp;
 use crate::record::Record;
-use crate::tier::Wait;
 use crate::tier::memory::Query;
+use crate::tier::{TierFuture, Wait};
 use crate::view::View;
 
 /// What memory knows of a key.
@@ -132,13 +132,20 @@ impl<V: Value> View<V> {
         let tier = self.shared.tier.as_ref().filter(|_| self.space.policy.backing)?;
         // Step 4: before the read, so that it covers nothing the record could have missed.
         let applied = self.shared.index.applied();
-        match tier.get(key).await {
+        match self.in_time(tier.get(key)).await {
             Ok(record) => self.admit(key, record?, applied),
             Err(error) => {
                 self.backing_failed(&error);
                 None
             }
         }
+    }
+
+    /// Waits for the backing tier no longer than the limit: to a reader, a tier that hangs is one that fails.
+    pub(crate) async fn in_time<T>(&self, operation: TierFuture<'_, T>) -> Result<T> {
+        let limit = self.shared.backing_timeout;
+        let late = |_| Err(Error::new(ErrorKind::Tier, format!("the backing tier did not answer within {limit:?}")));
+        tokio::time::timeout(limit, operation).await.unwrap_or_else(late)
     }
 
     pub(crate) fn backing_failed(&self, error: &Error) {

@@ -45,7 +45,7 @@ impl<V: Value> View<V> {
         let tier = self.shared.tier.as_ref().filter(|_| self.space.policy.backing && !keys.is_empty());
         let Some(tier) = tier else { return nothing() };
         let applied = self.shared.index.applied();
-        match tier.get_many(keys.iter().map(|(_, key)| key.clone()).collect()).await {
+        match self.in_time(tier.get_many(keys.iter().map(|(_, key)| key.clone()).collect())).await {
             Ok(records) => keys.iter().zip(records).map(|((_, key), record)| self.admit(key, record?, applied)).collect(),
             Err(error) => {
                 self.backing_failed(&error);
