@@ -153,7 +153,6 @@ impl fmt::Debug for Stamp {
 /// [`position`](Receipt::position) to a reader on another machine, and its
 /// [`at_least`](crate::Namespace::at_least) read sees the change too (promise G4).
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "the receipt carries the position that readers elsewhere may need"]
 pub struct Receipt {
     pub(crate) position: Position,
     pub(crate) names: usize,
