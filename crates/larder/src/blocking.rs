@@ -171,7 +171,12 @@ where
     T: Send + 'static,
     E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 {
-    tokio::task::spawn_blocking(work).await?.map_err(Into::into)
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome.map_err(Into::into),
+        // Out of the thread and on: whoever runs the loader has its own way with panics.
+        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+        Err(cancelled) => Err(cancelled.into()),
+    }
 }
 
 impl Larder {

@@ -29,6 +29,7 @@ pub struct Builder {
     namespaces: Vec<(String, Policy)>,
     clock: Clock,
     tier: Option<Arc<dyn Tier>>,
+    backing_timeout: Duration,
     sweep_every: Duration,
     mutations: Mutations,
 }
@@ -45,6 +46,7 @@ impl Builder {
             namespaces: Vec::new(),
             clock: Clock::system(),
             tier: None,
+            backing_timeout: Duration::from_secs(1),
             sweep_every: Duration::from_secs(5),
             mutations: Mutations::default(),
         }
@@ -111,6 +113,13 @@ impl Builder {
     /// Puts a backing tier of your own in the place of the disk.
     pub fn backing_tier(mut self, tier: Arc<dyn Tier>) -> Self {
         self.tier = Some(tier);
+        self
+    }
+
+    /// How long a read waits for the backing tier, and a load for handing over its value, before they go on without it: a
+    /// tier that hangs is then slow, and no more. Default 1 s.
+    pub fn backing_timeout(mut self, timeout: Duration) -> Self {
+        self.backing_timeout = timeout;
         self
     }
 
@@ -189,6 +198,7 @@ impl Builder {
             log,
             clock: self.clock,
             tier,
+            backing_timeout: self.backing_timeout,
             memory: self.memory,
             namespaces: self.namespaces,
             default_policy: self.default_policy,

@@ -43,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) log: LocalLog,
     pub(crate) clock: Clock,
     pub(crate) tier: Option<Arc<dyn Tier>>,
+    pub(crate) backing_timeout: Duration,
     pub(crate) pool: Arc<Pool>,
     spaces: RwLock<HashMap<Box<str>, Arc<Space>>>,
     /// Keys of namespaces that nobody configured or opened.
@@ -67,6 +68,7 @@ pub(crate) struct Parts {
     pub(crate) log: LocalLog,
     pub(crate) clock: Clock,
     pub(crate) tier: Option<Arc<dyn Tier>>,
+    pub(crate) backing_timeout: Duration,
     pub(crate) memory: u64,
     pub(crate) namespaces: Vec<(String, Policy)>,
     pub(crate) default_policy: Policy,
@@ -108,6 +110,7 @@ impl Larder {
             log: parts.log,
             clock: parts.clock,
             tier: parts.tier,
+            backing_timeout: parts.backing_timeout,
             pool,
             spaces: RwLock::new(spaces),
             others,

@@ -82,6 +82,11 @@ impl Error {
         Error(Arc::new(Inner { kind, message: message.into(), operation: None, key: None, source: None }))
     }
 
+    /// What a [`Tier`](crate::tier::Tier) of your own fails with: [`ErrorKind::Tier`], and the reason.
+    pub fn of_tier(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Error::new(ErrorKind::Tier, "the backing tier failed").with_source(reason)
+    }
+
     pub(crate) fn with_source(self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.change(|inner| inner.source = Some(Arc::from(source.into())))
     }

@@ -33,9 +33,12 @@ pub(crate) struct Flight<V> {
 }
 
 struct State<V> {
-    outcome: Option<Result<Landed<V>>>,
+    outcome: Option<Ended<V>>,
     waiting: Vec<Waker>,
 }
+
+/// How a flight ended. `None`: it was given up before its load began, and whoever waited begins anew.
+pub(crate) type Ended<V> = Option<Result<Landed<V>>>;
 
 /// How a load ended well.
 pub(crate) struct Landed<V> {
@@ -95,7 +98,7 @@ impl<V> Flight<V> {
         Landing(self)
     }
 
-    fn end(&self, outcome: Result<Landed<V>>) {
+    fn end(&self, outcome: Ended<V>) {
         let waiting = {
             let mut state = self.state.lock();
             state.outcome = Some(outcome);
@@ -110,7 +113,7 @@ impl<V> Flight<V> {
 pub(crate) struct Landing<V>(Arc<Flight<V>>);
 
 impl<V> Future for Landing<V> {
-    type Output = Result<Landed<V>>;
+    type Output = Ended<V>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.0.state.lock();
@@ -143,10 +146,16 @@ impl<V> Lease<V> {
 
     /// Ends the flight. The result must be in memory by now.
     pub(crate) fn end(mut self, outcome: Result<Landed<V>>) {
-        self.finish(outcome);
+        self.finish(Some(outcome));
     }
 
-    fn finish(&mut self, outcome: Result<Landed<V>>) {
+    /// Ends the flight before its load began, because the caller stopped waiting: that is no failure of the load, and
+    /// whoever joined must not get one.
+    pub(crate) fn give_up(mut self) {
+        self.finish(None);
+    }
+
+    fn finish(&mut self, outcome: Ended<V>) {
         self.ended = true;
         self.fills.shard(&self.key).lock().remove(&self.key);
         self.flight.end(outcome);
@@ -157,7 +166,7 @@ impl<V> Drop for Lease<V> {
     fn drop(&mut self) {
         if !self.ended {
             let gone = Error::new(ErrorKind::LoadPanicked, "the loader panicked, or its runtime was shut down").during("load", &self.key);
-            self.finish(Err(gone));
+            self.finish(Some(Err(gone)));
         }
     }
 }
@@ -184,7 +193,7 @@ mod tests {
         let waiting = tokio::spawn(async move {
             let mut stamps = Vec::new();
             for landing in joined {
-                stamps.push(landing.await.map(|landed| landed.stamp).unwrap());
+                stamps.push(landing.await.unwrap().map(|landed| landed.stamp).unwrap());
             }
             stamps
         });
@@ -196,6 +205,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_flight_that_was_given_up_sends_its_callers_back() {
+        let fills = Arc::new(Fills::<u32>::new());
+        let Part::Lead(lease) = fills.join_or_lead(b"k") else { panic!("nobody was there before") };
+        let landing = lease.flight().landing();
+        lease.give_up();
+        assert!(landing.await.is_none());
+        assert!(matches!(fills.join_or_lead(b"k"), Part::Lead(_)), "the next one leads");
+    }
+
+    #[tokio::test]
     async fn a_lost_leader_leaves_an_error_and_no_flight() {
         let fills = Arc::new(Fills::<u32>::new());
         let Part::Lead(lease) = fills.join_or_lead(b"k") else { panic!("nobody was there before") };
@@ -204,7 +223,7 @@ mod tests {
             let _lease = lease;
             panic!("on purpose");
         });
-        assert_eq!(landing.await.err().unwrap().kind(), ErrorKind::LoadPanicked);
+        assert_eq!(landing.await.unwrap().err().unwrap().kind(), ErrorKind::LoadPanicked);
         assert!(loader.await.unwrap_err().is_panic());
         assert_eq!(fills.len(), 0);
     }

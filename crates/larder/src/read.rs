@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Millis;
 use crate::codec::Value;
-use crate::entry::{Cached, Entry, Meta, Negative, Slot};
+use crate::entry::{Cached, Entry, Meta, Negative, Slot, Times};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fill::{Flight, Landed, Lease, Part};
+use crate::fill::{Ended, Flight, Landed, Lease, Part};
 use crate::freshness::StaleBy;
 use crate::item::Item;
 use crate::lookup::{Answer, Freshness, Lookup, Miss, Source};
@@ -27,8 +27,8 @@ use crate::metrics::Count;
 use crate::mutation::Mutation;
 use crate::position::Stamp;
 use crate::record::Record;
-use crate::tier::Wait;
 use crate::tier::memory::Query;
+use crate::tier::{TierFuture, Wait};
 use crate::view::View;
 
 /// What memory knows of a key.
@@ -133,13 +133,20 @@ impl<V: Value> View<V> {
         let tier = self.shared.tier.as_ref().filter(|_| self.space.policy.backing)?;
         // Step 4: before the read, so that it covers nothing the record could have missed.
         let applied = self.shared.index.applied();
-        match tier.get(key).await {
+        match self.in_time(tier.get(key)).await {
             Ok(record) => self.admit(key, record?, applied),
             Err(error) => {
                 self.backing_failed(&error);
                 None
             }
         }
+    }
+
+    /// Waits for the backing tier no longer than the limit: to a reader, a tier that hangs is one that fails.
+    pub(crate) async fn in_time<T>(&self, operation: TierFuture<'_, T>) -> Result<T> {
+        let limit = self.shared.backing_timeout;
+        let late = |_| Err(Error::new(ErrorKind::Tier, format!("the backing tier did not answer within {limit:?}")));
+        tokio::time::timeout(limit, operation).await.unwrap_or_else(late)
     }
 
     pub(crate) fn backing_failed(&self, error: &Error) {
@@ -224,8 +231,10 @@ impl<V: Value> View<V> {
                     (flight, true)
                 }
             };
-            let landed = match self.wait(flight, old.as_ref()).await {
-                Waited::Landed(landed) => landed,
+            let landed = match self.wait(key, flight, old.as_ref()).await {
+                Waited::Landed(Some(landed)) => landed,
+                // Only a load of many keys is given up before it begins, and this caller had joined it.
+                Waited::Landed(None) => continue,
                 Waited::Soft(entry) => return Ok(Some(self.stale(entry, Source::Memory, started))),
             };
             match landed {
@@ -250,21 +259,31 @@ impl<V: Value> View<V> {
         }
     }
 
-    /// Waits for a flight; with an old value at hand, no longer than the soft limit.
-    async fn wait(&self, flight: Arc<Flight<V>>, old: Option<&Arc<Entry<V>>>) -> Waited<V> {
-        let landing = flight.landing();
-        let (Some(old), Some(soft)) = (old, self.space.policy.load_soft_timeout) else { return Waited::Landed(landing.await) };
-        match tokio::time::timeout(soft, landing).await {
-            Ok(landed) => Waited::Landed(landed),
-            Err(_) => Waited::Soft(old.clone()),
+    /// Waits for a flight; with an old value at hand that may still be served, no longer than the soft limit.
+    async fn wait(&self, key: &[u8], flight: Arc<Flight<V>>, old: Option<&Arc<Entry<V>>>) -> Waited<V> {
+        if let (Some(old), Some(soft)) = (old, self.space.policy.load_soft_timeout) {
+            match tokio::time::timeout(soft, flight.clone().landing()).await {
+                Ok(ended) => return Waited::Landed(ended),
+                Err(_) if self.is_servable(key, old, |times| times.expires_at) => return Waited::Soft(old.clone()),
+                // It was invalidated meanwhile, or its windows are over: it is no answer any more.
+                Err(_) => {}
+            }
         }
+        Waited::Landed(flight.landing().await)
+    }
+
+    /// Whether an entry past its time may still be served, up to a moment of its life.
+    fn is_servable(&self, key: &[u8], old: &Entry<V>, until: impl Fn(Times) -> Millis) -> bool {
+        self.shared.clock.now_ms() < until(old.meta.times()) && self.verify(key, &old.meta).is_ok()
     }
 
     /// A load failed: an old value in its stale-if-error window answers instead.
     fn fall_back(&self, key: &[u8], error: Error, old: Option<Arc<Entry<V>>>, missed: Miss, started: Instant) -> Result<Answer<V>> {
-        let now = self.shared.clock.now_ms();
         // It may have been invalidated while the load ran: then it is no answer any more.
-        let usable = old.filter(|old| within(&old.meta, old.meta.life.stale_if_error, now) && self.verify(key, &old.meta).is_ok());
+        let usable = old.filter(|old| {
+            let window = old.meta.life.stale_if_error;
+            self.is_servable(key, old, |times| times.fresh_until.saturating_add(window))
+        });
         if let Some(old) = usable {
             tracing::debug!(%error, "a load failed; the old value is served instead");
             return Ok(self.stale(old, Source::Memory, started));
@@ -444,7 +463,7 @@ impl<V: Value> View<V> {
 }
 
 enum Waited<V> {
-    Landed(Result<Landed<V>>),
+    Landed(Ended<V>),
     /// The soft limit passed.
     Soft(Arc<Entry<V>>),
 }

@@ -166,8 +166,12 @@ impl<V: Value> View<V> {
     }
 
     fn decode(&self, codec: u8, encoded: Bytes) -> Result<V> {
-        // Those who read bytes read them as they are, whatever they encode.
-        let codec = if self.typed.is_none() { Some(Codec::Bytes) } else { Codec::from_number(codec) };
+        let codec = match &self.typed {
+            // Those who read bytes read them as they are, whatever they encode.
+            None => Some(Codec::Bytes),
+            // Bytes that were put as bytes where values live are in the form of the namespace.
+            Some(typed) => Codec::from_number(codec).map(|codec| if codec == Codec::Bytes { typed.codec } else { codec }),
+        };
         let unknown = || Error::new(ErrorKind::Codec, "the stored value is encoded in a way this version does not know");
         codec.ok_or_else(unknown)?.decode(encoded)
     }

@@ -191,7 +191,10 @@ impl<V: Value> View<V> {
     async fn into_backing(&self, writes: Vec<Write>, wait: Wait) -> Result<()> {
         let Some(tier) = self.shared.tier.as_ref().filter(|_| !writes.is_empty()) else { return Ok(()) };
         let count = writes.len() as u64;
-        match tier.write(writes, wait).await {
+        let writing = tier.write(writes, wait);
+        // Puts wait for as long as it takes: they are accepted or refused, never dropped.
+        let outcome = if wait == Wait::No { self.in_time(writing).await } else { writing.await };
+        match outcome {
             Ok(Outcome::Shed) => {
                 self.space.metrics.add(Count::BackingShed, count);
                 Ok(())
@@ -232,7 +235,7 @@ impl<V: Value> View<V> {
     /// Starts the life of a fresh entry anew, without an append: its content has not changed. False where there is none.
     pub(crate) async fn touch(&self, key: &[u8], ttl: Option<Duration>) -> Result<bool> {
         ttl.map_or(Ok(()), check_ttl)?;
-        let Some(Answer { value: Cached(entry), .. }) = self.lookup(key).await?.into_answer() else { return Ok(false) };
+        let Some(Cached(entry)) = self.lookup(key).await?.fresh() else { return Ok(false) };
         let ttl = match ttl {
             Some(ttl) => ttl.as_millis() as u64,
             None => self.space.policy.life(&Default::default())?.ttl,
@@ -266,7 +269,7 @@ impl<V: Value> View<V> {
             }
         }
         let Some(tier) = self.shared.tier.as_ref().filter(|_| self.space.policy.backing) else { return Ok(None) };
-        let Some(record) = tier.get(key).await? else { return Ok(None) };
+        let Some(record) = self.in_time(tier.get(key)).await? else { return Ok(None) };
         let stamp = index.stamp_of(Position { epoch: record.epoch, seq: record.seq });
         let fresh = stamp.filter(|stamp| {
             now < record.fresh_until && !record.negative && index.judge(key, &index.hashes(key, &record.tags), *stamp).is_none()

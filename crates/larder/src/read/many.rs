@@ -45,7 +45,7 @@ impl<V: Value> View<V> {
         let tier = self.shared.tier.as_ref().filter(|_| self.space.policy.backing && !keys.is_empty());
         let Some(tier) = tier else { return nothing() };
         let applied = self.shared.index.applied();
-        match tier.get_many(keys.iter().map(|(_, key)| key.clone()).collect()).await {
+        match self.in_time(tier.get_many(keys.iter().map(|(_, key)| key.clone()).collect())).await {
             Ok(records) => keys.iter().zip(records).map(|((_, key), record)| self.admit(key, record?, applied)).collect(),
             Err(error) => {
                 self.backing_failed(&error);
@@ -85,9 +85,10 @@ impl<V: Value> View<V> {
             }
             for Boarded { at, flight, leads, missed, old } in flights {
                 match flight.landing().await {
-                    Ok(landed) if !leads && !self.serves(&keys[at].1, &landed, arrival) => open.push(at),
-                    Ok(landed) => answers[at] = Some(self.landed(landed, missed, leads, started)),
-                    Err(error) => answers[at] = Some(Some(self.fall_back(&keys[at].1, error, old, missed, started)?)),
+                    None => open.push(at),
+                    Some(Ok(landed)) if !leads && !self.serves(&keys[at].1, &landed, arrival) => open.push(at),
+                    Some(Ok(landed)) => answers[at] = Some(self.landed(landed, missed, leads, started)),
+                    Some(Err(error)) => answers[at] = Some(Some(self.fall_back(&keys[at].1, error, old, missed, started)?)),
                 }
             }
         }
@@ -120,9 +121,10 @@ impl<V: Value> View<V> {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         let placed: Vec<Placed> = leads.iter().enumerate().map(|(at, (_, lease))| (at, lease.key().into())).collect();
+        let mut boarding = Boarding(leads);
         let backed = self.in_backing_many(&placed).await;
         let mut missing = Vec::new();
-        for ((name, lease), backed) in leads.into_iter().zip(backed) {
+        for ((name, lease), backed) in std::mem::take(&mut boarding.0).into_iter().zip(backed) {
             match backed.filter(|backed| !backed.aged) {
                 Some(Backed { entry, .. }) => lease.end(Ok(Landed { stamp: entry.meta.stamp(), entry: Some(entry), loaded: false })),
                 None => missing.push((name, lease)),
@@ -146,7 +148,12 @@ impl<V: Value> View<V> {
     {
         let begun = Instant::now();
         let limit = self.space.policy.load_timeout;
-        let outcome = match tokio::time::timeout(limit, loading).await {
+        let in_turn = async {
+            // One call of a loader is one load, however many keys it is asked for. The semaphore is never closed.
+            let _turn = self.space.loads.acquire().await.ok();
+            loading.await
+        };
+        let outcome = match tokio::time::timeout(limit, in_turn).await {
             Ok(Ok(items)) => Ok(items),
             Ok(Err(error)) => {
                 self.space.metrics.count(Count::LoadError);
@@ -172,6 +179,15 @@ impl<V: Value> View<V> {
             let landed = landed.map_err(|error| error.during("get_many_or_load", lease.key()));
             lease.end(landed);
         }
+    }
+}
+
+/// Flights whose loader was not called yet. The caller may stop waiting at this very time, and takes them along.
+struct Boarding<K, V>(Vec<(K, Lease<V>)>);
+
+impl<K, V> Drop for Boarding<K, V> {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|(_, lease)| lease.give_up());
     }
 }
 

@@ -1,0 +1,23 @@
+//! Everything the library promises, seen from outside: one module for each property. Times are driven by a manual clock,
+//! time-outs by tokio's paused time; nothing here sleeps.
+
+mod support;
+
+mod bad_input;
+mod blocking;
+mod degradation;
+mod joining;
+mod keys;
+mod loading;
+mod many;
+mod pools;
+mod positions;
+mod reads;
+mod reopening;
+mod stale;
+mod stats;
+mod sweeping;
+mod tags_and_patterns;
+mod times;
+mod types;
+mod update;

@@ -1,0 +1,137 @@
+//! A backing tier over a map, as somebody else might write one, that can be told to fail or to hang.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use larder::tier::{Action, Keep, KeyPage, Outcome, SweepPage, Tier, TierFuture, TierState, TierStats, Wait, Write};
+use larder::{Error, Record};
+
+/// What the tier does with what is asked of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Behaviour {
+    #[default]
+    Works,
+    Fails,
+    Hangs,
+}
+
+type Records = BTreeMap<Box<[u8]>, Record>;
+
+/// See the head of this file.
+#[derive(Default)]
+pub struct OwnTier {
+    records: Mutex<Records>,
+    behaviour: Mutex<Behaviour>,
+    reads: AtomicUsize,
+}
+
+impl OwnTier {
+    pub fn behave(&self, behaviour: Behaviour) {
+        *self.behaviour.lock().expect("no test goes on after a panic") = behaviour;
+    }
+
+    /// How often it was asked for records.
+    pub fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
+    }
+
+    /// The record of a key, past all that the cache knows of it.
+    pub fn record(&self, key: &str) -> Option<Record> {
+        self.records().get(key.as_bytes()).cloned()
+    }
+
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().expect("no test goes on after a panic")
+    }
+
+    fn does<'a, T: Send + 'a>(&'a self, work: impl FnOnce(&mut Records) -> T + Send + 'a) -> TierFuture<'a, T> {
+        let behaviour = *self.behaviour.lock().expect("no test goes on after a panic");
+        Box::pin(async move {
+            match behaviour {
+                Behaviour::Works => Ok(work(&mut self.records())),
+                Behaviour::Fails => Err(Error::of_tier("out of order on purpose")),
+                Behaviour::Hangs => pending().await,
+            }
+        })
+    }
+}
+
+impl Tier for OwnTier {
+    fn name(&self) -> &'static str {
+        "own"
+    }
+
+    fn get<'a>(&'a self, key: &'a [u8]) -> TierFuture<'a, Option<Record>> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.does(|records| records.get(key).cloned())
+    }
+
+    fn get_many(&self, keys: Vec<Box<[u8]>>) -> TierFuture<'_, Vec<Option<Record>>> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.does(move |records| keys.iter().map(|key| records.get(key).cloned()).collect())
+    }
+
+    fn write(&self, writes: Vec<Write>, _wait: Wait) -> TierFuture<'_, Outcome> {
+        self.does(|records| {
+            for Write { key, action } in writes {
+                match action {
+                    Action::Store(record) if records.get(&key).is_some_and(|there| there.outranks(&record)) => {}
+                    Action::Store(record) => drop(records.insert(key, (*record).clone())),
+                    Action::Remove => drop(records.remove(&key)),
+                }
+            }
+            Outcome::Durable
+        })
+    }
+
+    fn keys<'a>(&'a self, prefix: &'a [u8], from: Option<Box<[u8]>>, limit: usize) -> TierFuture<'a, KeyPage> {
+        self.does(move |records| {
+            let from = from.unwrap_or_else(|| prefix.into());
+            let mut found = records.range(from..).map(|(key, _)| key.clone()).take_while(|key| key.starts_with(prefix));
+            let keys = found.by_ref().take(limit).collect();
+            KeyPage { keys, next: found.next() }
+        })
+    }
+
+    fn sweep(&self, from: Option<Box<[u8]>>, limit: usize, keep: Keep) -> TierFuture<'_, SweepPage> {
+        self.does(move |records| {
+            let from = from.unwrap_or_default();
+            let mut keys: Vec<Box<[u8]>> = records.range(from..).map(|(key, _)| key.clone()).take(limit + 1).collect();
+            let next = (keys.len() > limit).then(|| keys.pop()).flatten();
+            let mut page = SweepPage { next, examined: keys.len() as u64, ..SweepPage::default() };
+            for key in keys {
+                if !keep(&key, &records[&key]) {
+                    page.removed += 1;
+                    page.removed_bytes += key.len() as u64 + records[&key].payload.len() as u64;
+                    records.remove(&key);
+                }
+            }
+            page
+        })
+    }
+
+    fn clear(&self) -> TierFuture<'_, ()> {
+        self.does(Records::clear)
+    }
+
+    fn flush(&self) -> TierFuture<'_, ()> {
+        self.does(|_| ())
+    }
+
+    fn state(&self) -> TierState {
+        match *self.behaviour.lock().expect("no test goes on after a panic") {
+            Behaviour::Works => TierState::Healthy,
+            behaviour => TierState::Degraded(format!("{behaviour:?} on purpose")),
+        }
+    }
+
+    fn stats(&self) -> TierStats {
+        TierStats { entries: self.records().len() as u64, ..TierStats::default() }
+    }
+
+    fn close(&self) -> TierFuture<'_, ()> {
+        self.does(|_| ())
+    }
+}
