@@ -245,7 +245,7 @@ impl<V: Value> View<V> {
         let index = &self.shared.index;
         match &landed.entry {
             Some(entry) => index.judge(key, &entry.meta.hashes, landed.stamp).is_none(),
-            None => index.judge(key, &index.hashes(key, &[]), landed.stamp).is_none(),
+            None => index.judge(key, &self.hashes_of_nothing(key), landed.stamp).is_none(),
         }
     }
 
