@@ -25,8 +25,8 @@ pub enum Mutation {
     ForgetWithoutFloor,
     /// A reopened log hands out positions that were used before.
     PositionsUsedAgain,
-    /// Memory takes an older entry over a newer one, and puts it there without its stamp being checked again.
-    UnconditionalInsert,
+    /// A memory hit does not check the entry's names.
+    HitUnchecked,
 }
 
 /// Which rules are taken away.

@@ -9,6 +9,7 @@ use crate::codec::{Codec, Value, decompress};
 use crate::config::check_ttl;
 use crate::entry::{Entry, Life, Meta, NewMeta, Slot, Times};
 use crate::error::{Error, ErrorKind, Result};
+use crate::freshness::NameHashes;
 use crate::item::Item;
 use crate::key::check_tags;
 use crate::metrics::Count;
@@ -82,8 +83,17 @@ impl<V: Value> View<V> {
     fn tags_of(&self, key: &[u8], item: &Item<V>) -> Result<crate::key::Tags> {
         let of_value = self.typed.as_ref().and_then(|typed| typed.tagger.get()).map_or_else(Vec::new, |tagger| tagger(&item.value));
         let of_value = of_value.into_iter().map(|tag| tag.into_bytes().into_boxed_slice());
-        let of_key = self.space.templates.iter().filter_map(|template| template.render(key));
-        check_tags(item.tags.iter().cloned().chain(of_value).chain(of_key).collect())
+        check_tags(item.tags.iter().cloned().chain(of_value).chain(self.tags_of_key(key)).collect())
+    }
+
+    /// The tags that the policy makes from a key.
+    fn tags_of_key(&self, key: &[u8]) -> impl Iterator<Item = Box<[u8]>> {
+        self.space.templates.iter().filter_map(|template| template.render(key))
+    }
+
+    /// What "there is no such thing" depends on: the key, and the tags that any value there would have.
+    pub(crate) fn hashes_of_nothing(&self, key: &[u8]) -> NameHashes {
+        self.shared.index.hashes(key, &self.tags_of_key(key).collect::<Vec<_>>())
     }
 
     /// What memory says of "there is no such thing".
@@ -98,7 +108,7 @@ impl<V: Value> View<V> {
 
     /// A meta about which nothing else is said.
     fn meta(&self, key: &[u8], stamp: Stamp, times: Times, life: Life) -> Meta {
-        let hashes = self.shared.index.hashes(key, &[]);
+        let hashes = self.hashes_of_nothing(key);
         let metrics = self.space.metrics.clone();
         let codec = self.codec() as u8;
         let (tags, media) = (Default::default(), None);

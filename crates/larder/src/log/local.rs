@@ -257,7 +257,8 @@ impl Shared {
         }
         if self.mutations.on(Mutation::PublishBeforeRecord) {
             self.index.publish(seq);
-            std::thread::yield_now();
+            // A moment for readers: what a processor meets in days, a test meets in seconds.
+            (0..64).for_each(|_| std::thread::yield_now());
         }
         let widened = self.index.record(&names, seq);
         self.index.publish(seq);

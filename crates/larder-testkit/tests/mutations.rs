@@ -1,0 +1,106 @@
+//! Every rule of the protocol that an instance keeps, taken away: the checker that finds nothing wrong with larder must
+//! find something wrong without the rule. A checker that stays silent checks nothing.
+//!
+//! Most rules are missed by the mixed workload itself. Where it would take too long, a scenario is staged for the rule;
+//! the same checker judges it. Each scenario is played with the rule in force as well, and then nothing may be found.
+
+#[path = "history/driver.rs"]
+mod driver;
+#[path = "mutations/staged.rs"]
+mod staged;
+
+use std::sync::Arc;
+
+use driver::{Plan, play, seeds};
+use larder::Mutation;
+use larder_testkit::history::{History, Promise, World, check};
+
+/// The most seeds that a fault may take to be found. Those that are met between the turns of tasks take one; the two that are met
+/// between two instructions of threads take about ten, of 50 ms each.
+const SEEDS_MAX: u64 = 400;
+
+/// Plays a scenario with a rule taken away until the checker complains that a read was given older data.
+fn is_caught(mutation: Mutation, scenario: impl Fn(u64, Option<Mutation>) -> (Arc<World>, History)) {
+    let mut operations = 0;
+    for seed in seeds(SEEDS_MAX) {
+        let (world, history) = scenario(seed, Some(mutation));
+        operations += history.changes.len() + history.reads.len();
+        // Only what a reader was given counts: that positions are out of order is a symptom, not the harm.
+        if let Some(violation) = check(&world, &history).into_iter().find(|violation| violation.promise != Promise::Order) {
+            println!("{mutation:?}: caught with seed {seed} after {operations} operations: {violation}");
+            let (world, history) = scenario(seed, None);
+            let violations = check(&world, &history);
+            assert!(violations.is_empty(), "{mutation:?} is off, and yet (LARDER_SEED={seed}): {}", violations[0]);
+            return;
+        }
+    }
+    panic!("{mutation:?} was not caught within {operations} operations");
+}
+
+/// The mixed workload, where tasks take turns as the seed says.
+fn mixed(seed: u64, mutation: Option<Mutation>) -> (Arc<World>, History) {
+    play(&Plan { seed, clients: 8, operations: 4_000, workers: None, disk: false, mutation })
+}
+
+#[test]
+fn a_hit_that_does_not_check_the_names() {
+    is_caught(Mutation::HitUnchecked, mixed);
+}
+
+#[test]
+fn a_stamp_taken_after_the_load() {
+    is_caught(Mutation::StampAfterLoad, mixed);
+}
+
+#[test]
+fn joiners_that_do_not_check() {
+    is_caught(Mutation::JoinersDoNotCheck, mixed);
+}
+
+#[test]
+fn own_appends_that_come_late() {
+    is_caught(Mutation::OwnAppendsLate, mixed);
+}
+
+#[test]
+fn an_update_that_does_not_ask_the_log() {
+    is_caught(Mutation::UpdateWithoutCheck, mixed);
+}
+
+#[test]
+fn an_update_stamped_after_its_change() {
+    is_caught(Mutation::UpdateStampLate, mixed);
+}
+
+#[test]
+fn a_restamp_to_what_came_after_the_check() {
+    is_caught(Mutation::RestampAfterCheck, staged::race);
+}
+
+#[test]
+fn a_position_published_before_its_names() {
+    is_caught(Mutation::PublishBeforeRecord, staged::race);
+}
+
+#[test]
+fn an_index_that_forgets() {
+    is_caught(Mutation::ForgetWithoutFloor, staged::crowd);
+}
+
+#[test]
+fn positions_handed_out_again() {
+    is_caught(Mutation::PositionsUsedAgain, staged::reopen);
+}
+
+/// The list above is all of them: a new rule without a test does not compile here.
+#[test]
+fn every_rule_has_its_test() {
+    let tested_by = |mutation| match mutation {
+        Mutation::HitUnchecked | Mutation::StampAfterLoad | Mutation::JoinersDoNotCheck | Mutation::OwnAppendsLate => "mixed",
+        Mutation::UpdateWithoutCheck | Mutation::UpdateStampLate => "mixed",
+        Mutation::RestampAfterCheck | Mutation::PublishBeforeRecord => "race",
+        Mutation::ForgetWithoutFloor => "crowd",
+        Mutation::PositionsUsedAgain => "reopen",
+    };
+    assert_eq!(tested_by(Mutation::HitUnchecked), "mixed");
+}
