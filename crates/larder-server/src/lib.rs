@@ -1,0 +1,4 @@
+//! The program `larder` as a library: everything that `main` only calls.
+
+pub mod cli;
+pub mod demo;
