@@ -252,7 +252,7 @@ fn seed() -> u64 {
 
 /// Property tests draw from the same seed, which repeats a failure, so that no file of failures is needed.
 #[cfg(test)]
-fn properties() -> proptest::test_runner::Config {
+pub(crate) fn properties() -> proptest::test_runner::Config {
     proptest::test_runner::Config {
         rng_seed: proptest::test_runner::RngSeed::Fixed(seed()),
         failure_persistence: None,
