@@ -46,6 +46,7 @@ use embedded::{Embedded, EmbeddedError};
 use larder_cache::LarderCache;
 use market::{Market, MarketError};
 use naive::{NaiveCache, OnUpdate};
+pub(crate) use print::{count, percent};
 use progress::Progress;
 use report::{DemoOutcome, DemoReport};
 use run::{Extent, Live, RunError, Settings, Stage};
