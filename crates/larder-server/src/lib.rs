@@ -1,5 +1,9 @@
-//! The program `larder` as a library: everything that `main` only calls.
+//! The parts of the program `larder`: the cache over HTTP, how it is served, its command line, its configuration and its
+//! demo. They use only what the library offers to everyone.
 
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod http;
+pub mod serve;
+pub mod settings;

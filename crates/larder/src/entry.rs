@@ -228,6 +228,11 @@ impl<V> Cached<V> {
         (until != u64::MAX).then(|| Duration::from_millis(until.saturating_sub(now_ms)))
     }
 
+    /// How long its time has been over, at this moment; zero while it is fresh.
+    pub fn stale_for(&self, now_ms: u64) -> Duration {
+        Duration::from_millis(now_ms.saturating_sub(self.0.meta.times().fresh_until))
+    }
+
     /// xxh3-128 of the whole encoded value: equal values of one codec have equal fingerprints.
     pub fn fingerprint(&self) -> u128 {
         self.0.meta.fingerprint

@@ -1,0 +1,235 @@
+//! The cache over HTTP: the table of routes, what they share, and the layers around them.
+//!
+//! ```text
+//!   panic -> 500   outermost, so that whatever fails within is answered
+//!   trace          one debug line for each request
+//!   gate           /v1 only: draining -> 503, too many under way -> 503
+//!   time limit     /v1 only: 504
+//!   route          unknown -> 404, unknown method -> 405
+//!   payload        too large -> 413, too slow -> 408, no JSON -> 415 or 400
+//!   handler
+//! ```
+//!
+//! Probes stand outside of gate and time limit: a server that is busy is alive.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, head, post, put};
+use larder::{Larder, Raw};
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::settings::HttpLimits;
+use problem::{Kind, Problem};
+
+pub mod entries;
+pub mod headers;
+pub mod invalidations;
+pub mod keys;
+pub mod many;
+pub mod octets;
+pub mod openapi;
+pub mod payload;
+pub mod percent;
+pub mod probes;
+pub mod problem;
+pub mod stats;
+
+/// What all handlers share.
+pub struct App {
+    larder: Larder,
+    raw: Raw,
+    limits: HttpLimits,
+    gate: Gate,
+    /// What answers from the backing tier are said to come from.
+    backing: &'static str,
+}
+
+/// Handlers get it so.
+pub type Shared = Arc<App>;
+
+impl App {
+    /// What the routes need to serve a cache.
+    pub fn new(larder: Larder, limits: HttpLimits) -> Shared {
+        let backing = larder.stats().backing.map_or("none", |backing| backing.name);
+        let gate = Gate::new(limits.requests_max);
+        Arc::new(App { raw: larder.raw(), larder, limits, gate, backing })
+    }
+
+    /// Where requests are let in.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+/// Counts the requests under way, refuses those that are too many, and closes when the server drains.
+pub struct Gate {
+    permits: Semaphore,
+    requests_max: u32,
+    draining: AtomicBool,
+}
+
+impl Gate {
+    fn new(requests_max: u32) -> Self {
+        Gate { permits: Semaphore::new(requests_max as usize), requests_max, draining: AtomicBool::new(false) }
+    }
+
+    fn enter(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        if self.is_draining() {
+            return Err(Problem::new(Kind::Draining, "the server takes no new requests; another one may"));
+        }
+        self.permits.try_acquire().map_err(|refused| match refused {
+            TryAcquireError::NoPermits => {
+                let detail = format!("{} requests are under way, which is the most that may be", self.requests_max);
+                Problem::new(Kind::Overloaded, detail).limit(self.requests_max.into())
+            }
+            TryAcquireError::Closed => Problem::new(Kind::Draining, "the server has ended its work"),
+        })
+    }
+
+    /// Whether new requests are refused because the server is shutting down.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Refuses new requests from now on.
+    pub fn close(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Waits until no request is under way. Once [`close`](Self::close)d, none will be after that either: one that passed
+    /// the flag before it was set has its permit already, or finds none left and is refused.
+    pub async fn emptied(&self) {
+        let all = self.permits.acquire_many(self.requests_max).await;
+        all.expect("only this closes the permits, once").forget();
+        self.permits.close();
+    }
+
+    /// How many requests are under way.
+    pub fn under_way(&self) -> usize {
+        (self.requests_max as usize).saturating_sub(self.permits.available_permits())
+    }
+}
+
+/// A route and a method: what the OpenAPI document lists, and the router is made of.
+pub struct Endpoint {
+    /// The path, as axum and OpenAPI write it.
+    pub path: &'static str,
+    /// The method.
+    pub method: Method,
+    handler: MethodRouter<Shared>,
+}
+
+impl Endpoint {
+    fn new(method: Method, path: &'static str, handler: MethodRouter<Shared>) -> Self {
+        Endpoint { path, method, handler }
+    }
+}
+
+/// An entry's path. The key is one segment, percent-encoded.
+pub const ENTRY: &str = "/v1/entries/{key}";
+
+/// The data plane.
+pub fn data_plane() -> Vec<Endpoint> {
+    vec![
+        Endpoint::new(Method::GET, ENTRY, get(entries::read)),
+        Endpoint::new(Method::HEAD, ENTRY, head(entries::read)),
+        Endpoint::new(Method::PUT, ENTRY, put(entries::write)),
+        Endpoint::new(Method::DELETE, ENTRY, delete(entries::remove)),
+        Endpoint::new(Method::POST, "/v1/entries/get", post(many::read)),
+        Endpoint::new(Method::POST, "/v1/entries/put", post(many::write)),
+        Endpoint::new(Method::POST, "/v1/invalidations", post(invalidations::invalidate)),
+        Endpoint::new(Method::GET, "/v1/keys", get(keys::list)),
+        Endpoint::new(Method::GET, "/v1/stats", get(stats::show)),
+    ]
+}
+
+/// What asks about the server rather than the cache.
+pub fn about() -> Vec<Endpoint> {
+    vec![
+        Endpoint::new(Method::GET, "/livez", get(probes::alive)),
+        Endpoint::new(Method::GET, "/readyz", get(probes::ready)),
+        Endpoint::new(Method::GET, "/openapi.json", get(openapi::show)),
+    ]
+}
+
+/// Everything, ready to be served.
+pub fn router(app: Shared) -> Router {
+    let gated = with_gate(routes(data_plane()).merge(shadowed_keys()), &app);
+    outermost(gated.merge(routes(about())), app)
+}
+
+fn routes(endpoints: Vec<Endpoint>) -> Router<Shared> {
+    endpoints.into_iter().fold(Router::new(), |router, Endpoint { path, handler, .. }| router.route(path, handler))
+}
+
+/// The entries whose keys are spelled like a route of their own, and the empty key, whose problem is not an unknown route.
+fn shadowed_keys() -> Router<Shared> {
+    let entry = || get(entries::read).put(entries::write).delete(entries::remove);
+    ["/v1/entries/get", "/v1/entries/put", "/v1/entries/"].into_iter().fold(Router::new(), |router, path| router.route(path, entry()))
+}
+
+fn with_gate(router: Router<Shared>, app: &Shared) -> Router<Shared> {
+    router
+        .route_layer(from_fn_with_state(app.clone(), limit_time))
+        .route_layer(from_fn_with_state(app.clone(), pass_gate))
+        .layer(DefaultBodyLimit::max(app.limits.body_bytes_max))
+}
+
+fn outermost(router: Router<Shared>, app: Shared) -> Router {
+    router
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(from_fn(trace))
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(app)
+}
+
+async fn pass_gate(State(app): State<Shared>, request: Request, next: Next) -> Result<Response, Problem> {
+    let _permit = app.gate.enter()?;
+    Ok(next.run(request).await)
+}
+
+async fn limit_time(State(app): State<Shared>, request: Request, next: Next) -> Result<Response, Problem> {
+    let limit = app.limits.request_timeout;
+    let late = |_| Problem::new(Kind::TimedOut, format!("a request may take {limit:?}; whether it took effect is not known"));
+    tokio::time::timeout(limit, next.run(request)).await.map_err(late)
+}
+
+async fn trace(request: Request, next: Next) -> Response {
+    let (method, path, begun) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
+    let response = next.run(request).await;
+    tracing::debug!(%method, path, status = response.status().as_u16(), took = ?begun.elapsed(), "answered");
+    response
+}
+
+async fn unknown_route(request: Request) -> Problem {
+    let detail = format!("{} is not served here; /openapi.json lists what is", request.uri().path());
+    Problem::new(Kind::UnknownRoute, detail)
+}
+
+async fn unknown_method(request: Request) -> Problem {
+    Problem::new(Kind::MethodNotAllowed, format!("{} does not take {}", request.uri().path(), request.method()))
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = words.unwrap_or("without words"), "a request panicked");
+    Problem::new(Kind::Internal, "this is a fault of larder; its log has more").into_response()
+}
+
+/// An answer without a body.
+fn no_content() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+#[cfg(test)]
+mod tests;

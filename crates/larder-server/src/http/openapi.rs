@@ -1,0 +1,354 @@
+//! The OpenAPI document: what the routes take and give, for programs. Written by hand, because half of what is to be said
+//! is in headers; a snapshot holds it still, and tests hold it against the table of routes and against real answers.
+
+use axum::Json as Answer;
+use serde_json::{Map, Value, json};
+
+use super::many::ENTRIES_MAX;
+use super::problem::Kind;
+
+mod schemas;
+
+/// `GET /openapi.json`.
+pub async fn show() -> Answer<Value> {
+    Answer(document())
+}
+
+/// The document.
+pub fn document() -> Value {
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "larder",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+            "description": INTRODUCTION,
+        },
+        "servers": [{ "url": "/" }],
+        "tags": [
+            { "name": "entries", "description": "Values under keys." },
+            { "name": "invalidations", "description": "Taking out what the world has made wrong." },
+            { "name": "server", "description": "What the cache and its server say of themselves." },
+        ],
+        "paths": {
+            "/v1/entries/{key}": entry(),
+            "/v1/entries/get": { "post": read_many() },
+            "/v1/entries/put": { "post": write_many() },
+            "/v1/invalidations": { "post": invalidate() },
+            "/v1/keys": { "get": keys() },
+            "/v1/stats": { "get": stats() },
+            "/livez": { "get": livez() },
+            "/readyz": { "get": readyz() },
+            "/openapi.json": { "get": openapi() },
+        },
+        "components": { "schemas": schemas::all(), "headers": headers(), "parameters": parameters() },
+    })
+}
+
+const INTRODUCTION: &str = "A cache whose reads can say how fresh they are. An entry is served until its time is over or \
+anything it depends on was invalidated: its key, one of its tags, a pattern over its key, its namespace, everything.\n\n\
+To read through the cache: GET the entry; on a 404 keep its Larder-Fill header, read your source, and PUT what it says \
+with that header. If anything the entry depends on was invalidated in between, the PUT answers 409 and nothing old is \
+stored.\n\n\
+To change: change your source first, then POST the invalidation, or PUT the new value. Give the Larder-Position of the \
+answer to readers elsewhere, who send it as Larder-At-Least.\n\n\
+Every error is application/problem+json; its `type` says which. Any route may also answer 503 (overloaded, draining) and \
+504 (timed-out).";
+
+fn entry() -> Value {
+    json!({
+        "parameters": [{ "$ref": "#/components/parameters/Key" }],
+        "get": read("readEntry", "Reads an entry.", true),
+        "head": read("readEntryHead", "Reads an entry's headers.", false),
+        "put": write(),
+        "delete": remove(),
+    })
+}
+
+fn read(id: &str, summary: &str, with_body: bool) -> Value {
+    let headers = header_refs(&["CacheControl", "Age", "ETag", "CacheStatus", "CacheTag", "Position", "Fill"]);
+    let mut found = json!({
+        "description": "A fresh value; or, within its stale-while-revalidate window, one past its time. Then Cache-Status has a \
+            negative ttl, and Larder-Fill is the right to store a new one.",
+        "headers": headers,
+    });
+    if with_body {
+        found["content"] = json!({ "*/*": { "schema": { "type": "string", "format": "binary" } } });
+    }
+    let mut miss = problem(&[Kind::Miss, Kind::NotFound]);
+    miss["headers"] = header_refs(&["CacheStatus", "Position", "Fill"]);
+    json!({
+        "operationId": id,
+        "summary": summary,
+        "tags": ["entries"],
+        "parameters": parameter_refs(&["IfNoneMatch", "AtLeast", "WaitMs"]),
+        "responses": {
+            "200": found,
+            "304": { "description": "The client has it: If-None-Match names its entity tag.", "headers": headers },
+            "400": problem(&[Kind::InvalidKey, Kind::InvalidHeader]),
+            "404": miss,
+            "412": problem(&[Kind::UnknownPosition]),
+            "504": problem(&[Kind::NotReached, Kind::TimedOut]),
+            "default": problem(&[]),
+        },
+    })
+}
+
+fn write() -> Value {
+    json!({
+        "operationId": "writeEntry",
+        "summary": "Writes an entry: with Larder-Fill a fill, which is kept only if it is sure to be current; without, a put.",
+        "tags": ["entries"],
+        "parameters": parameter_refs(&["Times", "Tags", "FillToken"]),
+        "requestBody": {
+            "required": true,
+            "description": "The value. Its Content-Type is given back to readers.",
+            "content": { "*/*": { "schema": { "type": "string", "format": "binary" } } },
+        },
+        "responses": {
+            "204": { "description": "Stored.", "headers": header_refs(&["Position"]) },
+            "400": problem(&[Kind::InvalidKey, Kind::InvalidTag, Kind::InvalidTtl, Kind::InvalidHeader, Kind::InvalidRequest]),
+            "408": problem(&[Kind::BodyTimeout]),
+            "409": problem(&[Kind::StaleFill]),
+            "412": problem(&[Kind::UnknownPosition]),
+            "413": problem(&[Kind::BodyTooLarge, Kind::ValueTooLarge]),
+            "503": problem(&[Kind::LogUnavailable, Kind::TierFailed, Kind::Overloaded, Kind::Draining]),
+            "default": problem(&[]),
+        },
+    })
+}
+
+fn remove() -> Value {
+    json!({
+        "operationId": "removeEntry",
+        "summary": "Invalidates a key, whether there is an entry or not.",
+        "tags": ["entries"],
+        "responses": {
+            "204": { "description": "No reader gets it any more.", "headers": header_refs(&["Position"]) },
+            "400": problem(&[Kind::InvalidKey]),
+            "503": problem(&[Kind::LogUnavailable, Kind::Overloaded, Kind::Draining]),
+            "default": problem(&[]),
+        },
+    })
+}
+
+fn read_many() -> Value {
+    json!({
+        "operationId": "readEntries",
+        "summary": format!("Reads up to {ENTRIES_MAX} entries."),
+        "tags": ["entries"],
+        "parameters": parameter_refs(&["AtLeast", "WaitMs"]),
+        "requestBody": json_body("ReadRequest"),
+        "responses": {
+            "200": json_answer("One for each key, in their order.", "ReadAnswer"),
+            "400": problem(&[Kind::InvalidRequest, Kind::InvalidKey, Kind::InvalidHeader]),
+            "412": problem(&[Kind::UnknownPosition]),
+            "413": problem(&[Kind::BodyTooLarge]),
+            "415": problem(&[Kind::UnsupportedMediaType]),
+            "422": problem(&[Kind::AnswerTooLarge]),
+            "504": problem(&[Kind::NotReached, Kind::TimedOut]),
+            "default": problem(&[]),
+        },
+    })
+}
+
+fn write_many() -> Value {
+    json!({
+        "operationId": "writeEntries",
+        "summary": format!("Writes up to {ENTRIES_MAX} entries: puts first, then fills, each of which is kept or not."),
+        "tags": ["entries"],
+        "requestBody": json_body("WriteRequest"),
+        "responses": {
+            "200": json_answer("What became of each, in their order.", "WriteAnswer"),
+            "400": problem(&[Kind::InvalidRequest, Kind::InvalidKey, Kind::InvalidTag, Kind::InvalidTtl]),
+            "413": problem(&[Kind::BodyTooLarge, Kind::ValueTooLarge]),
+            "415": problem(&[Kind::UnsupportedMediaType]),
+            "503": problem(&[Kind::LogUnavailable, Kind::TierFailed, Kind::Overloaded, Kind::Draining]),
+            "default": problem(&[]),
+        },
+    })
+}
+
+fn invalidate() -> Value {
+    json!({
+        "operationId": "invalidate",
+        "summary": "Invalidates names, all at one position. When it answers, no reader gets what depends on them any more.",
+        "tags": ["invalidations"],
+        "requestBody": json_body("Invalidation"),
+        "responses": {
+            "200": json_answer("The receipt.", "Receipt"),
+            "400": problem(&[Kind::InvalidRequest, Kind::InvalidKey, Kind::InvalidTag, Kind::InvalidPattern]),
+            "413": problem(&[Kind::BodyTooLarge]),
+            "415": problem(&[Kind::UnsupportedMediaType]),
+            "503": problem(&[Kind::LogUnavailable, Kind::Overloaded, Kind::Draining]),
+            "default": problem(&[]),
+        },
+    })
+}
+
+fn keys() -> Value {
+    json!({
+        "operationId": "listKeys",
+        "summary": "Lists the keys of fresh entries, a page at a time, in the order of their bytes.",
+        "tags": ["entries"],
+        "parameters": parameter_refs(&["Pattern", "Cursor", "Limit", "AtLeast", "WaitMs"]),
+        "responses": {
+            "200": json_answer("A page.", "Keys"),
+            "400": problem(&[Kind::InvalidPattern, Kind::InvalidRequest, Kind::InvalidHeader]),
+            "412": problem(&[Kind::UnknownPosition]),
+            "503": problem(&[Kind::TierFailed, Kind::Overloaded, Kind::Draining]),
+            "504": problem(&[Kind::NotReached, Kind::TimedOut]),
+            "default": problem(&[]),
+        },
+    })
+}
+
+fn stats() -> Value {
+    json!({
+        "operationId": "stats",
+        "summary": "What the cache has counted, and how full it is.",
+        "tags": ["server"],
+        "responses": { "200": json_answer("The numbers.", "Stats"), "default": problem(&[]) },
+    })
+}
+
+fn livez() -> Value {
+    json!({
+        "operationId": "livez",
+        "summary": "Answers while the process lives, whatever else is wrong.",
+        "tags": ["server"],
+        "responses": { "200": text_answer("Alive.") },
+    })
+}
+
+fn readyz() -> Value {
+    json!({
+        "operationId": "readyz",
+        "summary": "Whether requests should be sent here.",
+        "tags": ["server"],
+        "parameters": parameter_refs(&["Verbose"]),
+        "responses": {
+            "200": readiness("They should."),
+            "503": readiness("They should not: the server is shutting down, or its log takes no changes."),
+        },
+    })
+}
+
+fn readiness(description: &str) -> Value {
+    let mut answer = json_answer(description, "Readiness");
+    answer["content"]["text/plain"] = json!({ "schema": { "type": "string" } });
+    answer
+}
+
+fn openapi() -> Value {
+    json!({
+        "operationId": "openapi",
+        "summary": "This document.",
+        "tags": ["server"],
+        "responses": { "200": { "description": "It.", "content": { "application/json": { "schema": { "type": "object" } } } } },
+    })
+}
+
+fn text_answer(description: &str) -> Value {
+    json!({ "description": description, "content": { "text/plain": { "schema": { "type": "string" } } } })
+}
+
+fn json_answer(description: &str, schema: &str) -> Value {
+    json!({ "description": description, "content": { "application/json": { "schema": schemas::reference(schema) } } })
+}
+
+fn json_body(schema: &str) -> Value {
+    json!({ "required": true, "content": { "application/json": { "schema": schemas::reference(schema) } } })
+}
+
+/// An answer that is one of these problems; of any, where none is named.
+fn problem(kinds: &[Kind]) -> Value {
+    let types: Vec<String> = kinds.iter().map(|kind| format!("`{}`", kind.type_uri())).collect();
+    let description = if types.is_empty() { "Another problem.".to_owned() } else { types.join(", ") };
+    json!({ "description": description, "content": { "application/problem+json": { "schema": schemas::reference("Problem") } } })
+}
+
+fn header_refs(names: &[&str]) -> Value {
+    let all = HEADERS.iter().filter(|header| names.contains(&header.component));
+    all.map(|header| (header.name.to_owned(), json!({ "$ref": format!("#/components/headers/{}", header.component) })))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn parameter_refs(names: &[&str]) -> Value {
+    names.iter().map(|name| json!({ "$ref": format!("#/components/parameters/{name}") })).collect()
+}
+
+/// A header of an answer.
+struct Header {
+    component: &'static str,
+    name: &'static str,
+    description: &'static str,
+}
+
+const HEADERS: [Header; 7] = [
+    Header {
+        component: "CacheControl",
+        name: "Cache-Control",
+        description: "max-age, less Age, is how much longer it is fresh as far as time goes; without it, until it is invalidated. \
+            no-cache asks caches on the way to come back, since an invalidation cannot reach them.",
+    },
+    Header { component: "Age", name: "Age", description: "Seconds since the value was made." },
+    Header { component: "ETag", name: "ETag", description: "The fingerprint of the value: equal ones are equal bytes." },
+    Header {
+        component: "CacheStatus",
+        name: "Cache-Status",
+        description: "How the answer was come by (RFC 9211): hit or fwd, the time left (below zero on a stale one), and in detail the \
+            tier, or why there is none.",
+    },
+    Header { component: "CacheTag", name: "Cache-Tag", description: "The entry's tags, percent-encoded, separated by commas." },
+    Header {
+        component: "Position",
+        name: "Larder-Position",
+        description: "On a read, the position that the answer reflects; on a write, the one it is stored at.",
+    },
+    Header {
+        component: "Fill",
+        name: "Larder-Fill",
+        description: "The token to send with what the source says, as the same header of a PUT. On misses and stale answers.",
+    },
+];
+
+fn headers() -> Value {
+    let all = HEADERS.iter();
+    all.map(|header| {
+        (header.component.to_owned(), json!({ "description": header.description, "required": false, "schema": { "type": "string" } }))
+    })
+    .collect::<Map<_, _>>()
+    .into()
+}
+
+fn parameters() -> Value {
+    let header = |name: &str, description: &str| parameter("header", name, description, json!({ "type": "string" }));
+    let query = |name: &str, description: &str, schema: Value| parameter("query", name, description, schema);
+    json!({
+        "Key": {
+            "in": "path", "name": "key", "required": true, "schema": { "type": "string", "minLength": 1 },
+            "description": format!("1 to {} bytes, percent-encoded as one segment; its own segments are joined by ':', the first is \
+                its namespace.", larder::KEY_LEN_MAX),
+        },
+        "IfNoneMatch": header("If-None-Match", "Entity tags that the client has, or *."),
+        "AtLeast": header("Larder-At-Least", "A position that the answer must reflect at least, as a write or a receipt gave it."),
+        "WaitMs": parameter("header", "Larder-Wait-Ms", "How long to wait for that position, in milliseconds; 1,000 unless given, \
+            and at most half of what a request may take.", json!({ "type": "integer", "minimum": 0 })),
+        "Times": header("Cache-Control", "max-age, stale-while-revalidate and stale-if-error, in seconds; other directives are \
+            ignored, but for no-store, which is refused. What is not given is the namespace's to say."),
+        "Tags": header("Cache-Tag", "The entry's tags, percent-encoded, separated by commas."),
+        "FillToken": header("Larder-Fill", "The token of the miss or stale answer that this fills."),
+        "Pattern": query("pattern", "Segments joined by ':'; * is any one, ** at the end any number. Unless given, all keys.",
+            json!({ "type": "string", "default": "**" })),
+        "Cursor": query("cursor", "Where to go on: the last page's next.", json!({ "type": "string" })),
+        "Limit": query("limit", "Keys on the page.",
+            json!({ "type": "integer", "minimum": 1, "maximum": larder::KEYS_PAGE_MAX, "default": 1000 })),
+        "Verbose": query("verbose", "Whether to say why, as JSON.", json!({ "type": "string" })),
+    })
+}
+
+fn parameter(place: &str, name: &str, description: &str, schema: Value) -> Value {
+    json!({ "in": place, "name": name, "required": false, "description": description, "schema": schema })
+}

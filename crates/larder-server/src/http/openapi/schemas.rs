@@ -1,0 +1,228 @@
+//! The shapes of JSON bodies, as the OpenAPI document has them. Each is a type of a module beside; which, says its name.
+
+use serde_json::{Map, Value, json};
+
+use crate::http::many::ENTRIES_MAX;
+use crate::http::problem::Kind;
+
+/// A reference to one of them.
+pub fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+/// All of them.
+pub fn all() -> Value {
+    json!({
+        "Octets": octets(),
+        "Position": { "type": "string", "pattern": "^[0-9a-f]{16}-[0-9]+$", "examples": ["6f1c0a52b7d3e984-1742"] },
+        "FillToken": { "type": "string", "pattern": "^[0-9a-f]{16}-[0-9]+-[0-9a-f]{8}$" },
+        "Problem": problem(),
+        "ReadRequest": closed(&["keys"], json!({ "keys": list("Octets", Some(ENTRIES_MAX)) })),
+        "ReadAnswer": open(&["entries"], json!({ "entries": list("Found", None) })),
+        "Found": found(),
+        "WriteRequest": closed(&["entries"], json!({ "entries": list("NewEntry", Some(ENTRIES_MAX)) })),
+        "NewEntry": new_entry(),
+        "WriteAnswer": open(&["position", "entries"], json!({
+            "position": or_null(reference("Position"), "The last that was appended; null where all were fills."),
+            "entries": list("Written", None),
+        })),
+        "Written": open(&["key", "stored"], json!({
+            "key": reference("Octets"),
+            "stored": { "type": "boolean" },
+            "problem": reference("Problem"),
+        })),
+        "Invalidation": invalidation(),
+        "Receipt": open(&["position", "names", "widened"], json!({
+            "position": reference("Position"),
+            "names": count("How many names were invalidated."),
+            "widened": count("How many of them were widened to a broader one, for want of room in the index."),
+        })),
+        "Keys": open(&["keys", "next"], json!({
+            "keys": list("Octets", None),
+            "next": or_null(json!({ "type": "string" }), "The cursor of the next page; null at the end."),
+        })),
+        "Readiness": readiness(),
+        "Stats": stats(),
+        "Namespace": namespace(),
+        "Latency": latency(),
+    })
+}
+
+/// An object of which more members may come.
+fn open(required: &[&str], properties: Value) -> Value {
+    json!({ "type": "object", "required": required, "properties": properties })
+}
+
+/// An object that takes no other members.
+fn closed(required: &[&str], properties: Value) -> Value {
+    json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
+}
+
+fn list(of: &str, most: Option<usize>) -> Value {
+    let mut list = json!({ "type": "array", "items": reference(of) });
+    if let Some(most) = most {
+        list["maxItems"] = most.into();
+    }
+    list
+}
+
+fn or_null(schema: Value, description: &str) -> Value {
+    json!({ "anyOf": [schema, { "type": "null" }], "description": description })
+}
+
+fn count(description: &str) -> Value {
+    json!({ "type": "integer", "minimum": 0, "description": description })
+}
+
+/// An object of counts.
+fn counts(names: &[&str]) -> Value {
+    let properties: Map<String, Value> =
+        names.iter().map(|name| ((*name).to_owned(), json!({ "type": "integer", "minimum": 0 }))).collect();
+    open(names, properties.into())
+}
+
+fn octets() -> Value {
+    json!({
+        "description": "A byte string: a string stands for its UTF-8 bytes; bytes that are no UTF-8 are base64 (RFC 4648, with padding).",
+        "oneOf": [{ "type": "string" }, closed(&["base64"], json!({ "base64": { "type": "string", "contentEncoding": "base64" } }))],
+        "examples": ["features:AAPL:5m", { "base64": "/wA=" }],
+    })
+}
+
+fn problem() -> Value {
+    let types: Vec<String> = Kind::ALL.iter().map(|kind| kind.type_uri()).collect();
+    open(
+        &["type", "title", "status", "detail"],
+        json!({
+            "type": { "type": "string", "enum": types },
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "detail": { "type": "string", "description": "What is wrong this time, for people." },
+            "key": reference("Octets"),
+            "limit": count("The limit that was passed."),
+        }),
+    )
+}
+
+fn found() -> Value {
+    open(
+        &["key", "outcome"],
+        json!({
+            "key": reference("Octets"),
+            "outcome": {
+                "type": "string", "enum": ["hit", "stale", "not_found", "miss"],
+                "description": "A hit or a stale one has the value and what is known of it; a miss or a stale one has a token.",
+            },
+            "value": reference("Octets"),
+            "media_type": or_null(json!({ "type": "string" }), "As it was given."),
+            "tags": list("Octets", None),
+            "etag": { "type": "string" },
+            "tier": { "type": "string", "description": "memory, or the backing tier's name." },
+            "age_ms": count("How long ago it was made."),
+            "fresh_for_ms": or_null(json!({ "type": "integer" }), "How much longer it is fresh as far as time goes; null: for ever."),
+            "position": or_null(reference("Position"), "What it reflects."),
+            "fill": reference("FillToken"),
+        }),
+    )
+}
+
+fn new_entry() -> Value {
+    closed(
+        &["key", "value"],
+        json!({
+            "key": reference("Octets"),
+            "value": reference("Octets"),
+            "media_type": { "type": "string" },
+            "tags": list("Octets", Some(larder::TAGS_MAX)),
+            "ttl_ms": { "type": "integer", "minimum": 1 },
+            "stale_while_revalidate_ms": { "type": "integer", "minimum": 0 },
+            "stale_if_error_ms": { "type": "integer", "minimum": 0 },
+            "fill": reference("FillToken"),
+        }),
+    )
+}
+
+fn invalidation() -> Value {
+    let mut schema = closed(
+        &[],
+        json!({
+            "keys": list("Octets", None),
+            "tags": list("Octets", None),
+            "patterns": list("Octets", None),
+            "namespaces": { "type": "array", "items": { "type": "string" } },
+            "everything": { "type": "boolean" },
+        }),
+    );
+    schema["minProperties"] = 1.into();
+    schema["description"] = format!("At most {} names, and at least one.", larder::NAMES_MAX).into();
+    schema
+}
+
+fn readiness() -> Value {
+    let check = open(
+        &["name", "ok", "needed"],
+        json!({
+            "name": { "type": "string" },
+            "ok": { "type": "boolean" },
+            "needed": { "type": "boolean", "description": "Whether the server cannot be used without it." },
+            "message": { "type": "string" },
+        }),
+    );
+    open(&["ready", "checks"], json!({ "ready": { "type": "boolean" }, "checks": { "type": "array", "items": check } }))
+}
+
+fn stats() -> Value {
+    let mut backing = counts(&[
+        "entries",
+        "bytes",
+        "bytes_on_disk",
+        "queued",
+        "queued_bytes",
+        "evicted",
+        "expired",
+        "shed",
+        "outranked",
+        "unreadable",
+        "errors",
+    ]);
+    backing["properties"]["name"] = json!({ "type": "string" });
+    backing["properties"]["degraded"] = or_null(json!({ "type": "string" }), "Why it cannot be used; null where it can.");
+    let mut log = counts(&["appends", "syncs"]);
+    log["properties"]["position"] = reference("Position");
+    log["properties"]["failed"] = or_null(json!({ "type": "string" }), "Why it takes no appends; null where it does.");
+    let mut index = counts(&["bytes", "shapes", "globs", "widened"]);
+    index["properties"]["false_miss_rate"] = json!({
+        "type": "number", "minimum": 0, "maximum": 1, "description": "The estimated share of entries that miss for no reason.",
+    });
+    open(
+        &["total", "namespaces", "memory", "backing", "log", "index", "server"],
+        json!({
+            "total": reference("Namespace"),
+            "namespaces": list("Namespace", None),
+            "memory": counts(&["capacity_bytes", "bytes", "entries"]),
+            "backing": or_null(backing, "Null where there is none."),
+            "log": log,
+            "index": index,
+            "server": counts(&["requests_under_way"]),
+        }),
+    )
+}
+
+fn namespace() -> Value {
+    let latencies = ["hit_memory", "hit_backing", "miss", "load"];
+    let properties: Map<String, Value> = latencies.iter().map(|name| ((*name).to_owned(), reference("Latency"))).collect();
+    let mut schema = counts(&["requests", "hits", "entries", "bytes"]);
+    schema["properties"]["name"] = json!({ "type": "string" });
+    schema["properties"]["hit_rate"] = or_null(json!({ "type": "number" }), "Hits over requests; null before the first.");
+    schema["properties"]["counts"] = json!({ "type": "object", "additionalProperties": { "type": "integer", "minimum": 0 } });
+    schema["properties"]["latencies"] = open(&latencies, properties.into());
+    schema
+}
+
+fn latency() -> Value {
+    let times = ["mean_us", "p50_us", "p90_us", "p99_us", "p99_9_us"];
+    let mut schema = counts(&["count"]);
+    times.iter().for_each(|name| schema["properties"][*name] = json!({ "type": ["number", "null"] }));
+    schema["description"] = "Microseconds; null where nothing was timed.".into();
+    schema
+}

@@ -1,0 +1,110 @@
+//! What a request carries: the key in its path, its body, and JSON within. Whatever is wrong with them is said as a problem.
+
+use std::future::Future;
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::problem::{Kind, Problem};
+use super::{Shared, headers, percent};
+
+/// What the paths of entries begin with.
+const ENTRIES: &str = "/v1/entries/";
+
+/// The key in an entry's path. Taken from the path as it came, because keys need not be UTF-8.
+pub struct EntryKey(pub Vec<u8>);
+
+impl FromRequestParts<Shared> for EntryKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
+        let encoded = parts.uri.path().strip_prefix(ENTRIES).unwrap_or_default();
+        let bad = |_| Problem::new(Kind::InvalidKey, format!("\"{encoded}\" is badly percent-encoded"));
+        let key = percent::decode(encoded.as_bytes()).map_err(bad)?;
+        // The library would refuse it too; but the limit belongs into the problem, and no token is given for no key.
+        match key.len() {
+            0 => Err(Problem::new(Kind::InvalidKey, "a key has at least one byte").about(&key)),
+            len if len > larder::KEY_LEN_MAX => {
+                let detail = format!("a key has at most {} bytes, this one has {len}", larder::KEY_LEN_MAX);
+                Err(Problem::new(Kind::InvalidKey, detail).limit(larder::KEY_LEN_MAX as u64))
+            }
+            _ => Ok(EntryKey(key)),
+        }
+    }
+}
+
+/// The bytes of a body.
+pub struct Payload(pub Bytes);
+
+impl FromRequest<Shared> for Payload {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, Problem> {
+        let (bytes_max, limit) = (app.limits.body_bytes_max, app.limits.body_timeout);
+        let too_large = || Problem::new(Kind::BodyTooLarge, format!("a body has at most {bytes_max} bytes")).limit(bytes_max as u64);
+        // Known before a byte of it is read.
+        if announced(request.headers()).is_some_and(|bytes| bytes > bytes_max as u64) {
+            return Err(too_large());
+        }
+        match tokio::time::timeout(limit, Bytes::from_request(request, app)).await {
+            Ok(Ok(body)) => Ok(Payload(body)),
+            Ok(Err(rejection)) if BytesRejection::status(&rejection) == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
+            Ok(Err(rejection)) => Err(Problem::new(Kind::InvalidRequest, rejection.body_text())),
+            Err(_) => Err(Problem::new(Kind::BodyTimeout, format!("a body is sent within {limit:?}"))),
+        }
+    }
+}
+
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A body that is JSON.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, Problem> {
+        // Asked for, because a page in a browser can send any other type to any address without being asked.
+        if !is_json(request.headers()) {
+            return Err(Problem::new(Kind::UnsupportedMediaType, "send JSON, with \"Content-Type: application/json\""));
+        }
+        let Payload(body) = Payload::from_request(request, app).await?;
+        let bad = |error: serde_json::Error| Problem::new(Kind::InvalidRequest, format!("the body is not what is taken here: {error}"));
+        serde_json::from_slice(&body).map(Json).map_err(bad)
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || essence.starts_with("application/") && essence.ends_with("+json")
+}
+
+/// A read waits here until the cache has reached the position it asks for, if it asks for one.
+pub struct Reached;
+
+impl FromRequestParts<Shared> for Reached {
+    type Rejection = Problem;
+
+    fn from_request_parts(parts: &mut Parts, app: &Shared) -> impl Future<Output = Result<Self, Problem>> + Send {
+        let asked = headers::at_least(&parts.headers);
+        async move {
+            if let Some(headers::AtLeast { position, wait }) = asked? {
+                // Half of what the request may take at all, so that the problem says what it waited for.
+                let longest = app.limits.request_timeout / 2;
+                app.larder.reach(position, wait.unwrap_or(WAIT).min(longest)).await?;
+            }
+            Ok(Reached)
+        }
+    }
+}
+
+/// How long a read waits for its position unless it says otherwise.
+const WAIT: std::time::Duration = std::time::Duration::from_secs(1);

@@ -1,0 +1,241 @@
+//! The cache's numbers, as JSON. Times are in microseconds, sizes in bytes; the members are named so.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use larder::tier::TierState;
+use larder::{BackingStats, Latencies, NamespaceStats, Stats};
+use serde::{Deserialize, Serialize};
+
+use super::Shared;
+
+/// Everything that the cache says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Document {
+    /// All namespaces together.
+    pub total: Namespace,
+    /// Each namespace, by name; `other` last.
+    pub namespaces: Vec<Namespace>,
+    /// The memory of all pools.
+    pub memory: Memory,
+    /// The backing tier; null where there is none.
+    pub backing: Option<Backing>,
+    /// The invalidation log.
+    pub log: Log,
+    /// The freshness index.
+    pub index: Index,
+    /// The server.
+    pub server: Server,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+    /// All reads.
+    pub requests: u64,
+    /// Reads that were answered without a load.
+    pub hits: u64,
+    /// Hits over requests; null before the first.
+    pub hit_rate: Option<f64>,
+    /// Entries in memory.
+    pub entries: u64,
+    /// Bytes in memory, keys and bookkeeping included.
+    pub bytes: u64,
+    /// Every counter, by name.
+    pub counts: BTreeMap<String, u64>,
+    /// How long reads and loads took.
+    pub latencies: NamespaceLatencies,
+}
+
+/// How long a namespace's reads took, by how they were answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamespaceLatencies {
+    /// From memory; one in 64 is timed.
+    pub hit_memory: Latency,
+    /// From the backing tier.
+    pub hit_backing: Latency,
+    /// With a load, or not at all.
+    pub miss: Latency,
+    /// The loaders alone.
+    pub load: Latency,
+}
+
+/// How long something took; all null where nothing was timed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// How many were timed.
+    pub count: u64,
+    /// Their mean.
+    pub mean_us: Option<f64>,
+    /// The median.
+    pub p50_us: Option<f64>,
+    /// What nine in ten did not exceed.
+    pub p90_us: Option<f64>,
+    /// What 99 in a hundred did not exceed.
+    pub p99_us: Option<f64>,
+    /// What 999 in a thousand did not exceed.
+    pub p99_9_us: Option<f64>,
+}
+
+/// The memory of all pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Bytes that may be used.
+    pub capacity_bytes: u64,
+    /// Bytes in use.
+    pub bytes: u64,
+    /// Entries held.
+    pub entries: u64,
+}
+
+/// The backing tier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backing {
+    /// Its name, such as `disk`.
+    pub name: String,
+    /// Why it cannot be used; null where it can.
+    pub degraded: Option<String>,
+    /// Live entries.
+    pub entries: u64,
+    /// Bytes of the live entries.
+    pub bytes: u64,
+    /// Bytes on the disk, garbage and journals included.
+    pub bytes_on_disk: u64,
+    /// Writes waiting.
+    pub queued: u64,
+    /// Bytes waiting.
+    pub queued_bytes: u64,
+    /// Entries removed to make room.
+    pub evicted: u64,
+    /// Entries removed because their time was over.
+    pub expired: u64,
+    /// Writes that were not taken.
+    pub shed: u64,
+    /// Stores refused because a newer record was in place.
+    pub outranked: u64,
+    /// Records that could not be read.
+    pub unreadable: u64,
+    /// Failed operations.
+    pub errors: u64,
+}
+
+/// The invalidation log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// The last position.
+    pub position: String,
+    /// Appends since the start.
+    pub appends: u64,
+    /// Waits for stable storage.
+    pub syncs: u64,
+    /// Why it takes no appends; null where it does.
+    pub failed: Option<String>,
+}
+
+/// The freshness index.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Index {
+    /// Its size.
+    pub bytes: u64,
+    /// Pattern shapes in use.
+    pub shapes: u64,
+    /// Globs in use.
+    pub globs: u64,
+    /// Names that were widened.
+    pub widened: u64,
+    /// The estimated share of entries that miss for no reason.
+    pub false_miss_rate: f64,
+}
+
+/// The server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Requests under way, this one included.
+    pub requests_under_way: u64,
+}
+
+/// `GET /v1/stats`.
+pub async fn show(State(app): State<Shared>) -> Answer<Document> {
+    Answer(document(app.larder.stats(), app.gate.under_way() as u64))
+}
+
+fn document(stats: Stats, requests_under_way: u64) -> Document {
+    let Stats { memory, log, index, .. } = &stats;
+    Document {
+        total: (&stats.total).into(),
+        namespaces: stats.namespaces.iter().map(Namespace::from).collect(),
+        memory: Memory { capacity_bytes: memory.capacity, bytes: memory.bytes, entries: memory.entries },
+        log: Log { position: log.position.to_string(), appends: log.appends, syncs: log.syncs, failed: log.failed.clone() },
+        index: Index {
+            bytes: index.bytes as u64,
+            shapes: index.shapes as u64,
+            globs: index.globs as u64,
+            widened: index.widened,
+            false_miss_rate: index.false_miss_rate,
+        },
+        backing: stats.backing.map(Backing::from),
+        server: Server { requests_under_way },
+    }
+}
+
+impl From<&NamespaceStats> for Namespace {
+    fn from(stats: &NamespaceStats) -> Self {
+        Namespace {
+            name: stats.name.clone(),
+            requests: stats.requests(),
+            hits: stats.hits(),
+            hit_rate: stats.hit_rate(),
+            entries: stats.entries,
+            bytes: stats.bytes,
+            counts: stats.counts.iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+            latencies: NamespaceLatencies {
+                hit_memory: (&stats.hit_memory).into(),
+                hit_backing: (&stats.hit_backing).into(),
+                miss: (&stats.miss).into(),
+                load: (&stats.load).into(),
+            },
+        }
+    }
+}
+
+impl From<&Latencies> for Latency {
+    fn from(latencies: &Latencies) -> Self {
+        let us = |duration: Duration| duration.as_nanos() as f64 / 1e3;
+        let percentile = |quantile| latencies.percentile(quantile).map(us);
+        Latency {
+            count: latencies.count(),
+            mean_us: latencies.mean().map(us),
+            p50_us: percentile(0.5),
+            p90_us: percentile(0.9),
+            p99_us: percentile(0.99),
+            p99_9_us: percentile(0.999),
+        }
+    }
+}
+
+impl From<BackingStats> for Backing {
+    fn from(BackingStats { name, state, stats, .. }: BackingStats) -> Self {
+        Backing {
+            name: name.into(),
+            degraded: match state {
+                TierState::Healthy => None,
+                TierState::Degraded(reason) => Some(reason),
+            },
+            entries: stats.entries,
+            bytes: stats.bytes,
+            bytes_on_disk: stats.bytes_on_disk,
+            queued: stats.queued,
+            queued_bytes: stats.queued_bytes,
+            evicted: stats.evicted,
+            expired: stats.expired,
+            shed: stats.shed,
+            outranked: stats.outranked,
+            unreadable: stats.unreadable,
+            errors: stats.errors,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Serving: taking the address, serving until told to stop, and stopping in order.
+//!
+//! ```text
+//!   serving -> shutdown -> draining                        -> closing
+//!              /readyz 503  open requests end, new ones 503    no connections; flush, close
+//! ```
+//!
+//! While requests are still open the address keeps answering, so that a load balancer sees "not ready" and not a refused
+//! connection. After the last of them, or when the time for it is over, the address is given up.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use larder::Larder;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use crate::http::{self, App, Shared};
+use crate::settings::HttpLimits;
+
+/// What to serve, where, and how.
+pub struct Serve {
+    /// The cache; it is closed in the end.
+    pub larder: Larder,
+    /// Where to serve HTTP. Port 0 takes a free one.
+    pub http: SocketAddr,
+    /// What clients may ask for at most.
+    pub limits: HttpLimits,
+    /// How long open requests may still take once the server is told to stop.
+    pub drain: Duration,
+}
+
+/// A server that has its address.
+pub struct Bound {
+    app: Shared,
+    larder: Larder,
+    listener: TcpListener,
+    addr: SocketAddr,
+    drain: Duration,
+}
+
+impl Serve {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub async fn bind(self) -> io::Result<Bound> {
+        let Serve { larder, http, limits, drain } = self;
+        let listener = TcpListener::bind(http).await?;
+        let addr = listener.local_addr()?;
+        Ok(Bound { app: App::new(larder.clone(), limits), larder, listener, addr, drain })
+    }
+}
+
+impl Bound {
+    /// Where HTTP is served.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until `shutdown` ends, then lets open requests end, and closes the cache.
+    ///
+    /// # Errors
+    /// When connections cannot be served, or the cache not be closed in order.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let Bound { app, larder, listener, addr, drain } = self;
+        let listener = listener.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "a connection keeps its delay");
+            }
+        });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async {
+            // It ends when the sender is dropped, whatever for.
+            let _ = stopped.await;
+        };
+        let mut serving = tokio::spawn(axum::serve(listener, http::router(app.clone())).with_graceful_shutdown(stopped).into_future());
+        tracing::info!(%addr, "serving HTTP");
+        let ended = tokio::select! {
+            () = shutdown => None,
+            ended = &mut serving => Some(ended),
+        };
+        let served = match ended {
+            Some(ended) => ended.map_err(io::Error::other).and_then(|served| served),
+            None => {
+                let deadline = Instant::now() + drain;
+                drained(&app, deadline).await;
+                drop(stop);
+                let late = timeout_at(deadline, &mut serving).await.is_err();
+                if late {
+                    tracing::warn!("connections were still open when the time to drain was over");
+                    serving.abort();
+                }
+                Ok(())
+            }
+        };
+        // Whatever happened to the connections, what was acknowledged is kept.
+        let closed = close(&larder).await;
+        served.map_err(ServeError::Connections)?;
+        closed.map_err(ServeError::Close)
+    }
+}
+
+/// Refuses new requests, and waits for those under way.
+async fn drained(app: &Shared, deadline: Instant) {
+    app.gate().close();
+    tracing::info!(under_way = app.gate().under_way(), "draining");
+    if timeout_at(deadline, app.gate().emptied()).await.is_err() {
+        tracing::warn!(under_way = app.gate().under_way(), "requests were still under way when the time to drain was over");
+    }
+}
+
+async fn close(larder: &Larder) -> larder::Result<()> {
+    let flushed = larder.flush().await;
+    larder.close().await.and(flushed)
+}
+
+/// Ends when the process is told to: by SIGTERM, or from the keyboard. It listens from the moment of the call, so that a
+/// signal which comes before the server is ready is not lost.
+///
+/// Where signals cannot be listened to, it ends at once: a server that cannot be stopped in order had better not start.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn shutdown_signal() -> impl Future<Output = ()> + Send {
+    let signals = listen();
+    async move {
+        match signals {
+            Ok(told) => told.await,
+            Err(error) => tracing::error!(%error, "signals cannot be listened to; the server stops"),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn listen() -> io::Result<impl Future<Output = ()> + Send> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn listen() -> io::Result<impl Future<Output = ()> + Send> {
+    Ok(async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::error!(%error, "the keyboard cannot be listened to; the server stops");
+        }
+    })
+}
+
+/// Why serving ended other than in order.
+#[derive(Debug)]
+pub enum ServeError {
+    /// Connections could not be served.
+    Connections(io::Error),
+    /// The cache could not be closed in order. What was acknowledged as durable is.
+    Close(larder::Error),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServeError::Connections(error) => write!(f, "cannot serve connections: {error}"),
+            ServeError::Close(error) => write!(f, "cannot close the cache in order: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ServeError::Connections(error) => Some(error),
+            ServeError::Close(error) => Some(error),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What the server can be told, as plain values. Where they come from (file, environment, flags) is not known here.
+
+use std::time::Duration;
+
+/// What a client may ask of the server at most. Every limit is answered with a problem that names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// The largest body of a request, in bytes. Default 32 MiB: twice the largest value that a namespace takes unless told
+    /// otherwise, so that a value of that size also fits when it comes as base64 in JSON.
+    pub body_bytes_max: usize,
+    /// How long a client may take to send its body. Default 10 s.
+    pub body_timeout: Duration,
+    /// How long a request may take as a whole. Default 30 s.
+    pub request_timeout: Duration,
+    /// How many requests may be under way at once; one more is told to come again. Probes are not counted. Default 1,024.
+    pub requests_max: u32,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        HttpLimits {
+            body_bytes_max: 32 << 20,
+            body_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            requests_max: 1_024,
+        }
+    }
+}
