@@ -16,10 +16,12 @@
 //! Nothing here but the implementations of [`cache::DemoCache`] knows which cache is run.
 
 mod cache;
+mod embedded;
 mod features;
 mod histogram;
 mod horizon;
 mod keyspace;
+mod larder_cache;
 mod market;
 mod model;
 mod naive;
@@ -33,14 +35,18 @@ mod workload;
 mod world;
 
 use std::fmt;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use cache::DemoCache;
+use embedded::{Embedded, EmbeddedError};
+use larder_cache::LarderCache;
 use market::{Market, MarketError};
 use naive::{NaiveCache, OnUpdate};
+pub(crate) use print::{count, percent};
 use progress::Progress;
 use report::{DemoOutcome, DemoReport};
 use run::{Extent, Live, RunError, Settings, Stage};
@@ -54,12 +60,15 @@ pub struct DemoArgs {
     /// How long to run, for each cache
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
+    /// Run until so many reads were checked, however long it takes
+    #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..))]
+    reads: Option<u64>,
     /// Run the same workload on a TTL alone and on naive delete-on-update as well
     #[arg(long)]
     compare: bool,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    /// Print one JSON object. Whoever parses the command line sets this.
+    #[arg(skip)]
+    pub json: bool,
     /// Tasks that read at once
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     readers: u64,
@@ -77,7 +86,7 @@ pub struct DemoArgs {
 impl DemoArgs {
     fn settings(&self) -> Settings {
         Settings {
-            extent: Extent::For(Duration::from_secs(self.seconds)),
+            extent: self.reads.map_or_else(|| Extent::For(Duration::from_secs(self.seconds)), Extent::Reads),
             readers: self.readers,
             bars_per_second: f64::from(self.bars_per_second),
             seed: self.seed,
@@ -100,6 +109,12 @@ pub enum DemoError {
     Market(MarketError),
     /// A run failed.
     Run(RunError),
+    /// The folder for temporary files cannot be used.
+    Folder(io::Error),
+    /// larder cannot be opened or closed.
+    Cache(larder::Error),
+    /// The results cannot be written.
+    Output(io::Error),
 }
 
 impl fmt::Display for DemoError {
@@ -107,6 +122,9 @@ impl fmt::Display for DemoError {
         match self {
             Self::Market(error) => write!(f, "the bundled market data cannot be read: {error}"),
             Self::Run(error) => write!(f, "the demo stopped: {error}"),
+            Self::Folder(error) => write!(f, "the demo needs a temporary folder: {error}; TMPDIR says where to look for one"),
+            Self::Cache(error) => write!(f, "the demo's cache cannot be opened or closed: {error}"),
+            Self::Output(error) => write!(f, "the results cannot be written: {error}"),
         }
     }
 }
@@ -116,6 +134,8 @@ impl std::error::Error for DemoError {
         match self {
             Self::Market(error) => Some(error),
             Self::Run(error) => Some(error),
+            Self::Folder(error) | Self::Output(error) => Some(error),
+            Self::Cache(error) => Some(error),
         }
     }
 }
@@ -130,6 +150,61 @@ impl From<RunError> for DemoError {
     fn from(error: RunError) -> Self {
         Self::Run(error)
     }
+}
+
+impl From<EmbeddedError> for DemoError {
+    fn from(error: EmbeddedError) -> Self {
+        match error {
+            EmbeddedError::Folder(error) => Self::Folder(error),
+            EmbeddedError::Cache(error) => Self::Cache(error),
+        }
+    }
+}
+
+/// How a demo ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Reads were checked, and none was stale or wrong.
+    Held,
+    /// The promise was broken, or nothing was read.
+    Broken,
+    /// It was stopped before it could say.
+    Interrupted,
+}
+
+/// Runs the demo and prints what it found, until `stopped` is ready.
+///
+/// # Errors
+/// Whatever keeps it from coming to a verdict.
+pub async fn demonstrate(args: &DemoArgs, stopped: impl Future<Output = ()>) -> Result<Verdict, DemoError> {
+    let market = Arc::new(Market::bundled()?);
+    let embedded = Embedded::open().await?;
+    if !args.json {
+        say(&print::opening(&args.settings(), &market, embedded::MEMORY_BYTES))?;
+    }
+    let played = tokio::select! {
+        outcome = play_all(&market, &embedded, args) => Some(outcome),
+        () = stopped => None,
+    };
+    let closed = embedded.close().await;
+    let Some(outcome) = played.transpose()? else { return Ok(Verdict::Interrupted) };
+    closed?;
+    say(&shown(&outcome, args))?;
+    Ok(if outcome.holds() { Verdict::Held } else { Verdict::Broken })
+}
+
+fn say(text: &str) -> Result<(), DemoError> {
+    writeln!(io::stdout(), "{text}").map_err(DemoError::Output)
+}
+
+/// larder, then the baselines if they were asked for.
+async fn play_all(market: &Arc<Market>, embedded: &Embedded, args: &DemoArgs) -> Result<DemoOutcome, DemoError> {
+    let settings = args.settings();
+    let stage = Arc::new(Stage::set(market, &settings, Instant::now()));
+    let cache = LarderCache::over(embedded.larder(), market).map_err(DemoError::Cache)?;
+    let main = play("larder", &stage, cache, &settings).await?;
+    let compared = if args.compare { baselines(market, args).await? } else { Vec::new() };
+    Ok(DemoOutcome { main, compared })
 }
 
 /// Runs a cache on a stage made for it, showing progress.
@@ -178,7 +253,7 @@ fn seed() -> u64 {
 
 /// Property tests draw from the same seed, which repeats a failure, so that no file of failures is needed.
 #[cfg(test)]
-fn properties() -> proptest::test_runner::Config {
+pub(crate) fn properties() -> proptest::test_runner::Config {
     proptest::test_runner::Config {
         rng_seed: proptest::test_runner::RngSeed::Fixed(seed()),
         failure_persistence: None,
@@ -206,6 +281,8 @@ mod tests {
         let args = parse(&["--ttl-ms", "50", "--seconds", "3"]).expect("both are in range");
         assert_eq!(args.time_to_live(&market), Duration::from_millis(50));
         assert_eq!(args.settings().extent, Extent::For(Duration::from_secs(3)));
+        let args = parse(&["--reads", "1000000"]).expect("it is in range");
+        assert_eq!(args.settings().extent, Extent::Reads(1_000_000));
     }
 
     #[test]

@@ -1,6 +1,9 @@
-//! The parts of the program `larder`: the cache over HTTP, and how it is served. They use only what the library offers to
-//! everyone.
+//! The parts of the program `larder`: the cache over HTTP, how it is served, its command line, its configuration and its
+//! demo. They use only what the library offers to everyone.
 
+pub mod cli;
+pub mod config;
+pub mod demo;
 pub mod http;
 pub mod serve;
 pub mod settings;

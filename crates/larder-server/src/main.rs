@@ -1,7 +1,7 @@
 //! The program.
 
-// Not wired to the command line yet.
-#[allow(dead_code)]
-mod demo;
+use std::process::ExitCode;
 
-fn main() {}
+fn main() -> ExitCode {
+    larder_server::cli::main()
+}

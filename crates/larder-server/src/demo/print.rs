@@ -4,7 +4,11 @@
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 
+use super::horizon::Horizon;
+use super::market::Market;
+use super::model::LINES;
 use super::report::{DemoOutcome, DemoReport};
+use super::run::Settings;
 
 /// A row: its label, and what it shows of a run.
 type Row = (&'static str, fn(&DemoReport) -> String);
@@ -30,9 +34,57 @@ const ROWS: &[Row] = &[
     ("reads a second", |r| count(r.reads_per_second as u64)),
 ];
 
+/// What a newcomer needs to know before the figures: what is run, and what it is held to.
+pub fn opening(settings: &Settings, market: &Market, memory_bytes: u64) -> String {
+    let (symbols, lines) = (market.symbols().len(), LINES.len());
+    let keys = symbols * Horizon::ALL.len() * (1 + lines);
+    let latency = &settings.source_latency;
+    format!(
+        "\
+larder demo: does a cache ever serve what the world has made wrong?
+
+  The world    daily bars of {symbols} real stocks arrive, {bars:.0} a second; {lines} models are retrained, {releases:.0} a second.
+  The values   {keys} keys: features of each stock over {horizons} horizons (returns, averages, RSI, volatility), and each
+               model's prediction from them. Computing one takes the source {shortest} to {longest}.
+  The cache    larder with {memory} KiB of memory, too little for all of them, over its store on disk. Entries live until
+               they are invalidated: a bar takes out what was made from its stock, a release its model's predictions.
+  The readers  {readers} tasks ask for popular keys as fast as they can.
+  The promise  A read that begins after an invalidation returned never gets what was made before. Every single read is
+               checked against it, and one of 256 values is computed again and compared bit by bit.
+",
+        bars = settings.bars_per_second,
+        releases = settings.releases_per_second,
+        horizons = Horizon::ALL.len(),
+        shortest = self::latency(latency.start().as_secs_f64() * 1e6),
+        longest = self::latency(latency.end().as_secs_f64() * 1e6),
+        memory = memory_bytes >> 10,
+        readers = count(settings.readers),
+    )
+}
+
 /// The whole of what `larder demo` prints at its end.
 pub fn outcome(outcome: &DemoOutcome) -> String {
-    format!("{}\n{}\n\n{}\n", heading(&outcome.main), table(outcome), closing(outcome))
+    let (heading, next) = (heading(&outcome.main), next(outcome));
+    format!("{heading}\n{}\n\n{}\n\n{next}", table(outcome), closing(outcome))
+}
+
+/// What to try after this.
+fn next(outcome: &DemoOutcome) -> &'static str {
+    if outcome.compared.is_empty() {
+        "\
+Next:
+  larder demo --compare                 the same workload on a TTL alone, and on deleting what was updated
+  larder demo --bars-per-second 2000    ten times the updates
+  larder serve                          a cache of your own, over HTTP"
+    } else {
+        "\
+Why the others serve stale reads: a time to live does not know that the data changed; a delete does not know of the load
+that began before it, and that load stores the old value right behind it. larder stamps every value with the log's
+position before its load begins, so an invalidation that comes later always wins.
+
+Next:
+  larder serve                          a cache of your own, over HTTP"
+    }
 }
 
 fn heading(report: &DemoReport) -> String {

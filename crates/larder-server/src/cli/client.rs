@@ -1,0 +1,220 @@
+//! A running server, asked over HTTP. What the answers mean is the commands' affair; what went wrong on the way is told
+//! here, with what to do about it.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+use ureq::http::{HeaderMap, Request, StatusCode};
+use ureq::{Agent, AsSendBody};
+
+use super::failure::Failure;
+
+/// Answers larger than this are not read: no value may be as large.
+const ANSWER_BYTES_MAX: u64 = 1 << 32;
+
+/// How to reach the server.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServerArgs {
+    /// The server to ask
+    #[arg(long, value_name = "URL", env = "LARDER_SERVER", default_value = "http://127.0.0.1:7070")]
+    pub server: String,
+    /// How long to wait for its answer
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+    pub timeout: Duration,
+}
+
+/// A time on the command line.
+pub fn time(text: &str) -> Result<Duration, String> {
+    use crate::config::units::{TIME_EXPECTED, parse_time};
+    parse_time(text).filter(|time| !time.is_zero()).ok_or_else(|| format!("expected {TIME_EXPECTED}"))
+}
+
+/// A running server.
+pub struct Client {
+    agent: Agent,
+    base: String,
+}
+
+/// What the server answered.
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A problem, as the server tells it (RFC 9457).
+#[derive(Debug, Deserialize)]
+pub struct Problem {
+    /// What kind of problem it is.
+    #[serde(rename = "type")]
+    pub kind: String,
+    title: String,
+    #[serde(default)]
+    detail: String,
+}
+
+impl Problem {
+    /// The problem in words.
+    pub fn words(&self) -> String {
+        if self.detail.is_empty() { self.title.clone() } else { format!("{}: {}", self.title, self.detail) }
+    }
+}
+
+impl Answer {
+    /// A header as text, if it is there.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The problem that it tells of, if it is one of larder's.
+    pub fn problem(&self) -> Option<Problem> {
+        let told = self.header("content-type")?.starts_with("application/problem+json");
+        told.then(|| serde_json::from_slice(&self.body).ok()).flatten()
+    }
+}
+
+impl Client {
+    /// A client of the server that the arguments name.
+    ///
+    /// # Errors
+    /// For what is no URL of a server.
+    pub fn new(args: &ServerArgs) -> Result<Self, Failure> {
+        let base = base(&args.server)?;
+        // Caches are reached directly: a proxy for the web has no business between a program and its cache.
+        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(args.timeout)).proxy(None);
+        Ok(Self { agent: config.build().new_agent(), base })
+    }
+
+    /// Asks without a body.
+    ///
+    /// # Errors
+    /// When there is no answer. A problem is an answer.
+    pub fn ask(&self, method: &str, path: &str) -> Result<Answer, Failure> {
+        self.run(method, path, &[], ())
+    }
+
+    /// Sends a body with headers.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, String)], body: Vec<u8>) -> Result<Answer, Failure> {
+        self.run(method, path, headers, body)
+    }
+
+    /// Sends JSON, and reads JSON from the answer.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is a problem.
+    pub fn send_json(&self, path: &str, body: &Json) -> Result<Json, Failure> {
+        let headers = [("content-type", "application/json".to_owned())];
+        self.json(self.send("POST", path, &headers, body.to_string().into_bytes())?)
+    }
+
+    /// Reads JSON.
+    ///
+    /// # Errors
+    /// As [`send_json`](Self::send_json).
+    pub fn get_json(&self, path: &str) -> Result<Json, Failure> {
+        self.json(self.ask("GET", path)?)
+    }
+
+    fn json(&self, answer: Answer) -> Result<Json, Failure> {
+        if !answer.status.is_success() {
+            return Err(self.refused(&answer));
+        }
+        serde_json::from_slice(&answer.body).map_err(|_| self.stranger(&answer))
+    }
+
+    /// The failure that an answer tells of.
+    pub fn refused(&self, answer: &Answer) -> Failure {
+        match answer.problem() {
+            Some(problem) => Failure::new(problem.words()),
+            None => self.stranger(answer),
+        }
+    }
+
+    fn stranger(&self, answer: &Answer) -> Failure {
+        let what = format!("what answers at {} does not speak as larder does (status {})", self.base, answer.status.as_u16());
+        Failure::new(what).hint("is it another program's address? --server URL or LARDER_SERVER says where larder is")
+    }
+
+    fn run<B: AsSendBody>(&self, method: &str, path: &str, headers: &[(&str, String)], body: B) -> Result<Answer, Failure> {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+        let request = request.body(body).map_err(|error| Failure::new(format!("this cannot be asked over HTTP: {error}")))?;
+        let response = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
+        let (parts, mut body) = response.into_parts();
+        let body = body.with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(|error| self.unreachable(&error))?;
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        let base = &self.base;
+        match error {
+            ureq::Error::Timeout(_) => {
+                Failure::new(format!("the server at {base} did not answer in time")).hint("--timeout says how long to wait")
+            }
+            error => Failure::new(format!("no server answers at {base}: {error}"))
+                .hint("start one with `larder serve`, or say where it is with --server URL or LARDER_SERVER"),
+        }
+    }
+}
+
+/// The URL of a server without a slash at its end; an address alone will do.
+fn base(server: &str) -> Result<String, Failure> {
+    let server = server.trim_end_matches('/');
+    let (scheme, rest) = server.split_once("://").unwrap_or(("http", server));
+    if scheme != "http" || rest.is_empty() || rest.contains(['?', '#']) || rest.contains(char::is_whitespace) {
+        let what = format!("\"{}\" is no server's address", server.escape_debug());
+        return Err(Failure::new(what).hint("it looks like http://127.0.0.1:7070; larder does not speak https yet"));
+    }
+    Ok(format!("http://{rest}"))
+}
+
+/// The path of an entry.
+pub fn entry_path(key: &str) -> String {
+    format!("/v1/entries/{}", percent_encoded(key.as_bytes()))
+}
+
+/// Bytes as a part of a URL. Dots alone would be taken for a step up, so they are written out.
+pub fn percent_encoded(bytes: &[u8]) -> String {
+    let only_dots = bytes.iter().all(|byte| *byte == b'.');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~' | b':') || (byte == b'.' && !only_dots);
+    bytes.iter().map(|byte| if plain(*byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_alone_is_a_server() {
+        assert_eq!(base("127.0.0.1:7070").as_deref(), Ok("http://127.0.0.1:7070"));
+        assert_eq!(base("http://cache.local/larder/").as_deref(), Ok("http://cache.local/larder"));
+        for bad in ["", "http://", "https://cache", "ftp://cache", "a b", "http://a?x"] {
+            assert!(base(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn keys_become_one_segment() {
+        assert_eq!(entry_path("features:AAPL:5m"), "/v1/entries/features:AAPL:5m");
+        assert_eq!(entry_path("a/b c%\u{e4}?"), "/v1/entries/a%2Fb%20c%25%C3%A4%3F");
+        assert_eq!([entry_path(".."), entry_path("a.b")], ["/v1/entries/%2E%2E", "/v1/entries/a.b"]);
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_told_with_what_to_do() {
+        // Taken and given up again, so that nobody listens there.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+        let args = ServerArgs { server: format!("127.0.0.1:{port}"), timeout: Duration::from_secs(5) };
+        let client = Client::new(&args).expect("it is an address");
+        let failure = client.ask("GET", "/v1/stats").err().expect("nobody is there").to_string();
+        assert!(failure.contains("no server answers at http://127.0.0.1:"), "{failure}");
+        assert!(failure.contains("larder serve"), "{failure}");
+    }
+}

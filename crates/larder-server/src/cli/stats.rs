@@ -1,0 +1,152 @@
+//! `larder stats`: how a running server does, in two small tables.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{Cell, CellAlignment, Table};
+use serde_json::Value as Json;
+
+use super::client::{Client, ServerArgs};
+use super::failure::Failure;
+use super::output::Output;
+use crate::config::units::roughly;
+use crate::demo::{count, percent};
+
+/// Show what a server has counted, and how full it is
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  larder stats
+  larder stats --json                every counter and latency
+
+Misses are told apart: absent was never there, expired is past its time, invalidated was made stale by a change.")]
+pub struct StatsArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Carries out `larder stats`.
+pub fn stats(args: &StatsArgs, out: Output) -> Result<ExitCode, Failure> {
+    let stats = Client::new(&args.server)?.get_json("/v1/stats")?;
+    out.say(&stats, || format!("{}\n\n{}", whole(&stats), namespaces(&stats)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The tiers, the log and the index: a line for each.
+fn whole(stats: &Json) -> String {
+    let mut lines = vec![line("memory", &memory(&stats["memory"]))];
+    lines.push(line("disk", &backing(&stats["backing"])));
+    lines.push(line("log", &log(&stats["log"])));
+    lines.push(line("index", &index(&stats["index"])));
+    lines.join("\n")
+}
+
+fn line(name: &str, text: &str) -> String {
+    format!("{name:<8}{text}")
+}
+
+fn memory(memory: &Json) -> String {
+    let (used, capacity) = (number(&memory["bytes"]), number(&memory["capacity_bytes"]));
+    format!("{} entries, {} of {}", count(number(&memory["entries"])), roughly(used), roughly(capacity))
+}
+
+fn backing(backing: &Json) -> String {
+    if backing.is_null() {
+        return "none: entries are in memory only".to_owned();
+    }
+    let state = match backing["degraded"].as_str() {
+        Some(reason) => format!("; DEGRADED: {reason}"),
+        None => String::new(),
+    };
+    let (bytes, on_disk) = (roughly(number(&backing["bytes"])), roughly(number(&backing["bytes_on_disk"])));
+    format!("{} entries, {bytes} ({on_disk} on disk){state}", count(number(&backing["entries"])))
+}
+
+fn log(log: &Json) -> String {
+    let state = log["failed"].as_str().map(|reason| format!("; TAKES NO CHANGES: {reason}")).unwrap_or_default();
+    format!("{} appends, position {}{state}", count(number(&log["appends"])), log["position"].as_str().unwrap_or("unknown"))
+}
+
+fn index(index: &Json) -> String {
+    let rate = index["false_miss_rate"].as_f64().unwrap_or(0.0);
+    let advice = if rate > 0.01 { "; a larger one pays for itself (setting: index)" } else { "" };
+    format!("{}, about {} of entries miss for no reason{advice}", roughly(number(&index["bytes"])), percent(rate))
+}
+
+fn namespaces(stats: &Json) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    let headings = ["namespace", "entries", "in memory", "reads", "hit rate", "memory", "disk", "absent", "expired", "invalidated", "p50 hit"];
+    table.set_header(headings.into_iter().map(Cell::new));
+    let named = stats["namespaces"].as_array().into_iter().flatten();
+    let used = named.filter(|one| number(&one["requests"]) + number(&one["entries"]) + number(&one["counts"]["puts"]) > 0);
+    for one in used.chain([&stats["total"]]) {
+        let mut cells = row(one).into_iter().map(Cell::new);
+        let name = cells.next();
+        table.add_row(name.into_iter().chain(cells.map(|cell| cell.set_alignment(CellAlignment::Right))));
+    }
+    table
+}
+
+fn row(namespace: &Json) -> [String; 11] {
+    let counted = |name: &str| count(number(&namespace["counts"][name]));
+    [
+        namespace["name"].as_str().unwrap_or("?").to_owned(),
+        count(number(&namespace["entries"])),
+        roughly(number(&namespace["bytes"])),
+        count(number(&namespace["requests"])),
+        namespace["hit_rate"].as_f64().map_or_else(|| "-".to_owned(), percent),
+        counted("hits_memory"),
+        counted("hits_backing"),
+        counted("misses_absent"),
+        counted("misses_expired"),
+        counted("misses_invalidated"),
+        namespace["latencies"]["hit_memory"]["p50_us"].as_f64().map_or_else(|| "-".to_owned(), |us| format!("{us:.1} µs")),
+    ]
+}
+
+fn number(json: &Json) -> u64 {
+    json.as_u64().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn namespace(name: &str, requests: u64) -> Json {
+        json!({
+            "name": name, "requests": requests, "hits": requests, "hit_rate": 0.5, "entries": 1_234, "bytes": 1_536,
+            "counts": { "hits_memory": 7, "misses_invalidated": 3 },
+            "latencies": { "hit_memory": { "p50_us": 0.21 } },
+        })
+    }
+
+    #[test]
+    fn what_is_wrong_stands_out() {
+        let mut stats = json!({
+            "total": namespace("total", 10),
+            "namespaces": [namespace("features", 10), { "name": "other", "requests": 0, "entries": 0, "counts": {} }],
+            "memory": { "capacity_bytes": 256 << 20, "bytes": 1_536, "entries": 1_234 },
+            "backing": { "entries": 2, "bytes": 10, "bytes_on_disk": 2_048, "degraded": null },
+            "log": { "position": "abc-7", "appends": 7, "failed": null },
+            "index": { "bytes": 16 << 20, "false_miss_rate": 0.0 },
+        });
+        let text = format!("{}\n{}", whole(&stats), namespaces(&stats));
+        for part in ["1,234 entries, 1.5 KiB of 256.0 MiB", "2 entries, 10 B (2.0 KiB on disk)", "7 appends, position abc-7", "features", "50.00 %"] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+        assert!(!text.contains("other") && !text.contains("DEGRADED"), "{text}");
+        stats["backing"]["degraded"] = "the disk is full".into();
+        stats["log"]["failed"] = "no room".into();
+        stats["index"]["false_miss_rate"] = 0.02.into();
+        let text = whole(&stats);
+        for part in ["DEGRADED: the disk is full", "TAKES NO CHANGES: no room", "larger one"] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+        stats["backing"] = Json::Null;
+        assert!(whole(&stats).contains("in memory only"));
+    }
+}

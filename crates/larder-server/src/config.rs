@@ -1,0 +1,256 @@
+//! The configuration: defaults, under the file, under the environment, under flags; checked as a whole before anything
+//! starts, and every fault told at once with its place.
+//!
+//! ```text
+//! catalog (what there is) ──> document (file) ─┐
+//!                             environment ─────┼──> effective settings ──> policies, Config
+//!                             flags ───────────┘          └──> show
+//! ```
+
+mod catalog;
+mod document;
+mod fault;
+mod policy;
+mod schema;
+mod show;
+pub mod units;
+mod value;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use larder::{Builder, Durability, Larder, Policy};
+
+use catalog::{DEFAULT_NAMESPACE, FIXED, HTTP, NAMESPACES, Section, TOP, variable};
+use document::{Document, Given, Givens};
+pub use fault::{Fault, Faults, Place};
+pub use schema::{annotated, json_schema};
+pub use show::{show, show_json};
+use value::Value;
+
+/// A setting given on the command line: its whole name (`http.listen`), the flag, and the text behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlagGiven {
+    /// The setting's whole name.
+    pub setting: &'static str,
+    /// The flag, for messages.
+    pub flag: &'static str,
+    /// What was given.
+    pub text: String,
+}
+
+/// The configuration, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The folder for entries and the log, if there is to be one.
+    pub data: Option<PathBuf>,
+    /// Bytes of the shared memory pool.
+    pub memory_bytes: u64,
+    /// Bytes of entries on disk.
+    pub disk_bytes: u64,
+    /// Bytes of the freshness index.
+    pub index_bytes: usize,
+    /// When invalidations are acknowledged.
+    pub durability: Durability,
+    /// When puts are acknowledged.
+    pub put_durability: Durability,
+    /// The server's door.
+    pub http: Http,
+    /// The policy of namespaces without a section.
+    pub default_namespace: Policy,
+    /// The policies of the others.
+    pub namespaces: BTreeMap<String, Policy>,
+    effective: Document,
+}
+
+/// The server's door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The largest body of a request.
+    pub body_bytes_max: usize,
+    /// How long a client may take to send its body.
+    pub body_timeout: Duration,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// Requests under way at once.
+    pub requests_max: u32,
+    /// How long requests may go on after the server was told to stop.
+    pub drain: Duration,
+}
+
+impl Config {
+    /// Reads and checks a configuration: the file's path and text, if there is one; the environment; flags.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(
+        file: Option<(&Path, &str)>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: &[FlagGiven],
+    ) -> Result<Self, Faults> {
+        let (mut document, mut faults) = match file {
+            Some((path, text)) => document::read(&path.display().to_string(), text),
+            None => Default::default(),
+        };
+        let environment: BTreeMap<String, String> = environment.into_iter().collect();
+        for section in FIXED {
+            let givens = document.fixed.entry(section.name).or_default();
+            layer(section, givens, &environment, flags, &mut faults);
+        }
+        document.namespaces.values_mut().for_each(|givens| fill_in(&NAMESPACES, givens));
+        let default_namespace = policy::of(&document.fixed[DEFAULT_NAMESPACE.name], DEFAULT_NAMESPACE.name, &mut faults);
+        let namespaces = document.namespaces.iter().map(|(name, givens)| {
+            let policy = policy::of(givens, &format!("{}.{name}", NAMESPACES.name), &mut faults);
+            (name.clone(), policy)
+        });
+        let namespaces = namespaces.collect();
+        if !faults.is_empty() {
+            return Err(Faults::new(faults));
+        }
+        Ok(Self::of(document, default_namespace, namespaces))
+    }
+
+    fn of(document: Document, default_namespace: Policy, namespaces: BTreeMap<String, Policy>) -> Self {
+        let top = Typed(&document.fixed[TOP.name]);
+        let http = Typed(&document.fixed[HTTP.name]);
+        Self {
+            data: top.path("data"),
+            memory_bytes: top.number("memory"),
+            disk_bytes: top.number("disk"),
+            index_bytes: top.length("index"),
+            durability: top.durability("durability"),
+            put_durability: top.durability("put_durability"),
+            http: Http {
+                listen: http.address("listen"),
+                body_bytes_max: http.length("body_bytes_max"),
+                body_timeout: http.time("body_timeout"),
+                request_timeout: http.time("request_timeout"),
+                requests_max: u32::try_from(http.number("requests_max")).unwrap_or(u32::MAX),
+                drain: http.time("drain"),
+            },
+            default_namespace,
+            namespaces,
+            effective: document,
+        }
+    }
+
+    /// The description of the cache that this configuration asks for.
+    pub fn builder(&self) -> Builder {
+        let builder = Larder::builder()
+            .memory(self.memory_bytes)
+            .disk_bytes(self.disk_bytes)
+            .index_bytes(self.index_bytes)
+            .durability(self.durability)
+            .put_durability(self.put_durability)
+            .default_policy(self.default_namespace.clone());
+        let builder = self.namespaces.iter().fold(builder, |builder, (name, policy)| builder.namespace(name, policy.clone()));
+        match &self.data {
+            Some(folder) => builder.data(folder),
+            None => builder,
+        }
+    }
+}
+
+/// Variables that look like a setting's and are none's, each with the one that was probably meant. They are no faults:
+/// container platforms set variables of a service's name on their own.
+pub fn suspicious(environment: impl IntoIterator<Item = (String, String)>) -> Vec<(String, String)> {
+    let known: Vec<String> =
+        FIXED.iter().flat_map(|section| section.settings.iter().map(|one| variable(&section.full_name(one)))).collect();
+    let lower: Vec<String> = known.iter().map(|name| name.to_ascii_lowercase()).collect();
+    let unknown = environment.into_iter().map(|(name, _)| name).filter(|name| name.starts_with("LARDER_") && !known.contains(name));
+    let meant = |name: String| {
+        let meant = fault::did_you_mean(&name, lower.iter().map(String::as_str))?.to_ascii_uppercase();
+        Some((name, meant))
+    };
+    unknown.filter_map(meant).collect()
+}
+
+/// Puts the environment, then flags, over what the file gave, and defaults under all.
+fn layer(section: &Section, givens: &mut Givens, environment: &BTreeMap<String, String>, flags: &[FlagGiven], faults: &mut Vec<Fault>) {
+    for setting in section.settings {
+        let full_name = section.full_name(setting);
+        let variable = variable(&full_name);
+        let from_environment = environment.get(&variable).map(|text| (Place::Environment(variable.clone()), text));
+        let flag = flags.iter().find(|flag| flag.setting == full_name).map(|flag| (Place::Flag(flag.flag), &flag.text));
+        for (place, text) in from_environment.into_iter().chain(flag) {
+            match setting.kind.parse(text) {
+                Ok(value) => {
+                    givens.insert(setting.name, Given { value, place });
+                }
+                Err(what) => {
+                    let message = format!("{full_name}: found {what}, expected {}", setting.kind.expected());
+                    faults.push(Fault { place, message });
+                }
+            }
+        }
+    }
+    fill_in(section, givens);
+}
+
+/// Puts defaults where nothing was given.
+fn fill_in(section: &Section, givens: &mut Givens) {
+    for setting in section.settings {
+        if let Some(default) = setting.default {
+            let given = || Given { value: setting.kind.parse(default).expect("a test reads every default"), place: Place::Default };
+            givens.entry(setting.name).or_insert_with(given);
+        }
+    }
+}
+
+/// A section's settings by their types. The catalog says which type a setting has, and that what is asked for here has a
+/// default; a test asks for all of them.
+struct Typed<'a>(&'a Givens);
+
+impl Typed<'_> {
+    fn get(&self, name: &str) -> &Value {
+        &self.0.get(name).expect("it has a default").value
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        match &self.0.get(name)?.value {
+            Value::Path(path) => Some(path.clone()),
+            other => unreachable!("{name} is a folder, not {other}"),
+        }
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        match self.get(name) {
+            Value::Size(number) | Value::Count(number) => *number,
+            other => unreachable!("{name} is a number, not {other}"),
+        }
+    }
+
+    /// What does not fit this machine's memory is as good as its largest number.
+    fn length(&self, name: &str) -> usize {
+        usize::try_from(self.number(name)).unwrap_or(usize::MAX)
+    }
+
+    fn time(&self, name: &str) -> Duration {
+        match self.get(name) {
+            Value::Time(time) => *time,
+            other => unreachable!("{name} is a time, not {other}"),
+        }
+    }
+
+    fn address(&self, name: &str) -> SocketAddr {
+        match self.get(name) {
+            Value::Address(address) => *address,
+            other => unreachable!("{name} is an address, not {other}"),
+        }
+    }
+
+    fn durability(&self, name: &str) -> Durability {
+        match self.get(name) {
+            Value::Choice("os") => Durability::Os,
+            Value::Choice("fsync") => Durability::Fsync,
+            other => unreachable!("{name} is os or fsync, not {other}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! Every setting there is, declared once: its name, what is expected, its default, and what it is for. Reading, the
+//! environment, `config show`, the schema and did-you-mean all follow this list.
+
+use super::value::Kind;
+
+/// A setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its name within its section.
+    pub name: &'static str,
+    /// What is expected.
+    pub kind: Kind,
+    /// Its default, as text in the form of its kind; `None` where it is off unless given.
+    pub default: Option<&'static str>,
+    /// What it is for, in sentences.
+    pub about: &'static str,
+}
+
+/// A section with settings of its own.
+#[derive(Debug)]
+pub struct Section {
+    /// Its name in the file; empty for the top.
+    pub name: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// Its settings.
+    pub settings: &'static [Setting],
+}
+
+const fn setting(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Setting {
+    Setting { name, kind, default: Some(default), about }
+}
+
+const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Setting {
+    Setting { name, kind, default: None, about }
+}
+
+const DURABILITY: Kind = Kind::Choice(&["os", "fsync"]);
+/// The least that larder takes for a pool of memory.
+const MEMORY_MIN: u64 = 64 << 10;
+
+/// The top of the file.
+pub const TOP: Section = Section {
+    name: "",
+    about: "The cache as a whole.",
+    settings: &[
+        optional(
+            "data",
+            Kind::Path,
+            "The folder for entries on disk and for the invalidation log. One process at a time uses it. Without it the cache is in memory only.",
+        ),
+        setting("memory", Kind::Size { least: MEMORY_MIN }, "256 MiB", "The shared memory pool, keys and bookkeeping included."),
+        setting("disk", Kind::Size { least: 1 << 20 }, "10 GiB", "Entries kept on disk before the disk tier evicts. Needs data."),
+        setting(
+            "index",
+            Kind::Size { least: 64 },
+            "16 MiB",
+            "The freshness index. Reckon with 28 bytes for each distinct name that is invalidated within the life of an entry; too small makes needless misses, never stale answers.",
+        ),
+        setting(
+            "durability",
+            DURABILITY,
+            "fsync",
+            "When an invalidation, removal or update is acknowledged: once it is on stable storage (fsync), or once the operating system has it (os).",
+        ),
+        setting("put_durability", DURABILITY, "os", "The same for puts. After a crash of the machine under \"os\" the cache starts cold."),
+    ],
+};
+
+/// The server's door.
+pub const HTTP: Section = Section {
+    name: "http",
+    about: "The HTTP server.",
+    settings: &[
+        setting(
+            "listen",
+            Kind::Address,
+            "127.0.0.1:7070",
+            "Where it listens. Port 0 takes a free one. There is no access control yet: keep it to addresses that you trust.",
+        ),
+        setting("body_bytes_max", Kind::Size { least: 1 << 10 }, "32 MiB", "The largest body of a request."),
+        setting("body_timeout", Kind::Time, "10s", "How long a client may take to send its body."),
+        setting("request_timeout", Kind::Time, "30s", "How long a request may take as a whole."),
+        setting(
+            "requests_max",
+            Kind::Count { least: 1, most: u32::MAX as u64 },
+            "1024",
+            "Requests under way at once; one more is told to come again. Probes are not counted.",
+        ),
+        setting("drain", Kind::Time, "10s", "How long requests under way may go on after the server was told to stop."),
+    ],
+};
+
+/// The policy of namespaces.
+const POLICY: &[Setting] = &[
+    optional(
+        "ttl",
+        Kind::Time,
+        "The time to live of entries that are not given one. Without it they live until they are invalidated or make room.",
+    ),
+    setting(
+        "jitter",
+        Kind::Share,
+        "0",
+        "Shortens each time to live by a random share of up to this, so that what came together does not expire together.",
+    ),
+    setting("sliding", Kind::Flag, "false", "Whether a hit starts the time to live anew."),
+    setting(
+        "stale_while_revalidate",
+        Kind::Time,
+        "0s",
+        "How long after its time an entry is still served while it is loaded again behind. Never after it was invalidated.",
+    ),
+    setting(
+        "stale_if_error",
+        Kind::Time,
+        "0s",
+        "How long after its time an entry is still served when loading it again fails. Never after it was invalidated.",
+    ),
+    setting("refresh_ahead", Kind::Share, "0", "In this last share of its life a hit also starts loading the entry again. Needs a ttl."),
+    optional("negative_ttl", Kind::Time, "How long \"there is no such thing\" is remembered. Without it, it is not."),
+    optional(
+        "load_soft_timeout",
+        Kind::Time,
+        "How long a reader waits for a load before it takes an expired value that may still be served.",
+    ),
+    setting("load_timeout", Kind::Time, "30s", "How long a load may take before it is given up."),
+    setting("loads_max", Kind::Count { least: 1, most: 1 << 20 }, "256", "Loads that may run at once."),
+    setting("value_bytes_max", Kind::Size { least: 1 }, "16 MiB", "The largest value."),
+    setting(
+        "codec",
+        Kind::Choice(&["json", "bytes", "postcard", "messagepack"]),
+        "json",
+        "How typed values become bytes. What comes over HTTP is bytes already and stays as it came.",
+    ),
+    optional("compression.codec", Kind::Choice(&["zstd", "lz4"]), "Compresses values in the disk tier: zstd is smaller, lz4 faster."),
+    setting("compression.above", Kind::Size { least: 0 }, "4 KiB", "Values up to this size are not compressed."),
+    setting(
+        "tags",
+        Kind::Texts,
+        "",
+        "Tags that every entry gets from its key: {1} is the key's second segment, {0} the namespace. For example [\"symbol:{1}\"].",
+    ),
+    optional("memory", Kind::Size { least: MEMORY_MIN }, "Memory of the namespace's own, instead of a share of the common pool."),
+    setting("backing", Kind::Flag, "true", "Whether entries also go to disk, where there is one."),
+];
+
+/// What holds for namespaces without a section.
+pub const DEFAULT_NAMESPACE: Section = Section {
+    name: "default_namespace",
+    about: "How entries live in every namespace that has no section of its own. The namespace of a key is its first segment: features in features:AAPL:5m.",
+    settings: POLICY,
+};
+
+/// What holds for one namespace; its name follows that of the section.
+pub const NAMESPACES: Section = Section {
+    name: "namespaces",
+    about: "How entries live in one namespace. What it leaves out has the default shown here, whatever [default_namespace] says.",
+    settings: POLICY,
+};
+
+/// The sections whose place is fixed: all but the namespaces.
+pub const FIXED: [&Section; 3] = [&TOP, &HTTP, &DEFAULT_NAMESPACE];
+
+impl Section {
+    /// The setting of this name.
+    pub fn setting(&self, name: &str) -> Option<&'static Setting> {
+        self.settings.iter().find(|setting| setting.name == name)
+    }
+
+    /// The whole name of one of its settings: `http.listen`.
+    pub fn full_name(&self, setting: &Setting) -> String {
+        if self.name.is_empty() { setting.name.to_owned() } else { format!("{}.{}", self.name, setting.name) }
+    }
+}
+
+/// The environment variable of a setting with this whole name: `LARDER_HTTP_LISTEN`.
+pub fn variable(full_name: &str) -> String {
+    format!("LARDER_{}", full_name.replace('.', "_").to_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_of_its_kind_and_every_setting_explains_itself() {
+        for section in FIXED {
+            for setting in section.settings {
+                let name = section.full_name(setting);
+                assert!(setting.about.ends_with(['.', ')']) && setting.about.len() > 15, "{name}: {}", setting.about);
+                if let Some(default) = setting.default {
+                    assert!(setting.kind.parse(default).is_ok(), "{name} = {default}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_settings_share_a_variable() {
+        let mut variables: Vec<_> = FIXED.iter().flat_map(|s| s.settings.iter().map(|one| variable(&s.full_name(one)))).collect();
+        let all = variables.len();
+        variables.sort();
+        variables.dedup();
+        assert_eq!(variables.len(), all);
+        assert!(variables.contains(&"LARDER_HTTP_LISTEN".to_owned()));
+    }
+}

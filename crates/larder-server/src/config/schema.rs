@@ -1,0 +1,121 @@
+//! `larder config schema`: every setting with its default and what it is for, as a file to start from or as JSON Schema.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::catalog::{FIXED, NAMESPACES, Section, Setting, variable};
+use super::value::Kind;
+
+/// Lines of comments are no longer than this.
+const WIDTH: usize = 100;
+
+/// A configuration file with every setting at its default, commented out, and what each is for.
+pub fn annotated() -> String {
+    let mut lines = vec![
+        "# larder.toml: every setting, at its default.".to_owned(),
+        "# The environment overrides this file (memory is LARDER_MEMORY, http.listen is LARDER_HTTP_LISTEN), and flags".to_owned(),
+        "# override both. Sizes are written \"256 MiB\", times \"500ms\", \"5m\" or \"1h 30m\".".to_owned(),
+    ];
+    for section in FIXED.into_iter().chain([&NAMESPACES]) {
+        lines.push(String::new());
+        lines.extend(wrapped(section.about));
+        if section.name == NAMESPACES.name {
+            lines.push(format!("# [{}.features]", section.name));
+        } else if !section.name.is_empty() {
+            lines.push(format!("[{}]", section.name));
+        }
+        for setting in section.settings {
+            lines.push(String::new());
+            lines.extend(wrapped(&format!("{} It is {}.", setting.about, setting.kind.expected())));
+            lines.push(format!("# {} = {}", setting.name, example(setting)));
+        }
+    }
+    lines.join("\n")
+}
+
+fn example(setting: &Setting) -> String {
+    match setting.default {
+        Some(default) => setting.kind.parse(default).expect("a test reads every default").to_string(),
+        None => match setting.kind {
+            Kind::Path => "\"/var/lib/larder\"  (not set)".to_owned(),
+            Kind::Time => "\"5m\"  (not set)".to_owned(),
+            Kind::Size { .. } => "\"64 MiB\"  (not set)".to_owned(),
+            Kind::Choice(words) => format!("\"{}\"  (not set)", words[0]),
+            Kind::Address | Kind::Flag | Kind::Share | Kind::Count { .. } | Kind::Texts => "..  (not set)".to_owned(),
+        },
+    }
+}
+
+/// A text as comments, broken between words.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec!["#".to_owned()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is always one");
+        if line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines.push(format!("# {word}"));
+        } else {
+            line.push(' ');
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+/// The same as a JSON Schema, for editors.
+pub fn json_schema() -> Json {
+    let mut top = Map::new();
+    for section in FIXED {
+        let object = object(section);
+        if section.name.is_empty() {
+            top.extend(object["properties"].as_object().cloned().unwrap_or_default());
+        } else {
+            top.insert(section.name.to_owned(), object);
+        }
+    }
+    let namespaces = json!({ "type": "object", "description": NAMESPACES.about, "additionalProperties": object(&NAMESPACES) });
+    top.insert(NAMESPACES.name.to_owned(), namespaces);
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "larder.toml",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": top,
+    })
+}
+
+fn object(section: &Section) -> Json {
+    let mut properties = Map::new();
+    for setting in section.settings {
+        match setting.name.split_once('.') {
+            None => {
+                properties.insert(setting.name.to_owned(), property(section, setting));
+            }
+            Some((group, member)) => {
+                let empty = || json!({ "type": "object", "additionalProperties": false, "properties": {} });
+                let group = properties.entry(group).or_insert_with(empty);
+                group["properties"][member] = property(section, setting);
+            }
+        }
+    }
+    json!({ "type": "object", "description": section.about, "additionalProperties": false, "properties": properties })
+}
+
+fn property(section: &Section, setting: &Setting) -> Json {
+    let mut property = match setting.kind {
+        Kind::Path => json!({ "type": "string", "minLength": 1 }),
+        Kind::Time | Kind::Address => json!({ "type": "string" }),
+        Kind::Size { least } => json!({ "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": least }] }),
+        Kind::Choice(words) => json!({ "enum": words }),
+        Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        Kind::Count { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+    };
+    property["description"] = format!("{} It is {}.", setting.about, setting.kind.expected()).into();
+    if let Some(default) = setting.default {
+        property["default"] = setting.kind.parse(default).expect("a test reads every default").json();
+    }
+    if section.name != NAMESPACES.name {
+        property["x-environment"] = variable(&section.full_name(setting)).into();
+    }
+    property
+}

@@ -1,0 +1,282 @@
+//! The configuration as a whole: every fault at once with its place, the order of the layers, and what is shown.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn read(text: &str) -> Result<Config, Faults> {
+    Config::read(Some((Path::new("larder.toml"), text)), [], &[])
+}
+
+fn faults(text: &str) -> Vec<String> {
+    read(text).expect_err("it has faults").0.iter().map(Fault::to_string).collect()
+}
+
+fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+}
+
+const WRONG: &str = r#"memroy = "1 GiB"
+disk = "lots"
+durability = "sometimes"
+
+[http]
+listen = 7070
+requests_max = 0
+colour = "blue"
+
+[namespaces.features]
+ttl = "0s"
+jitter = 2
+refresh_ahead = 0.1
+tags = ["symbol:{one}", "model:{3}"]
+compression = { codec = "gzip", levle = 3 }
+
+[namespaces."a:b"]
+ttl = "5m"
+
+[namespaces.plain]
+memory = "1 KiB"
+codec = 3
+"#;
+
+#[test]
+fn every_fault_is_told_at_once_with_its_place() {
+    let expected = [
+        "larder.toml:1:1: memroy: there is no such setting; did you mean \"memory\"?",
+        "larder.toml:2:8: disk: found \"lots\", expected a size such as \"256 MiB\" or a number of bytes, at least 1 MiB",
+        "larder.toml:3:14: durability: found \"sometimes\", expected \"os\" or \"fsync\"",
+        "larder.toml:6:10: http.listen: found the number 7070, expected an address with its port such as \"127.0.0.1:7070\"",
+        "larder.toml:7:16: http.requests_max: found the number 0, expected a whole number from 1 to 4294967295",
+        "larder.toml:8:1: http.colour: there is no such setting; expected one of listen, body_bytes_max, body_timeout, request_timeout, requests_max, drain",
+        "larder.toml:11:1: namespaces.features.ttl: found \"0s\"; a time to live is from 1 ms to 100 years, not 0ns; for one without end, give none",
+        "larder.toml:12:10: namespaces.features.jitter: found the number 2, expected a share from 0 to 1",
+        "larder.toml:13:1: namespaces.features.refresh_ahead: found 0.1; refresh_ahead needs a ttl to be ahead of",
+        "larder.toml:14:1: namespaces.features.tags: found [\"symbol:{one}\", \"model:{3}\"]; the tag template \"symbol:{one}\" has something other than a segment's number in { }",
+        "larder.toml:15:25: namespaces.features.compression.codec: found \"gzip\", expected \"zstd\" or \"lz4\"",
+        "larder.toml:15:33: namespaces.features.compression.levle: there is no such setting; expected one of codec, above",
+        "larder.toml:17:13: namespaces: found the name \"a:b\", expected 1 to 128 bytes of letters, digits, '_', '-' and '.'",
+        "larder.toml:21:10: namespaces.plain.memory: found \"1 KiB\", expected a size such as \"256 MiB\" or a number of bytes, at least 64 KiB",
+        "larder.toml:22:9: namespaces.plain.codec: found the number 3, expected \"json\" or \"bytes\" or \"postcard\" or \"messagepack\"",
+    ];
+    let found = faults(WRONG);
+    for (found, expected) in found.iter().zip(expected) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn broken_toml_is_told_with_its_place_and_hides_nothing_else() {
+    let found = faults("memory = \ndisk = \"lots\"\n");
+    assert!(found[0].starts_with("larder.toml:1:") && found[0].contains("this is not TOML"), "{found:#?}");
+    assert!(found.iter().any(|fault| fault.starts_with("larder.toml:2:8: disk")), "{found:#?}");
+}
+
+#[test]
+fn columns_count_characters() {
+    assert!(faults("data = \"\u{e4}\u{f6}\u{fc}\"\nhttp = { drain = \"\u{e4}\", x = 1 }")[1].starts_with("larder.toml:2:23: http.x"));
+}
+
+#[test]
+fn sections_that_are_none_are_faults() {
+    assert_eq!(faults("http = 1"), ["larder.toml:1:8: http: found the number 1, expected a section [http]"]);
+    assert_eq!(faults("namespaces = 1"), ["larder.toml:1:14: namespaces: found the number 1, expected a section [namespaces]"]);
+    assert_eq!(faults("[namespaces]\nfeatures = 1").len(), 1);
+    assert_eq!(faults("[memory]\nx = 1").len(), 1);
+    assert!(faults("[namespace.features]\nttl = \"5m\"")[0].ends_with("did you mean \"namespaces\"?"));
+    assert!(faults("[namespaces.features]\ncompression = \"zstd\"")[0].ends_with("expected { codec = .., above = .. }"));
+    assert!(faults("[default_namespace]\ncompression = { above = 5 }")[0].contains("codec = \"zstd\" or \"lz4\" beside it"));
+}
+
+#[test]
+fn nothing_at_all_is_a_configuration() {
+    let config = Config::read(None, [], &[]).expect("everything has a default");
+    assert_eq!(config.data, None);
+    assert_eq!((config.memory_bytes, config.disk_bytes, config.index_bytes), (256 << 20, 10 << 30, 16 << 20));
+    assert_eq!((config.durability, config.put_durability), (Durability::Fsync, Durability::Os));
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:7070");
+    assert_eq!(config.default_namespace, Policy::default(), "the defaults told here are those of larder");
+    assert!(config.namespaces.is_empty());
+}
+
+#[test]
+fn every_policy_setting_arrives() {
+    let config = read(
+        r#"
+        [namespaces.features]
+        ttl = "5m"
+        jitter = 0.1
+        sliding = true
+        stale_while_revalidate = "30s"
+        stale_if_error = "1h 30m"
+        refresh_ahead = 0.2
+        negative_ttl = "10s"
+        load_soft_timeout = "100ms"
+        load_timeout = "5s"
+        loads_max = 0x10
+        value_bytes_max = 1_000_000
+        codec = "messagepack"
+        compression = { codec = "zstd", above = "2 KiB" }
+        tags = ["symbol:{1}", "model:{3}"]
+        memory = "64 MiB"
+        backing = false
+        "#,
+    )
+    .expect("it is right");
+    let (ms, s) = (Duration::from_millis, Duration::from_secs);
+    let expected = Policy::default()
+        .ttl(s(300))
+        .jitter(0.1)
+        .sliding(true)
+        .stale_while_revalidate(s(30))
+        .stale_if_error(s(5_400))
+        .refresh_ahead(0.2)
+        .negative_ttl(s(10))
+        .load_soft_timeout(ms(100))
+        .load_timeout(s(5))
+        .loads_max(16)
+        .value_bytes_max(1_000_000)
+        .codec(larder::Codec::MessagePack)
+        .compress(larder::Compression::Zstd, 2048)
+        .tag("symbol:{1}")
+        .tag("model:{3}")
+        .own_memory(64 << 20)
+        .backing(false);
+    assert_eq!(config.namespaces["features"], expected);
+    assert_eq!(config.default_namespace, Policy::default());
+}
+
+#[test]
+fn flags_override_the_environment_which_overrides_the_file() {
+    let file = "memory = \"1 MiB\"\ndisk = \"1 GiB\"\n[http]\nlisten = \"127.0.0.1:1\"\ndrain = \"1s\"\n[default_namespace]\nttl = \"1s\"";
+    let variables = environment(&[
+        ("LARDER_MEMORY", "2 MiB"),
+        ("LARDER_HTTP_LISTEN", "127.0.0.1:2"),
+        ("LARDER_DEFAULT_NAMESPACE_TTL", "2s"),
+        ("LARDER_DEFAULT_NAMESPACE_TAGS", "symbol:{1}, model:{3}"),
+    ]);
+    let flags = [FlagGiven { setting: "http.listen", flag: "--http", text: "127.0.0.1:3".to_owned() }];
+    let config = Config::read(Some((Path::new("x.toml"), file)), variables, &flags).expect("it is right");
+    assert_eq!((config.memory_bytes, config.disk_bytes), (2 << 20, 1 << 30));
+    assert_eq!(config.http.listen.port(), 3);
+    assert_eq!(config.http.drain, Duration::from_secs(1));
+    let policy = Policy::default().ttl(Duration::from_secs(2)).tag("symbol:{1}").tag("model:{3}");
+    assert_eq!(config.default_namespace, policy);
+    let shown = show(&config);
+    for (setting, from) in [
+        ("memory", "environment LARDER_MEMORY"),
+        ("disk", "x.toml:2:1"),
+        ("listen", "flag --http"),
+        ("index", "default"),
+        ("data", "not set"),
+    ] {
+        let line = shown.lines().find(|line| line.trim_start_matches("# ").starts_with(setting)).expect("every setting is shown");
+        assert!(line.ends_with(&format!("# {from}")), "{line}");
+    }
+    let json = show_json(&config);
+    assert_eq!(json["http.listen"], serde_json::json!({ "value": "127.0.0.1:3", "from": "flag --http" }));
+    assert_eq!(json["data"]["value"], serde_json::Value::Null);
+}
+
+#[test]
+fn faults_of_the_environment_and_of_flags_name_them() {
+    let variables = environment(&[("LARDER_MEMORY", "much"), ("LARDER_DURABILITY", "never")]);
+    let flags = [FlagGiven { setting: "http.listen", flag: "--http", text: "here".to_owned() }];
+    let found = Config::read(None, variables, &flags).expect_err("three are wrong").to_string();
+    let expected = "environment LARDER_DURABILITY: durability: found \"never\", expected \"os\" or \"fsync\"\n\
+        environment LARDER_MEMORY: memory: found \"much\", expected a size such as \"256 MiB\" or a number of bytes, at least 64 KiB\n\
+        flag --http: http.listen: found \"here\", expected an address with its port such as \"127.0.0.1:7070\"";
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn variables_that_are_nearly_a_settings_are_suspicious() {
+    let variables =
+        environment(&[("LARDER_MEMROY", "1"), ("LARDER_SERVICE_HOST", "1"), ("LARDER_LOG", "debug"), ("LARDER_DATA", "x"), ("HOME", "/")]);
+    assert_eq!(suspicious(variables), [("LARDER_MEMROY".to_owned(), "LARDER_MEMORY".to_owned())]);
+}
+
+#[test]
+fn what_is_shown_is_a_configuration_with_the_same_meaning() {
+    let text = "data = \"/x\\\"y\"\n[namespaces.\"a.b\"]\nttl = \"5m\"\ncompression = { codec = \"lz4\" }\ntags = [\"a\\\\b\"]";
+    let config = read(text).expect("it is right");
+    let again = read(&show(&config)).expect("what is shown can be read");
+    assert_eq!(again.namespaces, config.namespaces);
+    assert_eq!((again.data, again.http), (config.data, config.http));
+}
+
+#[test]
+fn the_annotated_file_changes_nothing_and_names_everything() {
+    let config = read(&annotated()).expect("it can be used as it is");
+    assert_eq!(config.default_namespace, Policy::default());
+    for section in FIXED {
+        for setting in section.settings {
+            assert!(annotated().contains(&format!("\n# {} = ", setting.name)), "{}", setting.name);
+        }
+    }
+    assert!(annotated().lines().all(|line| line.chars().count() <= 120));
+}
+
+#[test]
+fn the_schema_names_everything_and_refuses_the_rest() {
+    let schema = json_schema();
+    assert_eq!(schema["additionalProperties"], false);
+    assert_eq!(schema["properties"]["memory"]["default"], "256 MiB");
+    assert_eq!(schema["properties"]["http"]["properties"]["listen"]["x-environment"], "LARDER_HTTP_LISTEN");
+    let namespace = &schema["properties"]["namespaces"]["additionalProperties"];
+    assert_eq!(namespace["additionalProperties"], false);
+    assert_eq!(namespace["properties"]["compression"]["properties"]["above"]["default"], "4 KiB");
+}
+
+proptest! {
+    #![proptest_config(crate::demo::properties())]
+
+    #[test]
+    fn no_text_panics(text in "(?s).{0,200}") {
+        if let Err(faults) = read(&text) {
+            prop_assert!(!faults.0.is_empty());
+        }
+    }
+
+    /// Texts that are more often TOML, with names that are often settings.
+    #[test]
+    fn no_toml_panics(lines in proptest::collection::vec(line(), 0..12)) {
+        let text = lines.join("\n");
+        if let Err(faults) = read(&text) {
+            let total = lines.len();
+            for fault in faults.0 {
+                let Place::File { line, .. } = fault.place else { panic!("{fault} has no line") };
+                prop_assert!(line <= total + 1, "{} in {}", line, text);
+            }
+        }
+    }
+}
+
+fn line() -> impl Strategy<Value = String> {
+    const NAMES: &[&str] =
+        &["memory", "data", "http", "namespaces", "ttl", "tags", "codec", "compression", "listen", "default_namespace", "x"];
+    const VALUES: &[&str] = &[
+        "1",
+        "-1",
+        "1.5",
+        "true",
+        "\"\"",
+        "\"5m\"",
+        "\"1 MiB\"",
+        "[]",
+        "[\"{1}\"]",
+        "{ codec = \"zstd\" }",
+        "{}",
+        "nan",
+        "2020-01-01",
+        "\u{e4}",
+    ];
+    let (name, value) = (proptest::sample::select(NAMES), proptest::sample::select(VALUES));
+    (name, value, 0..4u8).prop_map(|(name, value, shape)| match shape {
+        0 => format!("[{name}]"),
+        1 => format!("[namespaces.{name}]"),
+        2 => format!("{name}.a = {value}"),
+        _ => format!("{name} = {value}"),
+    })
+}
