@@ -242,7 +242,7 @@ impl DiskTier {
         let count = writes.len();
         let (mut waiter, stored) = (wait == Wait::Durable).then(oneshot::channel).unzip();
         let offer = match wait {
-            Wait::No => self.shared.queue.offer(writes, &mut waiter, self.shared.clock.now_ms())?,
+            Wait::No => self.shared.queue.offer(writes, &mut waiter)?,
             Wait::Accepted | Wait::Durable => self.offer_patiently(writes, waiter).await?,
         };
         match offer {
@@ -294,7 +294,7 @@ impl DiskTier {
             tokio::pin!(room);
             // Before the offer, so that room made between the two is heard of.
             room.as_mut().enable();
-            match self.shared.queue.offer(writes, &mut waiter, self.shared.clock.now_ms())? {
+            match self.shared.queue.offer(writes, &mut waiter)? {
                 Offer::Full(back) => writes = back,
                 settled => return Ok(settled),
             }

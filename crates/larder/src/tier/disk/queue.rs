@@ -153,7 +153,7 @@ impl Queue {
     // -- for writers
 
     /// Takes the writes if there is room for all of them; then `waiter` is taken too, and told when they are on stable storage.
-    pub(super) fn offer(&self, writes: Vec<Write>, waiter: &mut Option<Waiter>, now_ms: u64) -> Result<Offer> {
+    pub(super) fn offer(&self, writes: Vec<Write>, waiter: &mut Option<Waiter>) -> Result<Offer> {
         let mut state = self.state.lock();
         state.check_open()?;
         if state.out_of_order.is_some() {
@@ -166,7 +166,7 @@ impl Queue {
         }
         let mut taken = Taken::default();
         for write in writes {
-            taken.outranked += u64::from(!state.push(write, now_ms));
+            taken.outranked += u64::from(!state.push(write));
         }
         state.waiters.extend(waiter.take());
         self.work.notify_one();
@@ -347,10 +347,10 @@ impl State {
         Lookup::Unknown
     }
 
-    /// Queues one write, over the one of the same key. False if that one outranks it.
-    fn push(&mut self, write: Write, now_ms: u64) -> bool {
+    /// Queues one write, over the one of the same key. False if that one outranks it, be its time over or not: replaced
+    /// by a lesser one it would not be there to replace what is stored, and that would come back.
+    fn push(&mut self, write: Write) -> bool {
         if let (Action::Store(new), Lookup::Record(old)) = (&write.action, self.lookup(&write.key))
-            && old.expires_at > now_ms
             && old.outranks(new)
         {
             return false;
@@ -464,11 +464,11 @@ mod tests {
     }
 
     fn put(queue: &Queue, key: &[u8], seq: u64) -> Offer {
-        queue.offer(vec![Write { key: key.into(), action: Action::Store(record(seq)) }], &mut None, 0).unwrap()
+        queue.offer(vec![Write { key: key.into(), action: Action::Store(record(seq)) }], &mut None).unwrap()
     }
 
     fn remove(queue: &Queue, key: &[u8]) {
-        queue.offer(vec![Write { key: key.into(), action: Action::Remove }], &mut None, 0).unwrap();
+        queue.offer(vec![Write { key: key.into(), action: Action::Remove }], &mut None).unwrap();
     }
 
     fn seen(queue: &Queue, key: &[u8]) -> Option<Option<u64>> {
@@ -513,7 +513,7 @@ mod tests {
         drop(taken);
         queue.finish_portion();
         let many = (0..10u8).map(|key| Write { key: [key].into(), action: Action::Store(record(1)) }).collect();
-        assert!(matches!(queue.offer(many, &mut None, 0).unwrap(), Offer::Taken(_)));
+        assert!(matches!(queue.offer(many, &mut None).unwrap(), Offer::Taken(_)));
     }
 
     #[test]
