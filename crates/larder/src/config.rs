@@ -355,13 +355,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_life_never_overflows_and_jitter_never_lengthens(ttl_ms in 1u64..=TTL_MAX.as_millis() as u64, jitter in 0.0..=1.0f64, now: u64, window_ms in 0u64..=TTL_MAX.as_millis() as u64) {
-            let policy = Policy::default().ttl(Duration::from_millis(ttl_ms)).jitter(jitter).stale_if_error(Duration::from_millis(window_ms));
+        fn a_life_never_overflows_and_jitter_never_lengthens(
+            ttl_ms in 1u64..=TTL_MAX.as_millis() as u64,
+            jitter in 0.0..=1.0f64,
+            now: u64,
+            window_ms in 0u64..=TTL_MAX.as_millis() as u64,
+        ) {
+            let window = Duration::from_millis(window_ms);
+            let policy = Policy::default().ttl(Duration::from_millis(ttl_ms)).jitter(jitter).stale_if_error(window);
             let life = policy.life(&Times::default()).unwrap();
             prop_assert!(life.ttl >= 1 && life.ttl <= ttl_ms);
             let (fresh_until, expires_at) = life.times(now);
             prop_assert!(fresh_until >= now && expires_at >= fresh_until);
-            prop_assert_eq!(expires_at - fresh_until, if fresh_until.checked_add(window_ms).is_some() { window_ms } else { u64::MAX - fresh_until });
+            prop_assert_eq!(expires_at, fresh_until.saturating_add(window_ms));
         }
 
         #[test]

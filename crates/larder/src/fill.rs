@@ -21,9 +21,12 @@ use crate::sync::Mutex;
 
 const SHARDS: usize = 16;
 
+/// Some of a namespace's flights, by key.
+type Shard<V> = Mutex<HashMap<Box<[u8]>, Arc<Flight<V>>>>;
+
 /// The flights of a namespace.
 pub(crate) struct Fills<V> {
-    shards: [Mutex<HashMap<Box<[u8]>, Arc<Flight<V>>>>; SHARDS],
+    shards: [Shard<V>; SHARDS],
     hasher: std::hash::RandomState,
 }
 
@@ -81,7 +84,7 @@ impl<V> Fills<V> {
         Part::Lead(Lease { fills: self.clone(), flight, key: key.into(), ended: false })
     }
 
-    fn shard(&self, key: &[u8]) -> &Mutex<HashMap<Box<[u8]>, Arc<Flight<V>>>> {
+    fn shard(&self, key: &[u8]) -> &Shard<V> {
         &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
     }
 

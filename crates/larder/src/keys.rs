@@ -89,12 +89,12 @@ pub(crate) async fn page(shared: &Arc<Shared>, pattern: &Pattern, cursor: Cursor
 /// The first keys behind the cursor, one more than asked for to know whether there are more.
 fn in_memory(shared: &Shared, pattern: &Pattern, cursor: &Cursor, limit: usize) -> BTreeSet<Box<[u8]>> {
     let now = shared.clock.refresh();
-    let mut first = BinaryHeap::new();
+    let mut first: BinaryHeap<Box<[u8]>> = BinaryHeap::new();
     for pool in shared.pools() {
         for (key, slot) in pool.iter() {
             let (key, meta) = (key.bytes(), slot.meta());
             let behind = cursor.0.as_deref().is_none_or(|cursor| key > cursor);
-            let room = first.len() <= limit || first.peek().is_some_and(|largest: &Box<[u8]>| key < &**largest);
+            let room = first.len() <= limit || first.peek().is_some_and(|largest| *key < **largest);
             let wanted = behind && room && pattern.matches(key) && now < meta.times().fresh_until && !slot.is_negative();
             if wanted && shared.index.judge(key, &meta.hashes, meta.stamp()).is_none() {
                 first.push(key.into());

@@ -48,7 +48,7 @@ struct Backed<V> {
 }
 
 impl<V: Value> View<V> {
-    /// 1. Memory, the quick way: one comparison with the clock, one with the log. `None` says nothing yet.
+    /// (1) Memory, the quick way: one comparison with the clock, one with the log. `None` says nothing yet.
     #[inline]
     pub(crate) fn quick_hit(&self, query: Query<'_>) -> Option<Arc<Entry<V>>> {
         let tally = self.space.metrics.tally();
@@ -66,7 +66,7 @@ impl<V: Value> View<V> {
         Some(entry)
     }
 
-    /// 2. Memory, looking closer.
+    /// (2) Memory, looking closer.
     fn in_memory(&self, key: &[u8], now: Millis) -> Memory<V> {
         let query = self.space.pool.query(key);
         let Some(slot) = self.space.pool.get(query) else { return Memory::Gone(Miss::Absent) };
@@ -129,7 +129,7 @@ impl<V: Value> View<V> {
         Some(entry)
     }
 
-    /// 4. The backing tier. A tier that fails is a miss, counted and logged: a read that the loader can answer must not
+    /// (4) The backing tier. A tier that fails is a miss, counted and logged: a read that the loader can answer must not
     /// fail because a cache did.
     async fn in_backing(&self, key: &[u8]) -> Option<Backed<V>> {
         let tier = self.shared.tier.as_ref().filter(|_| self.space.policy.backing)?;
@@ -344,7 +344,7 @@ impl<V: Value> View<V> {
         Some(Landed { stamp: backed.entry.meta.stamp(), entry: Some(backed.entry), loaded: false })
     }
 
-    /// 5. The loader.
+    /// (5) The loader.
     async fn run_loader<L, F, E>(&self, key: &[u8], loader: L) -> Result<Landed<V>>
     where
         L: FnOnce() -> F,

@@ -59,9 +59,9 @@ impl<V: Value> View<V> {
         self.space.metrics.add(Count::Put, count as u64);
         let mut writes = Vec::with_capacity(count);
         for (key, made) in made {
-            writes.extend(self.into_memory(&key, made, appended.stamp));
+            writes.extend(self.keep_in_memory(&key, made, appended.stamp));
         }
-        self.into_backing(writes, self.put_wait()).await?;
+        self.hand_to_backing(writes, self.put_wait()).await?;
         Ok(receipt(appended, count))
     }
 
@@ -172,13 +172,13 @@ impl<V: Value> View<V> {
             self.space.metrics.count(Count::LoadDropped);
             return Ok(false);
         }
-        let write = self.into_memory(key, made, stamp);
-        self.into_backing(write.into_iter().collect(), wait).await?;
+        let write = self.keep_in_memory(key, made, stamp);
+        self.hand_to_backing(write.into_iter().collect(), wait).await?;
         Ok(true)
     }
 
     /// Into memory; what is left to do is the write to the backing tier.
-    fn into_memory(&self, key: &[u8], made: Made<V>, stamp: Stamp) -> Option<Write> {
+    fn keep_in_memory(&self, key: &[u8], made: Made<V>, stamp: Stamp) -> Option<Write> {
         made.entry.meta.restamp(stamp);
         let backed = self.space.policy.backing && self.shared.tier.is_some();
         let record = backed.then(|| self.record_of(&made.entry.meta, stamp, made.encoded)).flatten();
@@ -188,7 +188,7 @@ impl<V: Value> View<V> {
 
     /// To the backing tier. What it sheds is counted; what it refuses outright is an error for puts, and nothing to a fill,
     /// whose value is in memory and can be loaded again.
-    async fn into_backing(&self, writes: Vec<Write>, wait: Wait) -> Result<()> {
+    async fn hand_to_backing(&self, writes: Vec<Write>, wait: Wait) -> Result<()> {
         let Some(tier) = self.shared.tier.as_ref().filter(|_| !writes.is_empty()) else { return Ok(()) };
         let count = writes.len() as u64;
         let writing = tier.write(writes, wait);
@@ -226,7 +226,7 @@ impl<V: Value> View<V> {
         }
         let writes = keys.into_iter().map(|key| Write { key, action: Action::Remove }).collect();
         if self.space.policy.backing
-            && let Err(error) = self.into_backing(writes, Wait::No).await
+            && let Err(error) = self.hand_to_backing(writes, Wait::No).await
         {
             self.backing_failed(&error);
         }
@@ -250,7 +250,7 @@ impl<V: Value> View<V> {
             let encoded = self.encode(&entry.value)?;
             let record = self.record_of(&entry.meta, entry.meta.stamp(), encoded);
             let writes = record.map(|record| Write { key: key.into(), action: Action::Store(Arc::new(record)) });
-            self.into_backing(writes.into_iter().collect(), Wait::Accepted).await?;
+            self.hand_to_backing(writes.into_iter().collect(), Wait::Accepted).await?;
         }
         Ok(true)
     }

@@ -1,3 +1,5 @@
+//! The index against an exact model, and each of its bounds from both sides.
+
 use std::collections::{HashMap, HashSet};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The local log: what survives the end of a process, of a machine, and of a file.
+
 use std::fs;
 use std::path::Path;
 
@@ -20,10 +22,7 @@ fn key(key: &str) -> Append {
 }
 
 fn judge(index: &Index, key: &str, position: Position) -> Option<StaleBy> {
-    let stamp = index
-        .stamp_of(position)
-        .map_or(Some(StaleBy::Epoch), |stamp| index.judge(key.as_bytes(), &index.hashes(key.as_bytes(), &[]), stamp));
-    stamp
+    index.stamp_of(position).map_or(Some(StaleBy::Epoch), |stamp| index.judge(key.as_bytes(), &index.hashes(key.as_bytes(), &[]), stamp))
 }
 
 fn files(folder: &Path) -> Vec<String> {
