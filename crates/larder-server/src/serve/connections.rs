@@ -2,7 +2,6 @@
 //! knows nothing of what is asked over them.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -100,9 +99,7 @@ impl Connections {
 }
 
 /// Ends when connections are to end: when it is said, or nobody is left to say it.
-fn told(ending: &mut watch::Receiver<bool>) -> impl Future<Output = ()> + Send + '_ {
-    async move {
-        let said = ending.wait_for(|ending| *ending).await.is_ok();
-        tracing::trace!(said, "a connection is to end");
-    }
+async fn told(ending: &mut watch::Receiver<bool>) {
+    let said = ending.wait_for(|ending| *ending).await.is_ok();
+    tracing::trace!(said, "a connection is to end");
 }
