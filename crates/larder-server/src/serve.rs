@@ -9,19 +9,20 @@
 //! connection. After the last of them, or when the time for it is over, the address is given up.
 
 use std::fmt;
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use larder::Larder;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::http::{self, App, Shared};
 use crate::settings::HttpLimits;
+use connections::Connections;
+
+mod connections;
 
 /// What to serve, where, and how.
 pub struct Serve {
@@ -38,6 +39,7 @@ pub struct Serve {
 /// A server that has its address.
 pub struct Bound {
     app: Shared,
+    connections: Connections,
     larder: Larder,
     listener: TcpListener,
     addr: SocketAddr,
@@ -53,7 +55,9 @@ impl Serve {
         let Serve { larder, http, limits, drain } = self;
         let listener = TcpListener::bind(http).await?;
         let addr = listener.local_addr()?;
-        Ok(Bound { app: App::new(larder.clone(), limits), larder, listener, addr, drain })
+        let app = App::new(larder.clone(), limits.clone());
+        let connections = Connections::new(http::router(app.clone()), &limits);
+        Ok(Bound { app, connections, larder, listener, addr, drain })
     }
 }
 
@@ -66,43 +70,26 @@ impl Bound {
     /// Serves until `shutdown` ends, then lets open requests end, and closes the cache.
     ///
     /// # Errors
-    /// When connections cannot be served, or the cache not be closed in order.
+    /// When the cache cannot be closed in order.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Bound { app, larder, listener, addr, drain } = self;
-        let listener = listener.tap_io(|connection| {
-            if let Err(error) = connection.set_nodelay(true) {
-                tracing::debug!(%error, "a connection keeps its delay");
-            }
-        });
-        let (stop, stopped) = oneshot::channel::<()>();
-        let stopped = async {
-            // It ends when the sender is dropped, whatever for.
-            let _ = stopped.await;
-        };
-        let mut serving = tokio::spawn(axum::serve(listener, http::router(app.clone())).with_graceful_shutdown(stopped).into_future());
+        let Bound { app, mut connections, larder, listener, addr, drain } = self;
         tracing::info!(%addr, "serving HTTP");
-        let ended = tokio::select! {
-            () = shutdown => None,
-            ended = &mut serving => Some(ended),
-        };
-        let served = match ended {
-            Some(ended) => ended.map_err(io::Error::other).and_then(|served| served),
-            None => {
-                let deadline = Instant::now() + drain;
-                drained(&app, deadline).await;
-                drop(stop);
-                let late = timeout_at(deadline, &mut serving).await.is_err();
-                if late {
-                    tracing::warn!("connections were still open when the time to drain was over");
-                    serving.abort();
-                }
-                Ok(())
-            }
-        };
-        // Whatever happened to the connections, what was acknowledged is kept.
-        let closed = close(&larder).await;
-        served.map_err(ServeError::Connections)?;
-        closed.map_err(ServeError::Close)
+        tokio::select! {
+            () = shutdown => {}
+            never = connections.accept(&listener) => match never {},
+        }
+        let deadline = Instant::now() + drain;
+        tokio::select! {
+            () = drained(&app, deadline) => {}
+            never = connections.accept(&listener) => match never {},
+        }
+        drop(listener);
+        let cut = connections.end(deadline).await;
+        if cut > 0 {
+            tracing::warn!(connections = cut, "connections were cut off when the time to drain was over");
+        }
+        // However the connections ended, what was acknowledged is kept.
+        close(&larder).await.map_err(ServeError::Close)
     }
 }
 
@@ -160,9 +147,8 @@ fn listen() -> io::Result<impl Future<Output = ()> + Send> {
 
 /// Why serving ended other than in order.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ServeError {
-    /// Connections could not be served.
-    Connections(io::Error),
     /// The cache could not be closed in order. What was acknowledged as durable is.
     Close(larder::Error),
 }
@@ -170,7 +156,6 @@ pub enum ServeError {
 impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ServeError::Connections(error) => write!(f, "cannot serve connections: {error}"),
             ServeError::Close(error) => write!(f, "cannot close the cache in order: {error}"),
         }
     }
@@ -179,7 +164,6 @@ impl fmt::Display for ServeError {
 impl std::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ServeError::Connections(error) => Some(error),
             ServeError::Close(error) => Some(error),
         }
     }

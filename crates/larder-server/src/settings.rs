@@ -8,21 +8,28 @@ pub struct HttpLimits {
     /// The largest body of a request, in bytes. Default 32 MiB: twice the largest value that a namespace takes unless told
     /// otherwise, so that a value of that size also fits when it comes as base64 in JSON.
     pub body_bytes_max: usize,
+    /// How long a client may take to send the head of a request, from when the connection is ready for one; so it is also how
+    /// long an idle connection is kept. Default 30 s.
+    pub head_timeout: Duration,
     /// How long a client may take to send its body. Default 10 s.
     pub body_timeout: Duration,
     /// How long a request may take as a whole. Default 30 s.
     pub request_timeout: Duration,
     /// How many requests may be under way at once; one more is told to come again. Probes are not counted. Default 1,024.
     pub requests_max: u32,
+    /// How many connections may be open at once; more wait to be accepted. Default 4,096.
+    pub connections_max: u32,
 }
 
 impl Default for HttpLimits {
     fn default() -> Self {
         HttpLimits {
             body_bytes_max: 32 << 20,
+            head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             requests_max: 1_024,
+            connections_max: 4_096,
         }
     }
 }
