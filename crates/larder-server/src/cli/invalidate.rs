@@ -68,7 +68,9 @@ pub fn invalidate(args: &InvalidateArgs, out: Output) -> Result<ExitCode, Failur
         None | Some(0) => {}
         Some(widened) => {
             let what = plural(widened, "name");
-            out.remark(&format!("{what} had to be widened, since too many kinds of patterns are in use: more became stale than was asked for"));
+            out.remark(&format!(
+                "{what} had to be widened, since too many kinds of patterns are in use: more became stale than was asked for"
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -88,7 +90,8 @@ mod tests {
     #[test]
     fn names_are_collected() {
         let request = parse(&["--key", "a:b", "-t", "x", "--tag", "y", "-p", "a:**", "-n", "features"]).request().expect("names");
-        let expected = json!({ "keys": ["a:b"], "tags": ["x", "y"], "patterns": ["a:**"], "namespaces": ["features"], "everything": false });
+        let expected =
+            json!({ "keys": ["a:b"], "tags": ["x", "y"], "patterns": ["a:**"], "namespaces": ["features"], "everything": false });
         assert_eq!(request, expected);
     }
 

@@ -77,7 +77,8 @@ fn index(index: &Json) -> String {
 fn namespaces(stats: &Json) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
-    let headings = ["namespace", "entries", "in memory", "reads", "hit rate", "memory", "disk", "absent", "expired", "invalidated", "p50 hit"];
+    let headings =
+        ["namespace", "entries", "in memory", "reads", "hit rate", "memory", "disk", "absent", "expired", "invalidated", "p50 hit"];
     table.set_header(headings.into_iter().map(Cell::new));
     let named = stats["namespaces"].as_array().into_iter().flatten();
     let used = named.filter(|one| number(&one["requests"]) + number(&one["entries"]) + number(&one["counts"]["puts"]) > 0);
@@ -135,7 +136,9 @@ mod tests {
             "index": { "bytes": 16 << 20, "false_miss_rate": 0.0 },
         });
         let text = format!("{}\n{}", whole(&stats), namespaces(&stats));
-        for part in ["1,234 entries, 1.5 KiB of 256.0 MiB", "2 entries, 10 B (2.0 KiB on disk)", "7 appends, position abc-7", "features", "50.00 %"] {
+        for part in
+            ["1,234 entries, 1.5 KiB of 256.0 MiB", "2 entries, 10 B (2.0 KiB on disk)", "7 appends, position abc-7", "features", "50.00 %"]
+        {
             assert!(text.contains(part), "{part:?} in {text}");
         }
         assert!(!text.contains("other") && !text.contains("DEGRADED"), "{text}");
