@@ -12,6 +12,7 @@ mod invalidate;
 mod keys;
 mod logging;
 mod output;
+mod serve;
 mod stats;
 
 use std::process::ExitCode;
@@ -19,12 +20,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::demo::{self, DemoArgs, Verdict};
+use crate::serve::shutdown_signal;
 use config::ConfigCommand;
 use entries::{GetArgs, PutArgs, RmArgs};
 use failure::Failure;
 use invalidate::InvalidateArgs;
 use keys::KeysArgs;
 use output::Output;
+use serve::ServeArgs;
 use stats::StatsArgs;
 
 /// A negative answer.
@@ -81,6 +84,7 @@ Examples:
 
 Nothing is needed for it and nothing is left behind: the data are in the program, the cache in a temporary folder.")]
     Demo(DemoArgs),
+    Serve(ServeArgs),
     Get(GetArgs),
     Put(PutArgs),
     Rm(RmArgs),
@@ -106,6 +110,7 @@ fn answer(cli: Cli) -> Result<ExitCode, Failure> {
             args.json = cli.json;
             run_demo(&args)
         }
+        Some(Command::Serve(args)) => serve::serve(&args, out),
         Some(Command::Get(args)) => entries::get(&args, out),
         Some(Command::Put(args)) => entries::put(&args, out),
         Some(Command::Rm(args)) => entries::rm(&args, out),
@@ -122,10 +127,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 fn run_demo(args: &DemoArgs) -> Result<ExitCode, Failure> {
-    let verdict = runtime()?.block_on(async {
-        let stopped = stop_signal()?;
-        demo::demonstrate(args, stopped).await.map_err(Failure::new)
-    })?;
+    let verdict = runtime()?.block_on(async { demo::demonstrate(args, shutdown_signal()).await });
+    let verdict = verdict.map_err(Failure::new)?;
     match verdict {
         Verdict::Held => Ok(ExitCode::SUCCESS),
         Verdict::Broken => Ok(NO.into()),
@@ -134,19 +137,6 @@ fn run_demo(args: &DemoArgs) -> Result<ExitCode, Failure> {
             Ok(INTERRUPTED.into())
         }
     }
-}
-
-/// Ready at the first ctrl-c or SIGTERM.
-fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("signals cannot be listened for: {error}")));
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 #[cfg(test)]

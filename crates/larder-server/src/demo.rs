@@ -39,8 +39,10 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinError;
 use tokio::time::Instant;
 
+use crate::serve::ServeError;
 use cache::DemoCache;
 use embedded::{Embedded, EmbeddedError};
 use larder_cache::LarderCache;
@@ -70,7 +72,7 @@ pub struct DemoArgs {
     #[arg(skip)]
     pub json: bool,
     /// Tasks that read at once
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     readers: u64,
     /// Bars that arrive each second, over all symbols
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -113,6 +115,10 @@ pub enum DemoError {
     Folder(io::Error),
     /// larder cannot be opened or closed.
     Cache(larder::Error),
+    /// larder cannot be served.
+    Serve(ServeError),
+    /// A part of the demo itself broke.
+    Broke(JoinError),
     /// The results cannot be written.
     Output(io::Error),
 }
@@ -124,6 +130,8 @@ impl fmt::Display for DemoError {
             Self::Run(error) => write!(f, "the demo stopped: {error}"),
             Self::Folder(error) => write!(f, "the demo needs a temporary folder: {error}; TMPDIR says where to look for one"),
             Self::Cache(error) => write!(f, "the demo's cache cannot be opened or closed: {error}"),
+            Self::Serve(error) => write!(f, "the demo's cache cannot be served: {error}"),
+            Self::Broke(error) => write!(f, "the demo's server broke: {error}"),
             Self::Output(error) => write!(f, "the results cannot be written: {error}"),
         }
     }
@@ -136,6 +144,8 @@ impl std::error::Error for DemoError {
             Self::Run(error) => Some(error),
             Self::Folder(error) | Self::Output(error) => Some(error),
             Self::Cache(error) => Some(error),
+            Self::Serve(error) => Some(error),
+            Self::Broke(error) => Some(error),
         }
     }
 }
@@ -157,6 +167,8 @@ impl From<EmbeddedError> for DemoError {
         match error {
             EmbeddedError::Folder(error) => Self::Folder(error),
             EmbeddedError::Cache(error) => Self::Cache(error),
+            EmbeddedError::Serve(error) => Self::Serve(error),
+            EmbeddedError::Broke(error) => Self::Broke(error),
         }
     }
 }
@@ -180,7 +192,7 @@ pub async fn demonstrate(args: &DemoArgs, stopped: impl Future<Output = ()>) -> 
     let market = Arc::new(Market::bundled()?);
     let embedded = Embedded::open().await?;
     if !args.json {
-        say(&print::opening(&args.settings(), &market, embedded::MEMORY_BYTES))?;
+        say(&print::opening(&args.settings(), &market, embedded::MEMORY_BYTES, embedded.addr()))?;
     }
     let played = tokio::select! {
         outcome = play_all(&market, &embedded, args) => Some(outcome),

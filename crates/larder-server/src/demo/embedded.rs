@@ -1,20 +1,34 @@
-//! The cache that the demo runs: larder with its embedded store in a fresh folder, which is removed afterwards.
+//! The cache that the demo runs: larder with its embedded store in a fresh folder, which is removed afterwards. It is
+//! served over HTTP meanwhile, so that whoever watches the demo can look inside.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use larder::Larder;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::larder_cache::LarderCache;
+use crate::serve::{Bound, Serve, ServeError};
+use crate::settings::HttpLimits;
 
-/// Memory for about a third of the demo's 770 entries, of some 500 to 900 bytes each with their bookkeeping: the reads
+/// How long someone who is looking may keep the demo from ending.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Memory for a good half of the demo's 770 entries, of some 500 to 900 bytes each with their bookkeeping: the reads
 /// favour few keys, so memory answers most of them, and the disk tier answers for the rest instead of standing by.
-pub const MEMORY_BYTES: u64 = 192 << 10;
+pub const MEMORY_BYTES: u64 = 320 << 10;
 
 /// A cache in a folder of its own.
 pub struct Embedded {
     larder: Larder,
     folder: TempDir,
+    addr: SocketAddr,
+    /// Dropping it ends the server.
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<Result<(), ServeError>>,
 }
 
 /// Why there is no such cache, or none any more.
@@ -24,6 +38,10 @@ pub enum EmbeddedError {
     Folder(io::Error),
     /// The cache cannot be opened or closed.
     Cache(larder::Error),
+    /// It cannot be served.
+    Serve(ServeError),
+    /// The server broke.
+    Broke(JoinError),
 }
 
 impl Embedded {
@@ -33,7 +51,18 @@ impl Embedded {
         let builder = Larder::builder().data(folder.path()).memory(MEMORY_BYTES);
         let builder = LarderCache::policies().into_iter().fold(builder, |builder, (name, policy)| builder.namespace(name, policy));
         let larder = builder.build().await.map_err(EmbeddedError::Cache)?;
-        Ok(Self { larder, folder })
+        let bound = bind(&larder).await.map_err(|error| EmbeddedError::Serve(ServeError::Connections(error)))?;
+        let (addr, (stop, stopped)) = (bound.http_addr(), oneshot::channel());
+        let stopped = async {
+            // An error says that the sender was dropped, which is how it is told.
+            let _ = stopped.await;
+        };
+        Ok(Self { larder, folder, addr, stop, server: tokio::spawn(bound.run_until(stopped)) })
+    }
+
+    /// Where it is served.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// The cache.
@@ -43,10 +72,17 @@ impl Embedded {
 
     /// Closes it and removes its folder.
     pub async fn close(self) -> Result<(), EmbeddedError> {
-        let closed = self.larder.close().await.map_err(EmbeddedError::Cache);
+        drop(self.stop);
+        // The server closes the cache in the end.
+        let served = self.server.await.map_err(EmbeddedError::Broke).and_then(|served| served.map_err(EmbeddedError::Serve));
         let removed = self.folder.close().map_err(EmbeddedError::Folder);
-        closed.and(removed)
+        served.and(removed)
     }
+}
+
+async fn bind(larder: &Larder) -> io::Result<Bound> {
+    let http = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Serve { larder: larder.clone(), http, limits: HttpLimits::default(), drain: DRAIN }.bind().await
 }
 
 #[cfg(test)]
@@ -58,7 +94,10 @@ mod tests {
         let embedded = Embedded::open().await.expect("temporary files can be written");
         let path = embedded.folder.path().to_owned();
         assert!(path.join("disk").is_dir(), "it keeps entries on disk");
+        tokio::net::TcpStream::connect(embedded.addr()).await.expect("it is served");
+        let addr = embedded.addr();
         embedded.close().await.expect("it can be closed");
+        assert!(tokio::net::TcpStream::connect(addr).await.is_err(), "it is no longer served");
         assert!(!path.exists());
     }
 }

@@ -1,6 +1,8 @@
 //! The demo's results for people: one table, a column for each cache that was run, and a sentence that says what it
 //! means.
 
+use std::net::SocketAddr;
+
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 
@@ -35,7 +37,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// What a newcomer needs to know before the figures: what is run, and what it is held to.
-pub fn opening(settings: &Settings, market: &Market, memory_bytes: u64) -> String {
+pub fn opening(settings: &Settings, market: &Market, memory_bytes: u64, addr: SocketAddr) -> String {
     let (symbols, lines) = (market.symbols().len(), LINES.len());
     let keys = symbols * Horizon::ALL.len() * (1 + lines);
     let latency = &settings.source_latency;
@@ -51,6 +53,10 @@ larder demo: does a cache ever serve what the world has made wrong?
   The readers  {readers} tasks ask for popular keys as fast as they can.
   The promise  A read that begins after an invalidation returned never gets what was made before. Every single read is
                checked against it, and one of 256 values is computed again and compared bit by bit.
+
+Look inside while it runs:
+  curl -i http://{addr}/v1/entries/features:AAPL:1d
+  larder stats --server http://{addr}
 ",
         bars = settings.bars_per_second,
         releases = settings.releases_per_second,

@@ -1,0 +1,161 @@
+//! The program as its users meet it: a real server in a process of its own, asked with the real command line.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+fn larder(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+    // What is set where the tests run must not decide what they find.
+    let set = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("LARDER_"));
+    set.for_each(|name| {
+        command.env_remove(name);
+    });
+    command.args(arguments);
+    command
+}
+
+/// A server; it is killed if a test fails before it stops it.
+struct Server {
+    process: Child,
+    url: String,
+}
+
+impl Server {
+    fn start(data: &Path) -> Self {
+        let data = data.to_str().expect("temporary folders are text");
+        let mut command = larder(&["serve", "--http", "127.0.0.1:0", "--data", data, "--json"]);
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("the program was built for this test");
+        let mut line = String::new();
+        let stdout = process.stdout.take().expect("it is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("it says where it serves");
+        let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("one object, not {line:?}"));
+        let url = told["serving"].as_str().expect("its address").to_owned();
+        Self { process, url }
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Output {
+        larder(arguments).args(["--server", &self.url]).output().expect("the program was built for this test")
+    }
+
+    fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = self.ask(&[arguments, &["--json"]].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{arguments:?}: {output:?}"))
+    }
+
+    /// Ends it as a process manager would.
+    fn stop(mut self) {
+        let id = self.process.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status().expect("there is a kill");
+        assert!(told.success());
+        let ended = self.process.wait().expect("it is a child");
+        assert_eq!(ended.code(), Some(0), "it ends in order");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended already, unless a test failed; there is nothing to do about either.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("text")
+}
+
+#[test]
+fn entries_live_through_the_command_line_and_a_restart() {
+    let folder = tempfile::tempdir().expect("temporary files can be written");
+    let server = Server::start(folder.path());
+    for (key, value) in [("features:AAPL:5m", "{\"rsi\": 61.2}"), ("features:MSFT:5m", "{\"rsi\": 40.0}"), ("model:gbm", "weights")] {
+        let put = server.ask(&["put", key, value, "--tag", "kind:demo", "--ttl", "1h"]);
+        assert!(put.status.success(), "{put:?}");
+        assert!(text(&put.stdout).starts_with(&format!("stored {key}")), "{put:?}");
+    }
+    let got = server.ask(&["get", "features:AAPL:5m"]);
+    assert_eq!((got.status.code(), text(&got.stdout)), (Some(0), "{\"rsi\": 61.2}"));
+    let got = server.json(&["get", "features:AAPL:5m"]);
+    assert_eq!(
+        (&got["outcome"], &got["value"], &got["media_type"]),
+        (&"hit".into(), &"{\"rsi\": 61.2}".into(), &"application/json".into())
+    );
+    assert_eq!(got["tags"], serde_json::json!(["kind:demo"]));
+
+    assert_eq!(text(&server.ask(&["keys", "features:*:5m"]).stdout), "features:AAPL:5m\nfeatures:MSFT:5m\n");
+    assert_eq!(
+        server.json(&["keys", "--limit", "2"]),
+        serde_json::json!({ "keys": ["features:AAPL:5m", "features:MSFT:5m"], "more": true })
+    );
+
+    let invalidated = server.ask(&["invalidate", "--pattern", "features:AAPL:**"]);
+    assert!(text(&invalidated.stdout).starts_with("invalidated 1 name at position "), "{invalidated:?}");
+    let missed = server.ask(&["get", "features:AAPL:5m"]);
+    assert_eq!((missed.status.code(), text(&missed.stdout)), (Some(1), ""));
+    assert!(text(&missed.stderr).contains("features:AAPL:5m is not cached"), "{missed:?}");
+
+    let removed = server.ask(&["rm", "model:gbm"]);
+    assert_eq!(text(&removed.stdout), "removed model:gbm\n");
+    assert_eq!(server.json(&["keys"])["keys"], serde_json::json!(["features:MSFT:5m"]));
+
+    let stats = server.json(&["stats"]);
+    assert_eq!(stats["total"]["counts"]["puts"], 3, "{stats}");
+    let shown = server.ask(&["stats"]);
+    assert!(text(&shown.stdout).contains("appends, position "), "{shown:?}");
+
+    let refused = server.ask(&["put", "", "x"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).starts_with("larder: "), "{refused:?}");
+
+    server.stop();
+    let server = Server::start(folder.path());
+    assert_eq!(text(&server.ask(&["get", "features:MSFT:5m"]).stdout), "{\"rsi\": 40.0}", "it survives a restart");
+    assert_eq!(server.ask(&["get", "features:AAPL:5m"]).status.code(), Some(1), "and what was invalidated does not come back");
+    server.stop();
+}
+
+#[test]
+fn bytes_come_back_as_they_went() {
+    let folder = tempfile::tempdir().expect("temporary files can be written");
+    let server = Server::start(&folder.path().join("data"));
+    let file = folder.path().join("value");
+    let bytes: Vec<u8> = (0..=255).collect();
+    std::fs::write(&file, &bytes).expect("it can be written");
+    let put = server.ask(&["put", "a/b c:\u{e4}", &format!("@{}", file.display()), "--tag", "with,comma"]);
+    assert!(put.status.success(), "{put:?}");
+    assert_eq!(server.ask(&["get", "a/b c:\u{e4}"]).stdout, bytes);
+    let got = server.json(&["get", "a/b c:\u{e4}"]);
+    assert_eq!((&got["tags"][0], &got["media_type"]), (&"with,comma".into(), &"application/octet-stream".into()));
+    assert!(server.ask(&["invalidate", "--tag", "with,comma"]).status.success());
+    assert_eq!(server.ask(&["get", "a/b c:\u{e4}"]).status.code(), Some(1));
+    server.stop();
+}
+
+#[test]
+fn one_folder_serves_one_server() {
+    let folder = tempfile::tempdir().expect("temporary files can be written");
+    let server = Server::start(folder.path());
+    let data = folder.path().to_str().expect("text");
+    let second = larder(&["serve", "--http", "127.0.0.1:0", "--data", data]).output().expect("it was built");
+    assert_eq!(second.status.code(), Some(2));
+    assert!(text(&second.stderr).contains("another larder has this folder"), "{second:?}");
+    server.stop();
+}
+
+#[test]
+fn without_arguments_it_introduces_itself() {
+    let output = larder(&[]).output().expect("it was built");
+    assert!(output.status.success() && text(&output.stdout).contains("larder demo"), "{output:?}");
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_a_miss() {
+    for arguments in
+        [&["get"][..], &["put", "k"], &["nonsense"], &["serve", "--memory", "much"], &["invalidate"], &["stats", "--server", "ftp://x"]]
+    {
+        let output = larder(arguments).output().expect("it was built");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{arguments:?}");
+    }
+}
