@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lookup::Source;
 use crate::position::Stamp;
 use crate::sync::Mutex;
 
@@ -49,8 +50,8 @@ pub(crate) struct Landed<V> {
     pub(crate) entry: Option<Arc<Entry<V>>>,
     /// What the answer was known to reflect when it was got.
     pub(crate) stamp: Stamp,
-    /// Whether the loader ran, or the backing tier had it.
-    pub(crate) loaded: bool,
+    /// Where it came from. The loader may not have run at all.
+    pub(crate) source: Source,
 }
 
 impl<V> Clone for Landed<V> {
@@ -179,7 +180,7 @@ mod tests {
     use super::*;
 
     fn landed(stamp: u64) -> Landed<u32> {
-        Landed { entry: None, stamp: Stamp(stamp), loaded: true }
+        Landed { entry: None, stamp: Stamp(stamp), source: Source::Loader }
     }
 
     #[tokio::test]

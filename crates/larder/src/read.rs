@@ -338,10 +338,10 @@ impl<V: Value> View<V> {
         }
         let now = self.shared.clock.now_ms();
         if let Memory::Fresh(entry) = self.in_memory(key, now) {
-            return Some(Landed { stamp: entry.meta.stamp(), entry: Some(entry), loaded: false });
+            return Some(Landed { stamp: entry.meta.stamp(), entry: Some(entry), source: Source::Memory });
         }
         let backed = self.in_backing(key).await.filter(|backed| !backed.aged)?;
-        Some(Landed { stamp: backed.entry.meta.stamp(), entry: Some(backed.entry), loaded: false })
+        Some(Landed { stamp: backed.entry.meta.stamp(), entry: Some(backed.entry), source: Source::Backing })
     }
 
     /// (5) The loader.
@@ -391,12 +391,12 @@ impl<V: Value> View<V> {
             if let Some(meta) = self.make_negative(key, stamp) {
                 self.space.pool.insert(self.space.pool.query(key), Arc::new(Negative { meta }));
             }
-            return Ok(Landed { entry: None, stamp, loaded: true });
+            return Ok(Landed { entry: None, stamp, source: Source::Loader });
         };
         let made = self.make(key, item, stamp, u32::try_from(took.as_micros()).unwrap_or(u32::MAX))?;
         let entry = made.entry.clone();
         self.store(key, made, stamp, Wait::No).await?;
-        Ok(Landed { entry: Some(entry), stamp, loaded: true })
+        Ok(Landed { entry: Some(entry), stamp, source: Source::Loader })
     }
 
     fn timed_out(&self, limit: Duration) -> Error {
@@ -405,8 +405,9 @@ impl<V: Value> View<V> {
     }
 
     fn landed(&self, landed: Landed<V>, missed: Miss, leads: bool, started: Instant) -> Option<Answer<V>> {
-        if !landed.loaded {
-            let source = if leads { Source::Backing } else { Source::Memory };
+        if landed.source != Source::Loader {
+            // Who joined got it from the leader, which is from memory.
+            let source = if leads { landed.source } else { Source::Memory };
             return landed.entry.and_then(|entry| self.hit(entry, source, started).into_answer());
         }
         self.count_miss(missed, started);

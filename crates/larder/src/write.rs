@@ -235,6 +235,7 @@ impl<V: Value> View<V> {
     /// Starts the life of a fresh entry anew, without an append: its content has not changed. False where there is none.
     pub(crate) async fn touch(&self, key: &[u8], ttl: Option<Duration>) -> Result<bool> {
         ttl.map_or(Ok(()), check_ttl)?;
+        // Not one past its time that is still served: that must not live on for ever by being touched.
         let Some(Cached(entry)) = self.lookup(key).await?.fresh() else { return Ok(false) };
         let ttl = match ttl {
             Some(ttl) => ttl.as_millis() as u64,

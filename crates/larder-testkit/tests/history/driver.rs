@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ struct Seen {
     /// Weight, so that memory runs out.
     padding: String,
 }
+
+/// A load under way.
+type Loading = Pin<Box<dyn Future<Output = Result<Item<Seen>, std::io::Error>> + Send>>;
 
 /// What all clients share.
 struct Stage {
@@ -282,10 +286,7 @@ impl Client {
     }
 
     /// A loader: reads the source item by item, and dawdles on the way and before it returns.
-    fn loader(
-        &mut self,
-        subject: usize,
-    ) -> impl FnOnce() -> std::pin::Pin<Box<dyn Future<Output = Result<Item<Seen>, std::io::Error>> + Send>> + Send + 'static {
+    fn loader(&mut self, subject: usize) -> impl FnOnce() -> Loading + Send + 'static {
         let world = self.stage.world.clone();
         let (between, after, fails) = (self.rng.u32(0..2), self.rng.u32(0..12), self.rng.u32(0..20) == 0);
         let padding = self.padding();

@@ -126,7 +126,9 @@ impl<V: Value> View<V> {
         let mut missing = Vec::new();
         for ((name, lease), backed) in std::mem::take(&mut boarding.0).into_iter().zip(backed) {
             match backed.filter(|backed| !backed.aged) {
-                Some(Backed { entry, .. }) => lease.end(Ok(Landed { stamp: entry.meta.stamp(), entry: Some(entry), loaded: false })),
+                Some(Backed { entry, .. }) => {
+                    lease.end(Ok(Landed { stamp: entry.meta.stamp(), entry: Some(entry), source: Source::Backing }))
+                }
                 None => missing.push((name, lease)),
             }
         }
