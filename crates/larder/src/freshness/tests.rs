@@ -1,3 +1,5 @@
+//! The index against an exact model, its order of replacement, its epochs, shapes and snapshots.
+
 use std::collections::{HashMap, HashSet};
 
 use super::*;

@@ -263,5 +263,8 @@ impl Hasher for Given {
     }
 }
 
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
+
 #[cfg(test)]
 mod tests;
