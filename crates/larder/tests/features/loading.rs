@@ -123,7 +123,9 @@ async fn no_more_loads_run_than_the_policy_allows() {
         .collect();
     let many = {
         let (numbers, loads) = (numbers.clone(), loads.clone());
-        tokio::spawn(async move { numbers.get_many_or_load(["x", "y"], |keys| loads.giving(Ok(keys.into_iter().map(|key| (key, 99)).collect()))()).await })
+        tokio::spawn(async move {
+            numbers.get_many_or_load(["x", "y"], |keys| loads.giving(Ok(keys.into_iter().map(|key| (key, 99)).collect()))()).await
+        })
     };
     loads.until_begun(3).await;
     settle().await;

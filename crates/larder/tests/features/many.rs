@@ -162,5 +162,8 @@ async fn many_puts_take_one_position_and_are_refused_together() {
     let receipt = texts.put_many([("a", "1".to_string()), ("b", "2".to_string())]).await.unwrap();
     assert_eq!((receipt.names(), receipt.position().number()), (2, 1));
     let found = texts.get_many(["b", "absent", "a"]).await.unwrap();
-    assert_eq!(found.into_iter().map(|text| text.map(|text| text.to_string())).collect::<Vec<_>>(), [Some("2".into()), None, Some("1".into())]);
+    assert_eq!(
+        found.into_iter().map(|text| text.map(|text| text.to_string())).collect::<Vec<_>>(),
+        [Some("2".into()), None, Some("1".into())]
+    );
 }
