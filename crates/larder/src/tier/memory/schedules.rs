@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::tests::{entry, key_query, number_of};
+use super::tests::{entry, number_of};
 use super::*;
 use crate::position::Stamp;
 
@@ -25,21 +25,21 @@ fn writers(put: fn(&Pool, u64, &Arc<NamespaceMetrics>), evicts: bool) {
         threads.push(shuttle::thread::spawn(move || {
             for filler in 0..3 {
                 let name = format!("filler{filler}");
-                pool.insert(key_query(&pool, name.as_bytes()), entry(1, 30 << 10, &metrics));
+                pool.insert(pool.query(name.as_bytes()), entry(1, 30 << 10, &metrics));
             }
         }));
     }
     let remover = {
         let pool = pool.clone();
         shuttle::thread::spawn(move || {
-            let query = key_query(&pool, b"k");
+            let query = pool.query(b"k");
             let found = pool.peek(query).filter(|found| found.meta().stamp() == Stamp::new(1, 1));
             found.is_some_and(|found| pool.remove_entry(query, found.as_ref(), Count::Expired))
         })
     };
     threads.into_iter().for_each(|thread| thread.join().expect("a failed writer has ended the test"));
     remover.join().expect("a failed remover has ended the test");
-    let last = pool.peek(key_query(&pool, b"k")).map(|slot| number_of(&slot));
+    let last = pool.peek(pool.query(b"k")).map(|slot| number_of(&slot));
     assert!(last == Some(2) || (evicts && last.is_none()), "the older of two writers won: {last:?}");
     let there: Vec<_> = pool.iter().map(|(_, slot)| u64::from(slot.meta().weight)).collect();
     let gauges = (metrics.entries.load(Ordering::Relaxed), metrics.bytes.load(Ordering::Relaxed));
@@ -48,7 +48,7 @@ fn writers(put: fn(&Pool, u64, &Arc<NamespaceMetrics>), evicts: bool) {
 }
 
 fn insert(pool: &Pool, seq: u64, metrics: &Arc<NamespaceMetrics>) {
-    pool.insert(key_query(pool, b"k"), entry(seq, 100, metrics));
+    pool.insert(pool.query(b"k"), entry(seq, 100, metrics));
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn the_gauges_are_what_is_there_while_others_make_room() {
 #[should_panic(expected = "the older of two writers won")]
 fn a_writer_that_makes_way_for_itself_is_found() {
     let carelessly = |pool: &Pool, seq: u64, metrics: &Arc<NamespaceMetrics>| {
-        let query = key_query(pool, b"k");
+        let query = pool.query(b"k");
         if seq == 1 {
             // Random schedules are even ones; this makes the older writer come late in some of them.
             (0..20).for_each(|_| drop(pool.peek(query)));

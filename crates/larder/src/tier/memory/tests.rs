@@ -25,10 +25,6 @@ pub(super) fn entry(seq: u64, encoded_len: u32, metrics: &Arc<NamespaceMetrics>)
     Arc::new(Entry { meta: Meta::new(new, 1, 0), value: seq })
 }
 
-pub(super) fn key_query<'a>(pool: &Pool, key: &'a [u8]) -> Query<'a> {
-    pool.query(key)
-}
-
 pub(super) fn number_of(slot: &Arc<dyn Slot>) -> u64 {
     slot.clone().into_any().downcast::<Entry<u64>>().expect("these tests store numbers").value
 }
