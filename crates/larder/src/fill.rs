@@ -175,6 +175,9 @@ impl<V> Drop for Lease<V> {
     }
 }
 
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -192,8 +192,8 @@ impl Index {
 
     /// Whether an entry of this key, with these hashes and this stamp, is stale, and by what.
     ///
-    /// The pairs are read before `everything`: a reader that sees a line which [`adopt`](Self::adopt) has emptied sees
-    /// that everything is stale, too.
+    /// The generation is read again at the end: a reader that saw a line which [`adopt`](Self::adopt) had changed by then
+    /// sees that its epoch is over, too.
     pub(crate) fn judge(&self, key: &[u8], hashes: &[NameHash], stamp: Stamp) -> Option<StaleBy> {
         if stamp.generation() != self.latest().generation() {
             return Some(StaleBy::Epoch);
@@ -205,7 +205,10 @@ impl Index {
         if self.pattern_last(key, stamp.seq()).is_some_and(after) {
             return Some(StaleBy::Pattern);
         }
-        after(self.everything.load(Ordering::Acquire)).then_some(StaleBy::Everything)
+        if after(self.everything.load(Ordering::Acquire)) {
+            return Some(StaleBy::Everything);
+        }
+        (stamp.generation() != self.latest().generation()).then_some(StaleBy::Epoch)
     }
 
     /// The last position at which a name was invalidated, or a later one.
@@ -360,8 +363,9 @@ impl Index {
     /// Leaves this epoch for another, whose index is given.
     ///
     /// Readers never stop, so the order is everything. The new generation in `latest` takes the fast path from every
-    /// older entry; `everything` at its highest makes every check fail that might read a half-changed table; a check that
-    /// began before and still reads an emptied line reads `everything` after it. Only then does the table change.
+    /// older entry, and comes before the table changes: a check that began before and reads a changed line finds the new
+    /// generation at its end. `everything` at its highest keeps an entry of the new epoch, whose stamp another reader took
+    /// from `latest` already, from being judged by a half-changed table.
     pub(crate) fn adopt(&self, snapshot: &Snapshot) {
         let _one_writer = self.writer.lock();
         let mut era = self.era.write();
@@ -448,6 +452,9 @@ fn hash_projection<'a>(shape: Shape, literals: impl Iterator<Item = &'a [u8]>, s
     }
     NameHash::of(&name, seed ^ 0x7061_7400_0000_0002)
 }
+
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
 
 #[cfg(test)]
 mod tests;

@@ -39,7 +39,7 @@ impl File {
 
     /// Whether the whole file is test code, by its place.
     pub fn is_test(&self) -> bool {
-        self.path.contains("/tests/") || self.name() == "tests.rs"
+        self.path.contains("/tests/") || ["tests.rs", "schedules.rs"].contains(&self.name())
     }
 }
 

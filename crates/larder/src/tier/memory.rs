@@ -313,5 +313,8 @@ impl Equivalent<PoolKey> for Query<'_> {
     }
 }
 
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
+
 #[cfg(test)]
 mod tests;
