@@ -87,7 +87,7 @@ fn no_reader_sees_what_was_acknowledged_as_gone() {
                     // Counted as done even if it panics, or the writer would go on for ever.
                     let _done = Done(done);
                     let mut rng = fastrand::Rng::with_seed(seed.wrapping_add(1 + reader as u64));
-                    (0..READS).filter(|_| read_through(server, world, rng.usize(..SYMBOLS))).count()
+                    (0..READS).filter(|_| read_through(server, world, &mut rng)).count()
                 })
             })
             .collect();
@@ -127,8 +127,9 @@ fn change(server: &Server, world: &World, done: &AtomicU64, seed: u64) -> u64 {
     changes
 }
 
-/// Reads through the cache, and checks the answer against what was acknowledged before it began. Whether it was a hit.
-fn read_through(server: &Server, world: &World, symbol: usize) -> bool {
+/// Reads a symbol through the cache, and checks the answer against what was acknowledged before it began. Whether it was a hit.
+fn read_through(server: &Server, world: &World, rng: &mut fastrand::Rng) -> bool {
+    let symbol = rng.usize(..SYMBOLS);
     let key = format!("f:{symbol}:x");
     let before = world.acknowledged[symbol].load(Ordering::Acquire);
     let reply = server.get(&key);
@@ -139,6 +140,8 @@ fn read_through(server: &Server, world: &World, symbol: usize) -> bool {
     }
     let token = reply.header("larder-fill").expect("a miss has a token");
     let version = world.current[symbol].load(Ordering::Acquire).to_string();
+    // A source that is slower than the changes, so that fills come late.
+    (0..rng.usize(..30)).for_each(|_| assert_eq!(server.request("GET", "/livez").send().status, 200));
     let filled = server.put(&key).header("larder-fill", token).header("cache-tag", format!("symbol:{symbol}")).body(version).send();
     assert!([204, 409].contains(&filled.status), "{filled:?}");
     false
