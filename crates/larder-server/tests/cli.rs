@@ -56,8 +56,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // It has ended already, unless a test failed; there is nothing to do about either.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.process.kill().ok();
+        self.process.wait().ok();
     }
 }
 

@@ -166,8 +166,8 @@ impl Client {
 
 /// The URL of a server without a slash at its end; an address alone will do.
 fn base(server: &str) -> Result<String, Failure> {
-    let server = server.trim_end_matches('/');
     let (scheme, rest) = server.split_once("://").unwrap_or(("http", server));
+    let rest = rest.trim_end_matches('/');
     if scheme != "http" || rest.is_empty() || rest.contains(['?', '#']) || rest.contains(char::is_whitespace) {
         let what = format!("\"{}\" is no server's address", server.escape_debug());
         return Err(Failure::new(what).hint("it looks like http://127.0.0.1:7070; larder does not speak https yet"));

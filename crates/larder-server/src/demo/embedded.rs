@@ -55,7 +55,7 @@ impl Embedded {
         let (addr, (stop, stopped)) = (bound.http_addr(), oneshot::channel());
         let stopped = async {
             // An error says that the sender was dropped, which is how it is told.
-            let _ = stopped.await;
+            stopped.await.unwrap_or_default();
         };
         Ok(Self { larder, folder, addr, stop, server: tokio::spawn(bound.run_until(stopped)) })
     }
