@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::entry::{Entry, Slot};
 use crate::metrics::{Count, NamespaceMetrics};
-use crate::sync::Ordering;
+use crate::sync::{Mutex, Ordering};
 
 /// A shard smaller than this could not hold values of a few megabytes, so small pools have fewer shards.
 const SHARD_BYTES_MIN: u64 = 8 << 20;
@@ -25,6 +25,8 @@ const ADMISSIBLE_SHARE: f64 = 0.95;
 pub(crate) struct Pool {
     engine: Cache<PoolKey, Arc<dyn Slot>, ByWeight, KeyHash, Farewell>,
     seed: u64,
+    /// The size that was asked for, and the right to change it.
+    size: Mutex<u64>,
 }
 
 /// A whole key, as the pool keeps it. Shared, because the engine clones keys when it iterates.
@@ -59,7 +61,7 @@ impl Pool {
             .estimated_items_capacity((capacity / 1024).clamp(64, 1 << 20) as usize)
             .build()
             .expect("all that the builder asks for is given");
-        Pool { engine: Cache::with_options(options, ByWeight, KeyHash, Farewell), seed: fastrand::u64(..) }
+        Pool { engine: Cache::with_options(options, ByWeight, KeyHash, Farewell), seed: fastrand::u64(..), size: Mutex::new(capacity) }
     }
 
     pub(crate) fn query<'a>(&self, bytes: &'a [u8]) -> Query<'a> {
@@ -105,6 +107,9 @@ impl Pool {
                 EntryResult::Retained(Some(old)) => {
                     arrived(entry.as_ref());
                     left(old.as_ref(), Count::Replaced);
+                    if entry.meta().weight > old.meta().weight {
+                        self.make_room();
+                    }
                     return Inserted::Yes;
                 }
                 EntryResult::Vacant(guard) => {
@@ -147,7 +152,17 @@ impl Pool {
 
     /// Gives the pool another size while it is in use; a smaller one evicts at once.
     pub(crate) fn resize(&self, capacity: u64) {
+        let mut size = self.size.lock();
+        *size = capacity;
         self.engine.set_capacity(capacity);
+    }
+
+    /// The engine evicts when an entry comes in, not when one grows in its place.
+    fn make_room(&self) {
+        let size = self.size.lock();
+        if self.engine.weight() > *size {
+            self.engine.set_capacity(*size);
+        }
     }
 
     pub(crate) fn capacity(&self) -> u64 {
