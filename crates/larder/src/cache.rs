@@ -273,9 +273,9 @@ impl Shared {
     }
 
     pub(crate) async fn append(&self, append: Append) -> Result<Appended> {
-        let appended = self.log.append(append).await;
-        self.appended.notify_waiters();
-        appended
+        // Told on every way out: an append whose caller stops waiting for its sync has taken effect all the same.
+        let _told = Told(&self.appended);
+        self.log.append(append).await
     }
 
     /// All pools: the shared one, and the namespaces' own.
@@ -290,6 +290,15 @@ impl Shared {
         stats.sort_by(|a, b| a.name.cmp(&b.name));
         stats.push(self.others.metrics.stats(&self.others.name));
         stats
+    }
+}
+
+/// Wakes those who wait for a position.
+struct Told<'a>(&'a Notify);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.notify_waiters();
     }
 }
 

@@ -154,17 +154,17 @@ const CANARIES: &[Canary] = &[
         clean: &[
             (
                 "crates/larder/Cargo.toml",
-                "[package]\nname = \"larder\"\n[features]\ndefault = [\"disk\"]\n[[test]]\nname = \"shuttle\"\nrequired-features = [\"shuttle\"]\n",
+                "[package]\nname = \"larder\"\n[features]\ndefault = [\"disk\"]\n[[test]]\nname = \"faults\"\nrequired-features = [\"test-mutations\"]\n",
             ),
             (
                 KEY,
-                "//! K.\n#[cfg(feature = \"rare\")]\nfn f() {}\n#[cfg(test)]\nmod tests {\n#[cfg(feature = \"test-mutations\")]\nfn g() {}\n}\n",
+                "//! K.\n#[cfg(feature = \"rare\")]\nfn f() {}\n#[cfg(test)]\nmod tests {\n#[cfg(feature = \"shuttle\")]\nfn g() {}\n}\n",
             ),
             ("crates/larder/tests/reads.rs", "//! R.\n#[cfg(feature = \"disk\")]\nfn f() {}\n#[cfg(not(feature = \"rare\"))]\nfn g() {}\n"),
         ],
         broken: &[
             ("crates/larder/Cargo.toml", "[package]\nname = \"larder\"\n[[test]]\nname = \"other\"\nrequired-features = [\"shuttle\"]\n"),
-            ("crates/larder/src/key/tests.rs", "//! T.\n#[cfg(feature = \"shuttle\")]\nfn f() {}\n"),
+            ("crates/larder/src/key/tests.rs", "//! T.\n#[cfg(feature = \"rare\")]\nfn f() {}\n"),
             ("crates/larder/tests/reads.rs", "//! R.\n#[cfg(feature = \"rare\")]\nfn f() {}\n"),
         ],
         at: &["crates/larder/Cargo.toml:3", "crates/larder/src/key/tests.rs:2", "crates/larder/tests/reads.rs:2"],

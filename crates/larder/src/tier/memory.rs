@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::entry::{Entry, Slot};
 use crate::key::SEPARATOR;
 use crate::metrics::{Count, NamespaceMetrics};
-use crate::sync::Ordering;
+use crate::sync::{Mutex, Ordering};
 
 /// A shard smaller than this could not hold values of a few megabytes, so small pools have fewer shards.
 const SHARD_BYTES_MIN: u64 = 8 << 20;
@@ -27,6 +27,8 @@ const ADMISSIBLE_SHARE: f64 = 0.95;
 pub(crate) struct Pool {
     engine: Cache<PoolKey, Arc<dyn Slot>, ByWeight, KeyHash, Farewell>,
     hash: KeyHash,
+    /// The size that was asked for, and the right to change it.
+    size: Mutex<u64>,
 }
 
 /// A whole key, as the pool keeps it. One of common length stands in the engine's own table, beside the pointer to its
@@ -66,7 +68,7 @@ impl Pool {
             .build()
             .expect("all that the builder asks for is given");
         let hash = KeyHash { seed: fastrand::u64(..) };
-        Pool { engine: Cache::with_options(options, ByWeight, hash, Farewell), hash }
+        Pool { engine: Cache::with_options(options, ByWeight, hash, Farewell), hash, size: Mutex::new(capacity) }
     }
 
     /// Looks for a whole key.
@@ -119,6 +121,9 @@ impl Pool {
                 EntryResult::Retained(Some(old)) => {
                     arrived(entry.as_ref());
                     left(old.as_ref(), Count::Replaced);
+                    if entry.meta().weight > old.meta().weight {
+                        self.make_room();
+                    }
                     return Inserted::Yes;
                 }
                 EntryResult::Vacant(guard) => {
@@ -161,7 +166,17 @@ impl Pool {
 
     /// Gives the pool another size while it is in use; a smaller one evicts at once.
     pub(crate) fn resize(&self, capacity: u64) {
+        let mut size = self.size.lock();
+        *size = capacity;
         self.engine.set_capacity(capacity);
+    }
+
+    /// The engine evicts when an entry comes in, not when one grows in its place.
+    fn make_room(&self) {
+        let size = self.size.lock();
+        if self.engine.weight() > *size {
+            self.engine.set_capacity(*size);
+        }
     }
 
     pub(crate) fn capacity(&self) -> u64 {
