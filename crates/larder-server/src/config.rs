@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::settings::HttpLimits;
 use larder::{Builder, Durability, Larder, Policy};
 
 use catalog::{DEFAULT_NAMESPACE, FIXED, HTTP, NAMESPACES, Section, TOP, variable};
@@ -70,14 +71,8 @@ pub struct Config {
 pub struct Http {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// The largest body of a request.
-    pub body_bytes_max: usize,
-    /// How long a client may take to send its body.
-    pub body_timeout: Duration,
-    /// How long a request may take.
-    pub request_timeout: Duration,
-    /// Requests under way at once.
-    pub requests_max: u32,
+    /// What a client may ask of it at most.
+    pub limits: HttpLimits,
     /// How long requests may go on after the server was told to stop.
     pub drain: Duration,
 }
@@ -126,10 +121,14 @@ impl Config {
             put_durability: top.durability("put_durability"),
             http: Http {
                 listen: http.address("listen"),
-                body_bytes_max: http.length("body_bytes_max"),
-                body_timeout: http.time("body_timeout"),
-                request_timeout: http.time("request_timeout"),
-                requests_max: u32::try_from(http.number("requests_max")).unwrap_or(u32::MAX),
+                limits: HttpLimits {
+                    body_bytes_max: http.length("body_bytes_max"),
+                    head_timeout: http.time("head_timeout"),
+                    body_timeout: http.time("body_timeout"),
+                    request_timeout: http.time("request_timeout"),
+                    requests_max: u32::try_from(http.number("requests_max")).unwrap_or(u32::MAX),
+                    connections_max: u32::try_from(http.number("connections_max")).unwrap_or(u32::MAX),
+                },
                 drain: http.time("drain"),
             },
             default_namespace,

@@ -115,7 +115,9 @@ pub enum DemoError {
     Folder(io::Error),
     /// larder cannot be opened or closed.
     Cache(larder::Error),
-    /// larder cannot be served.
+    /// No loopback address can be listened on.
+    Listen(io::Error),
+    /// larder's server did not end in order.
     Serve(ServeError),
     /// A part of the demo itself broke.
     Broke(JoinError),
@@ -130,7 +132,8 @@ impl fmt::Display for DemoError {
             Self::Run(error) => write!(f, "the demo stopped: {error}"),
             Self::Folder(error) => write!(f, "the demo needs a temporary folder: {error}; TMPDIR says where to look for one"),
             Self::Cache(error) => write!(f, "the demo's cache cannot be opened or closed: {error}"),
-            Self::Serve(error) => write!(f, "the demo's cache cannot be served: {error}"),
+            Self::Listen(error) => write!(f, "the demo's cache cannot be served on a loopback port: {error}"),
+            Self::Serve(error) => write!(f, "the demo's server did not end in order: {error}"),
             Self::Broke(error) => write!(f, "the demo's server broke: {error}"),
             Self::Output(error) => write!(f, "the results cannot be written: {error}"),
         }
@@ -142,7 +145,7 @@ impl std::error::Error for DemoError {
         match self {
             Self::Market(error) => Some(error),
             Self::Run(error) => Some(error),
-            Self::Folder(error) | Self::Output(error) => Some(error),
+            Self::Folder(error) | Self::Listen(error) | Self::Output(error) => Some(error),
             Self::Cache(error) => Some(error),
             Self::Serve(error) => Some(error),
             Self::Broke(error) => Some(error),
@@ -167,6 +170,7 @@ impl From<EmbeddedError> for DemoError {
         match error {
             EmbeddedError::Folder(error) => Self::Folder(error),
             EmbeddedError::Cache(error) => Self::Cache(error),
+            EmbeddedError::Listen(error) => Self::Listen(error),
             EmbeddedError::Serve(error) => Self::Serve(error),
             EmbeddedError::Broke(error) => Self::Broke(error),
         }

@@ -13,7 +13,6 @@ use super::output::Output;
 use crate::config::Config;
 use crate::config::units::Size;
 use crate::serve::{Serve, shutdown_signal};
-use crate::settings::HttpLimits;
 
 /// Serve a cache over HTTP
 #[derive(Debug, Args)]
@@ -52,13 +51,7 @@ async fn run(config: &Config, out: Output) -> Result<(), Failure> {
     let shutdown = shutdown_signal();
     let larder = config.builder().build().await.map_err(|error| not_opened(&error))?;
     let http = &config.http;
-    let limits = HttpLimits {
-        body_bytes_max: http.body_bytes_max,
-        body_timeout: http.body_timeout,
-        request_timeout: http.request_timeout,
-        requests_max: http.requests_max,
-    };
-    let serve = Serve { larder: larder.clone(), http: http.listen, limits, drain: http.drain };
+    let serve = Serve { larder: larder.clone(), http: http.listen, limits: http.limits.clone(), drain: http.drain };
     let bound = match serve.bind().await {
         Ok(bound) => bound,
         Err(error) => {

@@ -79,6 +79,12 @@ pub const HTTP: Section = Section {
             "Where it listens. Port 0 takes a free one. There is no access control yet: keep it to addresses that you trust.",
         ),
         setting("body_bytes_max", Kind::Size { least: 1 << 10 }, "32 MiB", "The largest body of a request."),
+        setting(
+            "head_timeout",
+            Kind::Time,
+            "30s",
+            "How long a client may take to send the head of a request; also how long an idle connection is kept.",
+        ),
         setting("body_timeout", Kind::Time, "10s", "How long a client may take to send its body."),
         setting("request_timeout", Kind::Time, "30s", "How long a request may take as a whole."),
         setting(
@@ -86,6 +92,12 @@ pub const HTTP: Section = Section {
             Kind::Count { least: 1, most: u32::MAX as u64 },
             "1024",
             "Requests under way at once; one more is told to come again. Probes are not counted.",
+        ),
+        setting(
+            "connections_max",
+            Kind::Count { least: 1, most: u32::MAX as u64 },
+            "4096",
+            "Connections open at once; more wait to be accepted.",
         ),
         setting("drain", Kind::Time, "10s", "How long requests under way may go on after the server was told to stop."),
     ],

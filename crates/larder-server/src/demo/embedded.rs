@@ -19,7 +19,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// Memory for a good half of the demo's 770 entries, of some 500 to 900 bytes each with their bookkeeping: the reads
 /// favour few keys, so memory answers most of them, and the disk tier answers for the rest instead of standing by.
-pub const MEMORY_BYTES: u64 = 320 << 10;
+pub const MEMORY_BYTES: u64 = 512 << 10;
 
 /// A cache in a folder of its own.
 pub struct Embedded {
@@ -38,7 +38,9 @@ pub enum EmbeddedError {
     Folder(io::Error),
     /// The cache cannot be opened or closed.
     Cache(larder::Error),
-    /// It cannot be served.
+    /// No address can be listened on.
+    Listen(io::Error),
+    /// Serving did not end in order.
     Serve(ServeError),
     /// The server broke.
     Broke(JoinError),
@@ -51,7 +53,7 @@ impl Embedded {
         let builder = Larder::builder().data(folder.path()).memory(MEMORY_BYTES);
         let builder = LarderCache::policies().into_iter().fold(builder, |builder, (name, policy)| builder.namespace(name, policy));
         let larder = builder.build().await.map_err(EmbeddedError::Cache)?;
-        let bound = bind(&larder).await.map_err(|error| EmbeddedError::Serve(ServeError::Connections(error)))?;
+        let bound = bind(&larder).await.map_err(|error| EmbeddedError::Listen(error))?;
         let (addr, (stop, stopped)) = (bound.http_addr(), oneshot::channel());
         let stopped = async {
             // An error says that the sender was dropped, which is how it is told.
