@@ -12,7 +12,7 @@ use crate::entry::Cached;
 use crate::error::{Error, ErrorKind, Result};
 use crate::item::Item;
 use crate::keys::{Cursor, Keys};
-use crate::lookup::{Answer, Lookup};
+use crate::lookup::{Answer, Freshness, Lookup, Source};
 use crate::position::{Position, Receipt};
 use crate::tier::memory::{NamespaceHash, Query};
 use crate::view::View;
@@ -98,7 +98,13 @@ impl<V: Value> Namespace<V> {
         if let Some(hit) = self.quick(key.as_ref()) {
             return Ok(Some(hit));
         }
-        Ok(self.lookup(key).await?.fresh())
+        Ok(self.look(key.as_ref()).await?.fresh())
+    }
+
+    /// What the quick way did not answer.
+    async fn look(&self, key: &[u8]) -> Result<Lookup<V>> {
+        let key = self.checked("get", key)?;
+        self.view.lookup(&key).await
     }
 
     /// What is known of a key: a fresh or stale answer with its source and age, or why there is none.
@@ -106,8 +112,10 @@ impl<V: Value> Namespace<V> {
     /// # Errors
     /// [`ErrorKind::InvalidKey`].
     pub async fn lookup(&self, key: impl AsRef<[u8]>) -> Result<Lookup<V>> {
-        let key = self.checked("get", key.as_ref())?;
-        self.view.lookup(&key).await
+        if let Some(Cached(entry)) = self.quick(key.as_ref()) {
+            return Ok(Lookup::Hit(self.view.answer(entry, Source::Memory, Freshness::Fresh)));
+        }
+        self.look(key.as_ref()).await
     }
 
     /// The value of a key; if there is no fresh one, the loader's. Of callers that miss at the same time one loads, and
@@ -131,7 +139,7 @@ impl<V: Value> Namespace<V> {
         if let Some(hit) = self.quick(key.as_ref()) {
             return Ok(hit);
         }
-        self.lookup_or_load(key, loader).await.map(|answer| answer.value)
+        self.look_or_load(key.as_ref(), loader).await.map(|answer| answer.value)
     }
 
     /// The same, with what is known about the answer.
@@ -145,7 +153,21 @@ impl<V: Value> Namespace<V> {
         I: Into<Item<V>> + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
-        let full = self.checked("get_or_load", key.as_ref())?;
+        if let Some(Cached(entry)) = self.quick(key.as_ref()) {
+            return Ok(self.view.answer(entry, Source::Memory, Freshness::Fresh));
+        }
+        self.look_or_load(key.as_ref(), loader).await
+    }
+
+    /// What the quick way did not answer.
+    async fn look_or_load<L, F, I, E>(&self, key: &[u8], loader: L) -> Result<Answer<V>>
+    where
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<I, E>> + Send + 'static,
+        I: Into<Item<V>> + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        let full = self.checked("get_or_load", key)?;
         let answer = self.view.load(&full, || async { loader().await.map(|loaded| Some(loaded.into())) }).await?;
         let not_found = || {
             Error::new(ErrorKind::NotFound, "a loader said that there is no such thing, and that is still fresh")

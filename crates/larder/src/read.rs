@@ -129,6 +129,12 @@ impl<V: Value> View<V> {
         Some(entry)
     }
 
+    /// Whether the backing tier can have what memory has not. Every entry goes to memory and to the tier together, so where
+    /// memory's was invalidated a tier of this process alone has nothing newer, and a visit would cost more than the miss.
+    fn worth_a_visit(&self, missed: Miss) -> bool {
+        !matches!(missed, Miss::Invalidated(_)) || self.shared.tier.as_ref().is_some_and(|tier| tier.is_shared())
+    }
+
     /// (4) The backing tier. A tier that fails is a miss, counted and logged: a read that the loader can answer must not
     /// fail because a cache did.
     async fn in_backing(&self, key: &[u8]) -> Option<Backed<V>> {
@@ -185,7 +191,8 @@ impl<V: Value> View<V> {
             Memory::Gone(miss) => miss,
         };
         crate::key::check_key(key)?;
-        Ok(match self.in_backing(key).await {
+        let backed = if self.worth_a_visit(missed) { self.in_backing(key).await } else { None };
+        Ok(match backed {
             Some(Backed { entry, aged: false }) => self.hit(entry, Source::Backing, started),
             Some(Backed { entry, aged: true }) => self.aged(entry, Source::Backing, started),
             None => self.missed(missed, started),
@@ -229,7 +236,8 @@ impl<V: Value> View<V> {
                 Part::Lead(lease) => {
                     let flight = lease.flight();
                     let loader = loader.take().expect("a caller leads once: what a leader gets, it returns");
-                    self.spawn_load(lease, loader, old.is_some());
+                    let before = if old.is_some() || !self.worth_a_visit(missed) { Before::Loader } else { Before::Tiers };
+                    self.spawn_load(lease, loader, before);
                     (flight, true)
                 }
             };
@@ -302,7 +310,7 @@ impl<V: Value> View<V> {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         if let (Some(loader), Part::Lead(lease)) = (loader, self.fills().join_or_lead(key)) {
-            self.spawn_load(lease, loader, true);
+            self.spawn_load(lease, loader, Before::Loader);
         }
     }
 
@@ -310,8 +318,8 @@ impl<V: Value> View<V> {
         &self.typed.as_ref().expect("only typed views load").fills
     }
 
-    /// The flight's task. `again`: memory has the entry and wants another, so the backing tier's copy will not do.
-    fn spawn_load<L, F, E>(&self, lease: Lease<V>, loader: L, again: bool)
+    /// The flight's task.
+    fn spawn_load<L, F, E>(&self, lease: Lease<V>, loader: L, before: Before)
     where
         L: FnOnce() -> F + Send + 'static,
         F: Future<Output = Result<Option<Item<V>>, E>> + Send + 'static,
@@ -320,7 +328,9 @@ impl<V: Value> View<V> {
         let view = self.clone();
         self.shared.runtime.spawn(async move {
             let key: Box<[u8]> = lease.key().into();
-            if let Some(landed) = view.landed_meanwhile(&key, again).await {
+            if before == Before::Tiers
+                && let Some(landed) = view.landed_meanwhile(&key).await
+            {
                 return lease.end(Ok(landed));
             }
             let limit = view.space.policy.load_timeout;
@@ -332,10 +342,7 @@ impl<V: Value> View<V> {
 
     /// What makes a load unnecessary: another one ended between this caller's miss and its lead, or the backing tier has
     /// a fresh record.
-    async fn landed_meanwhile(&self, key: &[u8], again: bool) -> Option<Landed<V>> {
-        if again {
-            return None;
-        }
+    async fn landed_meanwhile(&self, key: &[u8]) -> Option<Landed<V>> {
         let now = self.shared.clock.now_ms();
         if let Memory::Fresh(entry) = self.in_memory(key, now) {
             return Some(Landed { stamp: entry.meta.stamp(), entry: Some(entry), source: Source::Memory });
@@ -463,6 +470,15 @@ impl<V: Value> View<V> {
         let position = self.shared.index.position_of(entry.meta.stamp());
         Answer { value: Cached(entry), source, freshness, age, position }
     }
+}
+
+/// Where a load begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// With another look at the tiers.
+    Tiers,
+    /// With the loader: what the tiers have is known, and is not what is wanted.
+    Loader,
 }
 
 enum Waited<V> {

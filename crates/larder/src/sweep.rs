@@ -22,6 +22,9 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::tier::Keep;
 use crate::tier::memory::{Pool, PoolKey};
 
+/// The least time between two rounds: where invalidations never end, neither would the sweeping.
+const GAP: Duration = Duration::from_secs(1);
+
 /// Entries of memory looked at in one step: some tens of microseconds.
 const MEMORY_STEP: usize = 256;
 
@@ -106,6 +109,8 @@ async fn rounds(weak: Weak<Shared>, wake: Arc<Notify>, every: Duration) {
             Ok((_, next)) => from = next,
             Err(error) => tracing::debug!(%error, "the sweep of the backing tier stopped early"),
         }
+        drop(shared);
+        tokio::time::sleep(GAP).await;
     }
 }
 

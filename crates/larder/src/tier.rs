@@ -124,6 +124,12 @@ pub trait Tier: Send + Sync + 'static {
     /// The name that metrics and answers use, such as `disk`.
     fn name(&self) -> &'static str;
 
+    /// Whether others write to it, so that it may have something newer than this process knows. Default: it is this
+    /// process's own.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// The record of a key. An accepted write is seen, also while it waits in a queue.
     fn get<'a>(&'a self, key: &'a [u8]) -> TierFuture<'a, Option<Record>>;
 
