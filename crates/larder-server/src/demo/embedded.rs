@@ -53,7 +53,7 @@ impl Embedded {
         let builder = Larder::builder().data(folder.path()).memory(MEMORY_BYTES);
         let builder = LarderCache::policies().into_iter().fold(builder, |builder, (name, policy)| builder.namespace(name, policy));
         let larder = builder.build().await.map_err(EmbeddedError::Cache)?;
-        let bound = bind(&larder).await.map_err(|error| EmbeddedError::Listen(error))?;
+        let bound = bind(&larder).await.map_err(EmbeddedError::Listen)?;
         let (addr, (stop, stopped)) = (bound.http_addr(), oneshot::channel());
         let stopped = async {
             // An error says that the sender was dropped, which is how it is told.

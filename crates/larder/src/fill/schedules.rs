@@ -60,7 +60,7 @@ impl Scene {
     fn lead(&self, lease: Lease<u32>, leader: Leader) -> bool {
         assert_eq!(self.leading.fetch_add(1, Ordering::AcqRel), 0, "two lead at once");
         let there = self.stored.load(Ordering::Acquire) == 1;
-        let landed = Ok(Landed { entry: None, stamp: Stamp(1), loaded: !there });
+        let landed = Ok(Landed { entry: None, stamp: Stamp(1), source: if there { Source::Memory } else { Source::Loader } });
         let loads = there || matches!(leader, Leader::StoreThenEnd | Leader::EndThenStore);
         if loads && !there {
             assert_eq!(self.loads.fetch_add(1, Ordering::AcqRel), 0, "what was loaded is loaded again");
