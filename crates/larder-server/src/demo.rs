@@ -13,7 +13,7 @@
 //!                        └──> staleness, histogram ──> report ──> print
 //! ```
 //!
-//! Nothing here but the implementations of [`cache::DemoCache`] knows which cache is run.
+//! Nothing here but the implementations of `cache::DemoCache` knows which cache is run.
 
 mod cache;
 mod embedded;

@@ -235,14 +235,19 @@ impl Larder {
             return Ok(());
         }
         self.0.sweeper.stop();
-        let tier = match &self.0.tier {
-            Some(tier) => tier.close().await,
-            None => Ok(()),
-        };
         let shared = self.0.clone();
-        let log = self.0.runtime.spawn_blocking(move || shared.log.close()).await;
-        let log = log.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down before the log was closed")));
-        tier.and(log)
+        // In a task of its own: a caller that stops waiting must not leave the log open.
+        let closing = self.0.runtime.spawn(async move {
+            let tier = match &shared.tier {
+                Some(tier) => tier.close().await,
+                None => Ok(()),
+            };
+            let closing = shared.clone();
+            let log = shared.runtime.spawn_blocking(move || closing.log.close()).await;
+            let log = log.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down before the log was closed")));
+            tier.and(log)
+        });
+        closing.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down before the cache was closed")))
     }
 }
 
@@ -282,7 +287,8 @@ impl Shared {
     pub(crate) fn pools(&self) -> Vec<Arc<Pool>> {
         let own =
             self.spaces.read().values().filter(|space| space.policy.own_pool.is_some()).map(|space| space.pool.clone()).collect::<Vec<_>>();
-        std::iter::once(self.pool.clone()).chain(own).collect()
+        let others = self.others.policy.own_pool.map(|_| self.others.pool.clone());
+        std::iter::once(self.pool.clone()).chain(own).chain(others).collect()
     }
 
     pub(crate) fn namespace_stats(&self) -> Vec<NamespaceStats> {

@@ -369,8 +369,10 @@ impl Index {
     pub(crate) fn adopt(&self, snapshot: &Snapshot) {
         let _one_writer = self.writer.lock();
         let mut era = self.era.write();
-        let generation = era.0 + 1;
-        self.latest.store(Stamp::new(generation, 0).0, Ordering::Release);
+        // Two steps: stamps that are taken while the table changes are of a generation that is never in force, since the hashes
+        // that go with them may be of either seed.
+        let (changing, generation) = (era.0 + 1, era.0 + 2);
+        self.latest.store(Stamp::new(changing, 0).0, Ordering::Release);
         self.everything.store(u64::MAX, Ordering::Release);
         self.seed.store(seed_of(snapshot.epoch), Ordering::Release);
         snapshot.fill(self);

@@ -43,7 +43,7 @@ impl Larder {
         let shared = &self.0;
         let appended = shared.append(Append { names, durability: shared.invalidation_durability, guard: None }).await?;
         for key in keys {
-            shared.raw_view(&key).purge(vec![key]).await;
+            shared.raw_view(&key).purge(vec![key], appended.stamp).await;
         }
         if sweep {
             shared.sweeper.wake_soon();

@@ -209,10 +209,10 @@ impl<V: Value> View<V> {
         crate::key::check_key(key)?;
         let started = Instant::now();
         let mut loader = Some(loader);
+        // Step 6: what was invalidated up to here, this read must see; what comes while it waits, it need not.
+        let arrival = self.shared.index.latest();
         loop {
             let now = self.shared.clock.now_ms();
-            // Step 6: what was invalidated up to here, this read must see.
-            let arrival = self.shared.index.latest();
             let (missed, old) = match self.in_memory(key, now) {
                 Memory::Fresh(entry) => {
                     if entry.meta.wants_refresh(now) {
@@ -395,9 +395,12 @@ impl<V: Value> View<V> {
     /// Stores what a loader returned. What is stale by now is not kept, and still answers those who waited for it.
     pub(crate) async fn keep_loaded(&self, key: &[u8], item: Option<Item<V>>, stamp: Stamp, took: Duration) -> Result<Landed<V>> {
         let Some(item) = item else {
-            if let Some(meta) = self.make_negative(key, stamp) {
-                self.space.pool.insert(self.space.pool.query(key), Arc::new(Negative { meta }));
+            match self.make_negative(key, stamp) {
+                Some(meta) => drop(self.space.pool.insert(self.space.pool.query(key), Arc::new(Negative { meta }))),
+                None => drop(self.space.pool.remove_up_to(self.space.pool.query(key), stamp, Count::Replaced)),
             }
+            // What the tier has is older than the answer that there is nothing.
+            self.forget_in_backing(vec![key.into()]).await;
             return Ok(Landed { entry: None, stamp, source: Source::Loader });
         };
         let made = self.make(key, item, stamp, u32::try_from(took.as_micros()).unwrap_or(u32::MAX))?;

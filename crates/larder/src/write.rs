@@ -128,24 +128,20 @@ impl<V: Value> View<V> {
         I: Into<Item<V>> + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
     {
-        let mut since = self.shared.index.latest();
-        // In a task of its own, so that a panic ends there.
-        let changed = self.shared.runtime.spawn(async move { change().await }).await;
-        if self.shared.mutations.on(Mutation::UpdateStampLate) {
-            since = self.shared.index.latest();
-        }
-        let item = match changed {
-            Ok(Ok(item)) => Ok(item.into()),
-            Ok(Err(e)) => {
-                Err(Error::new(ErrorKind::Load, "the change failed; the key was invalidated, since the source may have changed")
-                    .with_source(e))
-            }
-            Err(_) => {
-                Err(Error::new(ErrorKind::LoadPanicked, "the change panicked; the key was invalidated, since the source may have changed"))
-            }
+        let since = self.shared.index.latest();
+        // In a task of its own, so that a panic ends there: the change's, and those of everything of the caller's that runs
+        // after the source may have changed.
+        let (view, owned) = (self.clone(), Box::<[u8]>::from(key));
+        let changing = async move {
+            let item = change().await.map_err(|e| {
+                Error::new(ErrorKind::Load, "the change failed; the key was invalidated, since the source may have changed").with_source(e)
+            })?;
+            view.make(&owned, item.into(), since, 0)
         };
-        let made = item.and_then(|item| self.make(key, item, since, 0));
-        match made {
+        let changed = self.shared.runtime.spawn(changing).await;
+        let since = if self.shared.mutations.on(Mutation::UpdateStampLate) { self.shared.index.latest() } else { since };
+        let panicked = "the change panicked; the key was invalidated, since the source may have changed";
+        match changed.unwrap_or_else(|_| Err(Error::new(ErrorKind::LoadPanicked, panicked))) {
             Ok(made) => self.append_changed(key, made, since).await,
             Err(error) => self.remove(vec![key.into()]).await.and(Err(error)),
         }
@@ -179,6 +175,11 @@ impl<V: Value> View<V> {
 
     /// Into memory; what is left to do is the write to the backing tier.
     fn keep_in_memory(&self, key: &[u8], made: Made<V>, stamp: Stamp) -> Option<Write> {
+        if made.entry.meta.stamp().generation() != stamp.generation() {
+            // An epoch ended since its names were hashed: no invalidation of the new one would find them.
+            self.space.metrics.count(Count::LoadDropped);
+            return None;
+        }
         made.entry.meta.restamp(stamp);
         let backed = self.space.policy.backing && self.shared.tier.is_some();
         let record = backed.then(|| self.record_of(&made.entry.meta, stamp, made.encoded)).flatten();
@@ -192,12 +193,14 @@ impl<V: Value> View<V> {
         let Some(tier) = self.shared.tier.as_ref().filter(|_| !writes.is_empty()) else { return Ok(()) };
         let count = writes.len() as u64;
         let writing = tier.write(writes, wait);
-        // Puts wait for as long as it takes: they are accepted or refused, never dropped.
+        // Puts wait for as long as it takes.
         let outcome = if wait == Wait::No { self.in_time(writing).await } else { writing.await };
         match outcome {
             Ok(Outcome::Shed) => {
                 self.space.metrics.add(Count::BackingShed, count);
-                Ok(())
+                // A tier that is out of order degrades the cache to memory; only what was to be durable fails for it.
+                let lost = || Error::new(ErrorKind::Tier, "the value is in memory only: the backing tier takes no writes now");
+                if wait == Wait::Durable { Err(lost()) } else { Ok(()) }
             }
             Ok(Outcome::Accepted | Outcome::Durable) => Ok(()),
             Err(error) if wait == Wait::No => {
@@ -215,15 +218,21 @@ impl<V: Value> View<V> {
         let appended = self.append(names, self.shared.invalidation_durability, None).await?;
         self.space.metrics.add(Count::Remove, keys.len() as u64);
         let count = keys.len();
-        self.purge(keys).await;
+        self.purge(keys, appended.stamp).await;
         Ok(receipt(appended, count))
     }
 
     /// Gives back the room of keys that were invalidated. That they are gone for readers does not depend on it.
-    pub(crate) async fn purge(&self, keys: Vec<Box<[u8]>>) {
+    pub(crate) async fn purge(&self, keys: Vec<Box<[u8]>>, stamp: Stamp) {
         for key in &keys {
-            self.space.pool.remove(self.space.pool.query(key), Count::Invalidated);
+            // Not what was put since.
+            self.space.pool.remove_up_to(self.space.pool.query(key), stamp, Count::Invalidated);
         }
+        self.forget_in_backing(keys).await;
+    }
+
+    /// Gives back the tier's room of keys that it has no current record of.
+    pub(crate) async fn forget_in_backing(&self, keys: Vec<Box<[u8]>>) {
         let writes = keys.into_iter().map(|key| Write { key, action: Action::Remove }).collect();
         if self.space.policy.backing
             && let Err(error) = self.hand_to_backing(writes, Wait::No).await
@@ -244,7 +253,8 @@ impl<V: Value> View<V> {
         let now = self.shared.clock.refresh();
         entry.meta.renew(ttl, now);
         // Bytes read out of a namespace of values are a copy; the entry itself is what lives longer.
-        if let Some(slot) = self.space.pool.peek(self.space.pool.query(key)) {
+        let there = self.space.pool.peek(self.space.pool.query(key));
+        if let Some(slot) = there.filter(|slot| !slot.is_negative() && slot.meta().fingerprint == entry.meta.fingerprint) {
             slot.meta().renew(ttl, now);
         }
         if self.space.policy.backing && self.shared.tier.is_some() {

@@ -33,7 +33,7 @@ use super::{Append, Appended, Durability, checkpoint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{Index, Snapshot};
 use crate::mutation::{Mutation, Mutations};
-use crate::name::Name;
+use crate::name::{NAMES_MAX, Name};
 use crate::position::{Epoch, SEQ_MAX, Stamp};
 
 /// Positions from one ceiling to the next: one extra `fsync` in a million appends.
@@ -166,7 +166,7 @@ impl LocalLog {
         let (appended, synced) = self.shared.append(append)?;
         match synced {
             None => Ok(appended),
-            Some(synced) => synced.await.unwrap_or_else(|_| Err(closed())).map(|()| appended),
+            Some(synced) => synced.await.unwrap_or_else(|_| Err(closed_meanwhile())).map(|()| appended),
         }
     }
 
@@ -209,6 +209,12 @@ impl Shared {
     fn append(&self, append: Append) -> Result<(Appended, Option<oneshot::Receiver<Result<()>>>)> {
         let mut state = self.state.lock();
         state.admit()?;
+        if append.names.len() > NAMES_MAX {
+            // A record that recovery would take for damage must never be acknowledged.
+            let message =
+                format!("one append has at most {NAMES_MAX} keys or names, this one has {}; nothing was changed", append.names.len());
+            return Err(Error::new(ErrorKind::InvalidKey, message));
+        }
         let seq = self.next_position(&mut state)?;
         if let Err(error) = state.write(seq, &append.names) {
             let broken = state.failed.is_some();
@@ -270,7 +276,10 @@ impl Shared {
         sync.rotate |= rotate;
         let receiver = durable.then(|| {
             let (sender, receiver) = oneshot::channel();
-            sync.waiting.push(sender);
+            // Once the thread was told to stop nobody would answer: the sender is dropped, and the receiver knows.
+            if !sync.stop {
+                sync.waiting.push(sender);
+            }
             receiver
         });
         drop(sync);
@@ -305,11 +314,16 @@ impl Shared {
 
     /// Everything that waits was written before it began to wait, so the file as it is now has it.
     fn sync_for(&self, waiting: Vec<oneshot::Sender<Result<()>>>) {
-        let file = self.state.lock().file.as_ref().map(|segment| segment.file.clone());
-        let outcome = file.map_or(Ok(()), |file| file.sync_data()).map_err(|e| {
+        let (file, failed) = {
+            let state = self.state.lock();
+            (state.file.as_ref().map(|segment| segment.file.clone()), state.failed.clone())
+        };
+        // A file that failed once may call its next sync a success without having what came before.
+        let synced = failed.map_or_else(|| file.map_or(Ok(()), |file| file.sync_data()), |why| Err(io::Error::other(why)));
+        let outcome = synced.map_err(|e| {
             // After a failed fsync the kernel may have dropped the pages and call the next one a success: this file can no
             // longer be believed. A checkpoint of the index, which has everything, takes its place.
-            self.state.lock().failed = Some(format!("fsync failed: {e}"));
+            self.state.lock().failed.get_or_insert_with(|| format!("fsync failed: {e}"));
             tracing::error!(error = %e, "the invalidation log cannot sync; appends are refused until a new file is begun");
             let message = "the invalidation took effect here but could not be made durable: it would be forgotten in a crash";
             Error::new(ErrorKind::LogUnavailable, message).with_source(e)
@@ -344,17 +358,19 @@ impl Shared {
         }
         let (folder, number, base) = (segment.place.folder.clone(), segment.number, segment.base);
         let write_checkpoint = || checkpoint::write(&folder.join(checkpoint_name(number)), &self.index.snapshot(base));
-        if failed {
-            write_checkpoint()?;
-            state.failed = None;
-            state.file.iter_mut().for_each(|segment| segment.checkpointed = true);
-            drop(state);
-        } else {
-            drop(state);
-            old.sync_data()?;
-            write_checkpoint()?;
-            self.state.lock().file.iter_mut().filter(|segment| segment.number == number).for_each(|segment| segment.checkpointed = true);
+        // Not under the lock: while the log has failed appends are refused anyway, and must be refused at once.
+        drop(state);
+        if !failed && let Err(e) = old.sync_data() {
+            self.state.lock().failed.get_or_insert_with(|| format!("fsync failed: {e}"));
+            return Err(e);
         }
+        write_checkpoint()?;
+        let mut state = self.state.lock();
+        state.file.iter_mut().filter(|segment| segment.number == number).for_each(|segment| segment.checkpointed = true);
+        if failed {
+            state.failed = None;
+        }
+        drop(state);
         recover::remove_below(&folder, number)
     }
 
@@ -407,6 +423,9 @@ impl State {
             Err(e) => {
                 if let Err(cut) = segment.file.set_len(segment.len) {
                     self.failed = Some(format!("a write failed ({e}) and could not be taken back ({cut})"));
+                } else if raise_ceiling {
+                    // It may have been the sync that failed, and then the file can no longer be believed.
+                    self.failed = Some(format!("raising the ceiling failed: {e}"));
                 }
                 Err(Error::new(ErrorKind::LogUnavailable, "the invalidation log cannot be written; nothing was changed").with_source(e))
             }
@@ -436,6 +455,10 @@ impl Segment {
 
 fn unavailable(what: &str, folder: &Path, e: std::io::Error) -> Error {
     Error::new(ErrorKind::LogUnavailable, format!("{what} {}", folder.display())).with_source(e)
+}
+
+fn closed_meanwhile() -> Error {
+    Error::new(ErrorKind::Closed, "the cache was closed meanwhile; the change took effect here and may not be durable")
 }
 
 fn closed() -> Error {

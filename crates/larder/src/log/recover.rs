@@ -63,13 +63,14 @@ fn read_folder(folder: &Path, boot: [u8; 16]) -> Result<Recovered, Unusable> {
         Some(number) => from_checkpoint(&folder.join(checkpoint_name(number)))?,
         None => Recovered::in_epoch(Epoch::random()),
     };
-    let mut ended = None;
+    let mut ended: Option<Ended> = None;
     for number in first..=last {
         if segments.binary_search(&number).is_err() {
             return Err(missing(number));
         }
         let at_checkpoint = (checkpoint == Some(number)).then_some(&found.snapshot).map(|snapshot| (snapshot.epoch, snapshot.head));
-        ended = Some(read_segment(&folder.join(segment_name(number)), at_checkpoint, number == last, &mut found)?);
+        let read = read_segment(&folder.join(segment_name(number)), at_checkpoint, ended.as_ref(), number == last, &mut found)?;
+        ended = Some(read);
     }
     found.last_segment = last;
     let ended = ended.expect("the range holds at least the last segment");
@@ -81,6 +82,9 @@ struct Ended {
     header: Header,
     ceiling: u64,
     closed: bool,
+    /// Whether appends of it, or of those before it that no checkpoint covers, may have returned before they were on
+    /// stable storage.
+    os_appends: bool,
 }
 
 fn from_checkpoint(path: &Path) -> Result<Recovered, Unusable> {
@@ -93,7 +97,13 @@ fn from_checkpoint(path: &Path) -> Result<Recovered, Unusable> {
     Ok(Recovered { snapshot, replay: Vec::new(), head, last_segment: 0 })
 }
 
-fn read_segment(path: &Path, at_checkpoint: Option<(Epoch, u64)>, newest: bool, found: &mut Recovered) -> Result<Ended, Unusable> {
+fn read_segment(
+    path: &Path,
+    at_checkpoint: Option<(Epoch, u64)>,
+    before: Option<&Ended>,
+    newest: bool,
+    found: &mut Recovered,
+) -> Result<Ended, Unusable> {
     let damaged = |why: &str| Unusable::Damaged(format!("{} {why}", path.display()));
     let bytes = fs::read(path).map_err(|e| Unusable::Refused(unreadable("cannot read", path, e)))?;
     let header = Header::decode(&bytes).map_err(|bad| match bad {
@@ -107,11 +117,17 @@ fn read_segment(path: &Path, at_checkpoint: Option<(Epoch, u64)>, newest: bool, 
         // The log began a new epoch here: what came before says nothing about it.
         *found = Recovered::in_epoch(header.epoch);
     }
-    if header.base < found.head {
-        return Err(damaged("begins before the segment before it ended"));
+    if let Some(before) = before.filter(|before| before.header.epoch == header.epoch) {
+        // It goes on where the one before ended, or from its ceiling after a machine crash; anything else says that the
+        // end of the one before was lost.
+        let crashed = found.head.max(before.ceiling);
+        if header.base != found.head && header.base != crashed {
+            return Err(damaged("does not begin where the segment before it ended"));
+        }
     }
     found.head = header.base;
-    let mut ended = Ended { header, ceiling: header.ceiling, closed: false };
+    let lossy_before = before.is_some_and(|before| before.header.epoch == header.epoch && before.os_appends);
+    let mut ended = Ended { header, ceiling: header.ceiling, closed: false, os_appends: header.os_appends || lossy_before };
     let mut records = Records::new(&bytes[HEADER_LEN..], header.base);
     for (seq, entry) in records.by_ref() {
         found.head = seq;
@@ -136,7 +152,7 @@ fn after_a_crash(found: Recovered, ended: Ended, boot: [u8; 16]) -> Recovered {
     if ended.closed || same_run {
         return found;
     }
-    if ended.header.os_appends {
+    if ended.os_appends {
         tracing::warn!(
             "the machine stopped before the log was closed and may have lost appends: a new epoch begins, and everything cached before is stale"
         );

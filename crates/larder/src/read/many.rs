@@ -66,8 +66,8 @@ impl<V: Value> View<V> {
         let started = Instant::now();
         let mut answers: Vec<Option<Option<Answer<V>>>> = keys.iter().map(|_| None).collect();
         let mut open: Vec<usize> = (0..keys.len()).collect();
+        let arrival = self.shared.index.latest();
         while !open.is_empty() {
-            let arrival = self.shared.index.latest();
             let (mut leads, mut flights) = (Vec::new(), Vec::new());
             for at in open.drain(..) {
                 match self.in_memory(&keys[at].1, self.shared.clock.now_ms()) {

@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::entry::{Entry, Slot};
 use crate::key::SEPARATOR;
 use crate::metrics::{Count, NamespaceMetrics};
+use crate::position::Stamp;
 use crate::sync::{Mutex, Ordering};
 
 /// A shard smaller than this could not hold values of a few megabytes, so small pools have fewer shards.
@@ -114,12 +115,15 @@ impl Pool {
         loop {
             let swap = |_: &PoolKey, old: &mut Arc<dyn Slot>| {
                 let newer = old.meta().stamp() > entry.meta().stamp();
-                EntryAction::Retain((!newer).then(|| std::mem::replace(old, entry.clone())))
+                EntryAction::Retain((!newer).then(|| {
+                    // Counted under the lock, so that nobody can count it out before.
+                    arrived(entry.as_ref());
+                    std::mem::replace(old, entry.clone())
+                }))
             };
             match self.engine.entry(&key, None, swap) {
                 EntryResult::Retained(None) => return Inserted::Outranked,
                 EntryResult::Retained(Some(old)) => {
-                    arrived(entry.as_ref());
                     left(old.as_ref(), Count::Replaced);
                     if entry.meta().weight > old.meta().weight {
                         self.make_room();
@@ -145,6 +149,12 @@ impl Pool {
     /// Takes a key out, and counts why.
     pub(crate) fn remove(&self, query: Query<'_>, why: Count) -> bool {
         let removed = self.engine.remove(&query);
+        removed.map(|(_, entry)| left(entry.as_ref(), why)).is_some()
+    }
+
+    /// Takes a key out if its entry's stamp is at most this, and counts why: not one that is newer.
+    pub(crate) fn remove_up_to(&self, query: Query<'_>, stamp: Stamp, why: Count) -> bool {
+        let removed = self.engine.remove_if(&query, |there| there.meta().stamp() <= stamp);
         removed.map(|(_, entry)| left(entry.as_ref(), why)).is_some()
     }
 
