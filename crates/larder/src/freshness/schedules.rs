@@ -161,7 +161,7 @@ fn adopting_an_epoch_brings_nothing_back() {
                 shuttle::thread::spawn(move || {
                     // k0 is fresh in the old epoch, k1 is stale in it; in the new one both are stale.
                     for _ in 0..2 {
-                        let adopted = index.applied().generation() == 2;
+                        let adopted = index.applied().generation() > 1;
                         let mut entry = Seen { number, reflects: 0, stamp: Stamp::new(1, 0) };
                         let fresh = hit(&index, &mut entry);
                         assert!(!fresh || (number == 0 && !adopted), "k{number} came back with the other epoch");
@@ -173,7 +173,11 @@ fn adopting_an_epoch_brings_nothing_back() {
         adopter.join().expect("the adopter asserts nothing");
         readers.into_iter().for_each(|reader| reader.join().expect("a failed reader has ended the test"));
         let after = index.latest();
-        assert_eq!((after, index.applied(), index.epoch()), (Stamp::new(2, 0), Stamp::new(2, 0), Epoch(8)));
+        assert_eq!(
+            (after, index.applied(), index.epoch()),
+            (Stamp::new(3, 0), Stamp::new(3, 0), Epoch(8)),
+            "one generation was only for the change"
+        );
         invalidate(&index, 0, 1, Order::RecordThenPublish);
         let bytes = key(0);
         assert!(index.judge(&bytes, &index.hashes(&bytes, &[]), after).is_some(), "the new epoch's invalidations count");
