@@ -28,6 +28,7 @@ fn main() {
 async fn compare(entries: usize, hits: usize) {
     let larder = Larder::builder()
         .memory(2 << 30)
+        .index_bytes(128 << 20)
         .namespace("features", Policy::default().ttl(Duration::from_secs(3600)))
         .build()
         .await

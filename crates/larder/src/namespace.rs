@@ -98,7 +98,8 @@ impl<V: Value> Namespace<V> {
         if let Some(hit) = self.quick(key.as_ref()) {
             return Ok(Some(hit));
         }
-        Ok(self.look(key.as_ref()).await?.fresh())
+        // In a box: the future of a hit must not be as large as that of a miss.
+        Ok(Box::pin(self.look(key.as_ref())).await?.fresh())
     }
 
     /// What the quick way did not answer.
@@ -115,7 +116,7 @@ impl<V: Value> Namespace<V> {
         if let Some(Cached(entry)) = self.quick(key.as_ref()) {
             return Ok(Lookup::Hit(self.view.answer(entry, Source::Memory, Freshness::Fresh)));
         }
-        self.look(key.as_ref()).await
+        Box::pin(self.look(key.as_ref())).await
     }
 
     /// The value of a key; if there is no fresh one, the loader's. Of callers that miss at the same time one loads, and
@@ -139,7 +140,7 @@ impl<V: Value> Namespace<V> {
         if let Some(hit) = self.quick(key.as_ref()) {
             return Ok(hit);
         }
-        self.look_or_load(key.as_ref(), loader).await.map(|answer| answer.value)
+        Box::pin(self.look_or_load(key.as_ref(), loader)).await.map(|answer| answer.value)
     }
 
     /// The same, with what is known about the answer.
@@ -156,7 +157,7 @@ impl<V: Value> Namespace<V> {
         if let Some(Cached(entry)) = self.quick(key.as_ref()) {
             return Ok(self.view.answer(entry, Source::Memory, Freshness::Fresh));
         }
-        self.look_or_load(key.as_ref(), loader).await
+        Box::pin(self.look_or_load(key.as_ref(), loader)).await
     }
 
     /// What the quick way did not answer.
