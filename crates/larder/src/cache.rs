@@ -21,8 +21,9 @@ use crate::log::{Append, Appended, Durability, LocalLog};
 use crate::metrics::NamespaceStats;
 use crate::mutation::Mutations;
 use crate::namespace::Namespace;
-use crate::position::Position;
+use crate::position::{Position, Stamp};
 use crate::raw::Raw;
+use crate::record::Record;
 use crate::space::Space;
 use crate::stats::Stats;
 use crate::sweep::Sweeper;
@@ -275,6 +276,12 @@ impl Shared {
 
     pub(crate) fn raw_view(self: &Arc<Self>, key: &[u8]) -> View<Bytes> {
         View { shared: self.clone(), space: self.space_of(key), typed: None }
+    }
+
+    /// Step 4: the stamp of a tier's record, unless something it depends on was invalidated after it.
+    pub(crate) fn fresh_stamp(&self, key: &[u8], record: &Record) -> Option<Stamp> {
+        let stamp = self.index.stamp_of(Position { epoch: record.epoch, seq: record.seq })?;
+        self.index.judge(key, &self.index.hashes(key, &record.tags), stamp).is_none().then_some(stamp)
     }
 
     pub(crate) async fn append(&self, append: Append) -> Result<Appended> {

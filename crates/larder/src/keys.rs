@@ -13,8 +13,6 @@ use parking_lot::Mutex;
 use crate::cache::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pattern::Pattern;
-use crate::position::Position;
-use crate::record::Record;
 use crate::tier::{Keep, Tier};
 
 /// The most keys a page holds.
@@ -116,7 +114,7 @@ async fn in_tier(shared: &Arc<Shared>, tier: &Arc<dyn Tier>, pattern: &Pattern, 
         Arc::new(move |key, record| {
             let (keys, past) = &mut *found.lock();
             let behind = cursor.0.as_deref().is_none_or(|cursor| key > cursor);
-            if behind && pattern.matches(key) && now < record.fresh_until && !record.negative && is_fresh(&shared, key, record) {
+            if behind && pattern.matches(key) && now < record.fresh_until && !record.negative && shared.fresh_stamp(key, record).is_some() {
                 keys.push(key.into());
             }
             *past |= key > &*prefix && !key.starts_with(&prefix);
@@ -133,12 +131,6 @@ async fn in_tier(shared: &Arc<Shared>, tier: &Arc<dyn Tier>, pattern: &Pattern, 
             return Ok(std::mem::take(keys));
         }
     }
-}
-
-pub(crate) fn is_fresh(shared: &Shared, key: &[u8], record: &Record) -> bool {
-    let index = &shared.index;
-    let stamp = index.stamp_of(Position { epoch: record.epoch, seq: record.seq });
-    stamp.is_some_and(|stamp| index.judge(key, &index.hashes(key, &record.tags), stamp).is_none())
 }
 
 #[cfg(test)]

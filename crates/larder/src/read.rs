@@ -118,14 +118,11 @@ impl<V: Value> View<V> {
     /// The entry as one of this view's values. Bytes that were stored where values are read take the value's form for
     /// good, so that they are decoded once.
     fn typed_entry(&self, key: &[u8], slot: Arc<dyn Slot>) -> Option<Arc<Entry<V>>> {
-        if slot.clone().into_any().is::<Entry<V>>() {
-            return slot.into_any().downcast().ok();
+        let decoded = self.typed.is_some() && !slot.clone().into_any().is::<Entry<V>>();
+        let entry = self.own_form(key, slot)?;
+        if decoded {
+            self.space.pool.insert(self.space.pool.query(key), entry.clone());
         }
-        if self.typed.is_none() {
-            return self.encoded(key, &slot).and_then(|entry| (entry as Arc<dyn Slot>).into_any().downcast().ok());
-        }
-        let entry = self.convert(key, slot)?;
-        self.space.pool.insert(self.space.pool.query(key), entry.clone());
         Some(entry)
     }
 
@@ -164,12 +161,11 @@ impl<V: Value> View<V> {
 
     /// Step 4: a record is judged by its own stamp; a fresh one comes into memory with what was applied before the read.
     fn admit(&self, key: &[u8], record: Record, applied: Stamp) -> Option<Backed<V>> {
-        let index = &self.shared.index;
         let now = self.shared.clock.now_ms();
-        let stamp = index.stamp_of(crate::Position { epoch: record.epoch, seq: record.seq })?;
-        if now >= record.expires_at || record.negative || index.judge(key, &index.hashes(key, &record.tags), stamp).is_some() {
+        if now >= record.expires_at || record.negative {
             return None;
         }
+        let stamp = self.shared.fresh_stamp(key, &record)?;
         let aged = now >= record.fresh_until;
         let entry = self.entry_of(key, record, stamp.max(applied)).inspect_err(|e| self.could_not_read(key, e)).ok()?;
         let query = self.space.pool.query(key);

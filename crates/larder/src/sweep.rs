@@ -183,7 +183,7 @@ async fn sweep_backing(shared: &Arc<Shared>, mut from: Option<Box<[u8]>>, steps:
     let Some(tier) = &shared.tier else { return Ok((swept, None)) };
     let keep: Keep = {
         let shared = shared.clone();
-        Arc::new(move |key, record| shared.clock.now_ms() < record.expires_at && crate::keys::is_fresh(&shared, key, record))
+        Arc::new(move |key, record| shared.clock.now_ms() < record.expires_at && shared.fresh_stamp(key, record).is_some())
     };
     for _ in 0..steps {
         let page = tier.sweep(from.take(), BACKING_STEP, keep.clone()).await?;

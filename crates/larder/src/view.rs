@@ -186,28 +186,22 @@ impl<V: Value> View<V> {
         codec.ok_or_else(unknown)?.decode(encoded)
     }
 
-    /// An entry of whatever type as one of this view's: bytes where a value is asked for are decoded, and the other way
-    /// round. The result has the same times and stamp. `None`: it cannot be had as a `V`; the caller goes on as if it
+    /// An entry of whatever type as one of this view's: encoded for those who read bytes, decoded where bytes were put and
+    /// values are read. The result has the same times and stamp. `None`: it cannot be had so; the caller goes on as if it
     /// were not there.
-    pub(crate) fn convert(&self, key: &[u8], slot: Arc<dyn Slot>) -> Option<Arc<Entry<V>>> {
-        let slot = match slot.into_any().downcast::<Entry<V>>() {
+    pub(crate) fn own_form(&self, key: &[u8], slot: Arc<dyn Slot>) -> Option<Arc<Entry<V>>> {
+        let other = match slot.clone().into_any().downcast::<Entry<V>>() {
             Ok(entry) => return Some(entry),
             Err(other) => other,
         };
-        let bytes = slot.clone().downcast::<Entry<Bytes>>();
-        let converted = match &bytes {
-            Ok(entry) => self.decode(entry.meta.codec, entry.value.clone()).map(|value| (value, entry.meta.codec)),
-            Err(_) => return None,
-        };
-        let (value, codec) = converted.inspect_err(|e| self.could_not_read(key, e)).ok()?;
-        let entry = bytes.ok()?;
-        Some(self.twin(key, &entry.meta, value, codec))
-    }
-
-    /// The encoded value of an entry, for those who read bytes.
-    pub(crate) fn encoded(&self, key: &[u8], slot: &Arc<dyn Slot>) -> Option<Arc<Entry<Bytes>>> {
-        let (bytes, codec) = self.space.encode(slot)?.inspect_err(|e| self.could_not_read(key, e)).ok()?;
-        Some(self.twin(key, slot.meta(), bytes, codec as u8))
+        if self.typed.is_none() {
+            let (bytes, codec) = self.space.encode(&slot)?.inspect_err(|e| self.could_not_read(key, e)).ok()?;
+            let encoded: Arc<dyn Slot> = self.twin(key, slot.meta(), bytes, codec as u8);
+            return encoded.into_any().downcast().ok();
+        }
+        let bytes = other.downcast::<Entry<Bytes>>().ok()?;
+        let value = self.decode(bytes.meta.codec, bytes.value.clone()).inspect_err(|e| self.could_not_read(key, e)).ok()?;
+        Some(self.twin(key, &bytes.meta, value, bytes.meta.codec))
     }
 
     fn twin<W>(&self, key: &[u8], meta: &Meta, value: W, codec: u8) -> Arc<Entry<W>> {

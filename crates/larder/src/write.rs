@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::codec::Value;
 use crate::config::check_ttl;
-use crate::entry::{Cached, Slot};
+use crate::entry::Cached;
 use crate::error::{Error, ErrorKind, Result};
 use crate::item::Item;
 use crate::key::check_key;
@@ -270,31 +270,20 @@ impl<V: Value> View<V> {
     pub(crate) async fn peek(&self, key: &[u8]) -> Result<Option<Answer<V>>> {
         check_key(key)?;
         let now = self.shared.clock.refresh();
-        let index = &self.shared.index;
         if let Some(slot) = self.space.pool.peek(self.space.pool.query(key)) {
             let meta = slot.meta();
-            let served = now < meta.times().fresh_until && index.judge(key, &meta.hashes, meta.stamp()).is_none();
+            let served = now < meta.times().fresh_until && self.shared.index.judge(key, &meta.hashes, meta.stamp()).is_none();
             if served {
-                let entry = if self.typed.is_some() { self.convert(key, slot) } else { self.peek_encoded(key, slot) };
+                let entry = self.own_form(key, slot);
                 return Ok(entry.map(|entry| self.answer(entry, Source::Memory, Freshness::Fresh)));
             }
         }
         let Some(tier) = self.shared.tier.as_ref().filter(|_| self.space.policy.backing) else { return Ok(None) };
         let Some(record) = self.in_time(tier.get(key)).await? else { return Ok(None) };
-        let stamp = index.stamp_of(Position { epoch: record.epoch, seq: record.seq });
-        let fresh = stamp.filter(|stamp| {
-            now < record.fresh_until && !record.negative && index.judge(key, &index.hashes(key, &record.tags), *stamp).is_none()
-        });
+        let fresh = self.shared.fresh_stamp(key, &record).filter(|_| now < record.fresh_until && !record.negative);
         let Some(stamp) = fresh else { return Ok(None) };
         let entry = self.entry_of(key, record, stamp)?;
         Ok(Some(self.answer(entry, Source::Backing, Freshness::Fresh)))
-    }
-
-    fn peek_encoded(&self, key: &[u8], slot: Arc<dyn Slot>) -> Option<Arc<crate::entry::Entry<V>>> {
-        self.convert(key, slot.clone()).or_else(|| {
-            let encoded: Arc<dyn Slot> = self.encoded(key, &slot)?;
-            encoded.into_any().downcast().ok()
-        })
     }
 
     async fn append(&self, names: Vec<Name>, durability: Durability, guard: Option<Guard>) -> Result<Appended> {
