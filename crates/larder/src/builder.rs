@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::cache::{Larder, Parts};
 use crate::clock::Clock;
-use crate::config::{MEMORY_BYTES_MIN, Policy};
+use crate::config::{MAX_STALENESS, MEMORY_BYTES_MIN, Mode, Policy};
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::{Durability, LocalLog, LogOptions};
+use crate::log::{Durability, LocalLog, Log, LogOptions};
 use crate::mutation::Mutations;
 use crate::tier::Tier;
 use crate::tier::disk::{DiskOptions, DiskTier};
@@ -31,6 +31,10 @@ pub struct Builder {
     tier: Option<Arc<dyn Tier>>,
     backing_timeout: Duration,
     sweep_every: Duration,
+    mode: Mode,
+    max_staleness: Duration,
+    #[cfg(feature = "redis")]
+    redis: Option<crate::RedisOptions>,
     mutations: Mutations,
 }
 
@@ -48,6 +52,10 @@ impl Builder {
             tier: None,
             backing_timeout: Duration::from_secs(1),
             sweep_every: Duration::from_secs(5),
+            mode: Mode::default(),
+            max_staleness: MAX_STALENESS,
+            #[cfg(feature = "redis")]
+            redis: None,
             mutations: Mutations::default(),
         }
     }
@@ -129,6 +137,29 @@ impl Builder {
         self
     }
 
+    /// Keeps entries and the log in Redis or Valkey, in the place of the disk: all instances that name the same server and
+    /// prefix are one cache. The server need not be there yet; until it is, the cache does what [`mode`](Self::mode) says.
+    /// Times to live are then counted by the server's clock.
+    #[cfg(feature = "redis")]
+    pub fn redis(mut self, options: crate::RedisOptions) -> Self {
+        self.redis = Some(options);
+        self
+    }
+
+    /// What the cache does while the log that it shares with others cannot be heard; a namespace's policy may say otherwise.
+    /// Default [`Mode::Available`].
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// For how long after the shared log was last heard memory counts as verified. Default 1 s; the log is heard every
+    /// heartbeat or two.
+    pub fn max_staleness(mut self, limit: Duration) -> Self {
+        self.max_staleness = limit;
+        self
+    }
+
     #[cfg(feature = "test-mutations")]
     #[doc(hidden)]
     pub fn mutation(mut self, mutation: crate::Mutation) -> Self {
@@ -152,7 +183,9 @@ impl Builder {
         };
         let parts =
             opening.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down while the cache opened")))?;
-        Larder::assemble(parts)
+        let larder = Larder::assemble(parts)?;
+        larder.0.first_contact().await;
+        Ok(larder)
     }
 
     /// Opens the cache for callers that are not async, with a runtime of its own.
@@ -173,6 +206,23 @@ impl Builder {
     fn open(self, runtime: tokio::runtime::Handle) -> Result<Parts> {
         check_memory(self.memory)?;
         self.default_policy.check()?;
+        let (mode, max_staleness) = (self.mode, self.max_staleness);
+        let resolved = |policy: Policy| Policy {
+            mode: policy.mode.or(Some(mode)),
+            max_staleness: policy.max_staleness.or(Some(max_staleness)),
+            ..policy
+        };
+        let mut parts = self.open_log_and_tier(runtime)?;
+        parts.default_policy = resolved(parts.default_policy);
+        parts.namespaces = parts.namespaces.into_iter().map(|(name, policy)| (name, resolved(policy))).collect();
+        Ok(parts)
+    }
+
+    fn open_log_and_tier(self, runtime: tokio::runtime::Handle) -> Result<Parts> {
+        #[cfg(feature = "redis")]
+        if let Some(options) = self.redis.clone() {
+            return self.open_redis(&options, runtime);
+        }
         let folder = self.data.as_deref().map(take_folder).transpose()?;
         let (log, index) = match &self.data {
             None => LocalLog::in_memory(self.index_bytes, self.mutations),
@@ -184,7 +234,7 @@ impl Builder {
                 mutations: self.mutations,
             })?,
         };
-        let tier = match (self.tier, &self.data) {
+        let tier = match (self.tier.clone(), &self.data) {
             (Some(tier), _) => Some(tier),
             (None, None) => None,
             (None, Some(data)) => {
@@ -193,11 +243,42 @@ impl Builder {
                 Some(Arc::new(DiskTier::open(options)?) as Arc<dyn Tier>)
             }
         };
-        Ok(Parts {
+        let clock = self.clock.clone();
+        Ok(self.parts(runtime, (Log::Local(log), index), (tier, folder), (clock, Arc::default())))
+    }
+
+    #[cfg(feature = "redis")]
+    fn open_redis(self, options: &crate::RedisOptions, runtime: tokio::runtime::Handle) -> Result<Parts> {
+        options.check()?;
+        if self.data.is_some() {
+            let message = "a cache keeps its entries in a folder or in Redis, not in both: leave one out";
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
+        let clock = Clock::following();
+        let told: Arc<tokio::sync::Notify> = Arc::default();
+        let link = Arc::new(crate::remote::link::Link::new(options.clone()));
+        let parts = (clock.clone(), told.clone());
+        let (log, index) = crate::log::RedisLog::start(options, link.clone(), self.index_bytes, parts, &runtime, self.mutations);
+        let tier = self.tier.clone().unwrap_or_else(|| {
+            Arc::new(crate::tier::redis::RedisTier::start(link, clock.clone(), crate::remote::entries_prefix(&options.prefix), &runtime))
+        });
+        Ok(self.parts(runtime, (Log::Redis(log), index), (Some(tier), None), (clock, told)))
+    }
+
+    fn parts(
+        self,
+        runtime: tokio::runtime::Handle,
+        (log, index): (Log, Arc<crate::freshness::Index>),
+        (tier, folder): (Option<Arc<dyn Tier>>, Option<File>),
+        (clock, appended): (Clock, Arc<tokio::sync::Notify>),
+    ) -> Parts {
+        Parts {
             index,
             log,
-            clock: self.clock,
+            appended,
+            clock,
             tier,
+            mode: self.mode,
             backing_timeout: self.backing_timeout,
             memory: self.memory,
             namespaces: self.namespaces,
@@ -207,7 +288,7 @@ impl Builder {
             mutations: self.mutations,
             folder,
             sweep_every: self.sweep_every,
-        })
+        }
     }
 }
 

@@ -13,15 +13,16 @@ use tokio::sync::Notify;
 use crate::builder::Builder;
 use crate::clock::Clock;
 use crate::codec::Value;
+use crate::config::Mode;
 use crate::config::Policy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::Index;
 use crate::key::{check_namespace, namespace_of};
-use crate::log::{Append, Appended, Durability, LocalLog};
+use crate::log::{Append, Appended, Durability, Log, Spread};
 use crate::metrics::NamespaceStats;
 use crate::mutation::Mutations;
 use crate::namespace::Namespace;
-use crate::position::{Position, Stamp};
+use crate::position::{Position, Receipt, Stamp};
 use crate::raw::Raw;
 use crate::record::Record;
 use crate::space::Space;
@@ -29,8 +30,13 @@ use crate::stats::Stats;
 use crate::sweep::Sweeper;
 use crate::sync::Ordering;
 use crate::tier::Tier;
+use crate::tier::breaker::Breaker;
 use crate::tier::memory::Pool;
 use crate::view::View;
+
+/// How long opening waits for Redis before it goes on without.
+#[cfg(feature = "redis")]
+const FIRST_CONTACT: Duration = Duration::from_secs(3);
 
 /// A cache. Cloning the handle is cheap; all clones are the same cache.
 ///
@@ -41,9 +47,11 @@ pub struct Larder(pub(crate) Arc<Shared>);
 /// See the head of this file.
 pub(crate) struct Shared {
     pub(crate) index: Arc<Index>,
-    pub(crate) log: LocalLog,
+    pub(crate) log: Log,
     pub(crate) clock: Clock,
     pub(crate) tier: Option<Arc<dyn Tier>>,
+    pub(crate) breaker: Breaker,
+    pub(crate) mode: Mode,
     pub(crate) backing_timeout: Duration,
     pub(crate) pool: Arc<Pool>,
     spaces: RwLock<HashMap<Box<str>, Arc<Space>>>,
@@ -56,7 +64,7 @@ pub(crate) struct Shared {
     own_runtime: Mutex<Option<Runtime>>,
     pub(crate) sweeper: Sweeper,
     /// Woken by every append, for reads that wait for a position.
-    appended: Notify,
+    appended: Arc<Notify>,
     closed: AtomicBool,
     pub(crate) mutations: Mutations,
     /// Held while open: the data folder is this process's alone.
@@ -66,9 +74,11 @@ pub(crate) struct Shared {
 /// What a builder has made ready.
 pub(crate) struct Parts {
     pub(crate) index: Arc<Index>,
-    pub(crate) log: LocalLog,
+    pub(crate) log: Log,
+    pub(crate) appended: Arc<Notify>,
     pub(crate) clock: Clock,
     pub(crate) tier: Option<Arc<dyn Tier>>,
+    pub(crate) mode: Mode,
     pub(crate) backing_timeout: Duration,
     pub(crate) memory: u64,
     pub(crate) namespaces: Vec<(String, Policy)>,
@@ -111,6 +121,8 @@ impl Larder {
             log: parts.log,
             clock: parts.clock,
             tier: parts.tier,
+            breaker: Breaker::new(),
+            mode: parts.mode,
             backing_timeout: parts.backing_timeout,
             pool,
             spaces: RwLock::new(spaces),
@@ -121,7 +133,7 @@ impl Larder {
             runtime: parts.runtime,
             own_runtime: Mutex::new(None),
             sweeper: Sweeper::new(parts.sweep_every),
-            appended: Notify::new(),
+            appended: parts.appended,
             closed: AtomicBool::new(false),
             mutations: parts.mutations,
             _folder: parts.folder,
@@ -160,20 +172,35 @@ impl Larder {
     /// [`ErrorKind::UnknownPosition`] for a position of another epoch; [`ErrorKind::NotReached`] when `deadline` passes
     /// first.
     pub async fn reach(&self, position: Position, deadline: Duration) -> Result<()> {
+        let index = &self.0.index;
         let unknown = || Error::new(ErrorKind::UnknownPosition, format!("{position} belongs to another life of the log"));
-        let stamp = self.0.index.stamp_of(position).ok_or_else(unknown)?;
+        if !self.0.log.is_shared() {
+            index.stamp_of(position).ok_or_else(unknown)?;
+        }
         let reached = async {
             loop {
-                // Listening begins before the look, so that an append in between is not missed.
+                // Listening begins before the look, so that an append in between is not missed. Where others append, even the
+                // epoch may be one that this instance has still to hear of.
                 let appended = self.0.appended.notified();
-                if self.0.index.applied() >= stamp {
+                if index.stamp_of(position).is_some_and(|stamp| index.applied() >= stamp) {
                     return;
                 }
                 appended.await;
             }
         };
         let late = |_| Error::new(ErrorKind::NotReached, format!("position {position} was not reached within {deadline:?}"));
-        tokio::time::timeout(deadline, reached).await.map_err(late)
+        let reached = tokio::time::timeout(deadline, reached).await.map_err(late);
+        if reached.is_err() && index.stamp_of(position).is_none() { Err(unknown()) } else { reached }
+    }
+
+    /// Waits until every instance that shares the log has applied a change, or the deadline has passed, and says who has not.
+    /// A log of this process alone has nobody else.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownPosition`] for a change that is still [queued](Receipt::is_queued);
+    /// [`ErrorKind::LogUnavailable`], [`ErrorKind::NotReached`] when Redis does not answer.
+    pub async fn applied_everywhere(&self, receipt: &Receipt, deadline: Duration) -> Result<Spread> {
+        self.0.log.applied_everywhere(receipt, deadline).await
     }
 
     /// The last position that this instance has applied.
@@ -243,10 +270,7 @@ impl Larder {
                 Some(tier) => tier.close().await,
                 None => Ok(()),
             };
-            let closing = shared.clone();
-            let log = shared.runtime.spawn_blocking(move || closing.log.close()).await;
-            let log = log.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down before the log was closed")));
-            tier.and(log)
+            tier.and(close_log(&shared).await)
         });
         closing.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down before the cache was closed")))
     }
@@ -284,6 +308,16 @@ impl Shared {
         self.index.judge(key, &self.index.hashes(key, &record.tags), stamp).is_none().then_some(stamp)
     }
 
+    /// Gives a log that is elsewhere a moment to be taken up, so that a cache usually opens in its place in the fleet.
+    pub(crate) async fn first_contact(&self) {
+        #[cfg(feature = "redis")]
+        if let Log::Redis(log) = &self.log
+            && !log.first_contact(FIRST_CONTACT).await
+        {
+            tracing::warn!("Redis cannot be reached; the cache works without it, and takes its place in the fleet when it can");
+        }
+    }
+
     pub(crate) async fn append(&self, append: Append) -> Result<Appended> {
         // Told on every way out: an append whose caller stops waiting for its sync has taken effect all the same.
         let _told = Told(&self.appended);
@@ -304,6 +338,16 @@ impl Shared {
         stats.push(self.others.metrics.stats(&self.others.name));
         stats
     }
+}
+
+async fn close_log(shared: &Arc<Shared>) -> Result<()> {
+    #[cfg(feature = "redis")]
+    if let Log::Redis(log) = &shared.log {
+        return log.close().await;
+    }
+    let closing = shared.clone();
+    let log = shared.runtime.spawn_blocking(move || closing.log.close_blocking()).await;
+    log.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down before the log was closed")))
 }
 
 /// Wakes those who wait for a position.

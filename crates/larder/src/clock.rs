@@ -4,8 +4,8 @@
 //! it into an atomic every few milliseconds and hits read that. Times to live are therefore exact to about
 //! [`TICK`], which is also what a paused process may be behind for, until its ticker runs again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often the shared clock is brought up to date: 250 wake-ups a second cost under 0.1 % of a core.
@@ -28,6 +28,8 @@ pub(crate) type Millis = u64;
 pub struct Clock {
     now_ms: Arc<AtomicU64>,
     base: Option<Base>,
+    /// What is added to this machine's time: nothing, unless the clock follows a store's.
+    ahead_ms: Arc<AtomicI64>,
 }
 
 /// What the system clock is counted from: wall time once, monotonic time after.
@@ -47,25 +49,38 @@ impl Clock {
     fn start() -> Self {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let base = Base { wall_ms: wall.as_millis() as u64, instant: Instant::now() };
-        let clock = Clock { now_ms: Arc::new(AtomicU64::new(base.wall_ms)), base: Some(base) };
-        let ticking = clock.clone();
-        let ticker = move || {
-            loop {
-                std::thread::sleep(TICK);
-                ticking.refresh();
-            }
-        };
-        // One daemon thread for the life of the process, shared by every cache in it.
+        let clock = Clock { now_ms: Arc::new(AtomicU64::new(base.wall_ms)), base: Some(base), ahead_ms: Arc::default() };
+        let (now_ms, ahead_ms) = (Arc::downgrade(&clock.now_ms), clock.ahead_ms.clone());
+        // A daemon thread that ends with the last handle; the system's clock has one for the life of the process.
         std::thread::Builder::new()
             .name("larder-clock".into())
-            .spawn(ticker)
+            .spawn(move || tick_until_unused(now_ms, base, ahead_ms))
             .expect("a process that cannot start one thread cannot run a cache");
         clock
     }
 
+    /// A clock that follows a store's: two machines' wall clocks are never compared. It begins with this machine's time, and
+    /// is set by [`follow`](Self::follow).
+    #[cfg(feature = "redis")]
+    pub(crate) fn following() -> Self {
+        Clock::start()
+    }
+
+    /// Sets the clock to a store's time, as of now. `anew` also sets it back, which is for the moment at which nothing that
+    /// was timed by the old one may be served any more; otherwise it stands still until the store has caught up.
+    #[cfg(feature = "redis")]
+    pub(crate) fn follow(&self, store_ms: u64, anew: bool) {
+        let Some(base) = self.base else { return };
+        let own = base.wall_ms + base.instant.elapsed().as_millis() as u64;
+        self.ahead_ms.store(store_ms as i64 - own as i64, Ordering::Relaxed);
+        if anew {
+            self.now_ms.store(store_ms, Ordering::Relaxed);
+        }
+    }
+
     /// A clock that only moves when it is told to. It starts at an arbitrary fixed moment.
     pub fn manual() -> Self {
-        Clock { now_ms: Arc::new(AtomicU64::new(1_700_000_000_000)), base: None }
+        Clock { now_ms: Arc::new(AtomicU64::new(1_700_000_000_000)), base: None, ahead_ms: Arc::default() }
     }
 
     /// The time of the last tick: one relaxed load.
@@ -77,9 +92,7 @@ impl Clock {
     /// The exact time, which also brings the shared clock up to date. For every path that is slower than a memory hit.
     pub fn refresh(&self) -> u64 {
         let Some(base) = self.base else { return self.now_ms() };
-        let now = base.wall_ms + base.instant.elapsed().as_millis() as u64;
-        // Two refreshers may arrive out of order; the larger one stays.
-        self.now_ms.fetch_max(now, Ordering::Relaxed).max(now)
+        base.advance(&self.now_ms, &self.ahead_ms)
     }
 
     /// Moves a manual clock forward.
@@ -89,6 +102,23 @@ impl Clock {
     pub fn advance(&self, by: Duration) {
         assert!(self.base.is_none(), "the system's clock cannot be moved");
         self.now_ms.fetch_add(by.as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Base {
+    fn advance(self, now_ms: &AtomicU64, ahead_ms: &AtomicI64) -> u64 {
+        let own = self.wall_ms + self.instant.elapsed().as_millis() as u64;
+        let now = own.saturating_add_signed(ahead_ms.load(Ordering::Relaxed));
+        // Two refreshers may arrive out of order; the larger one stays.
+        now_ms.fetch_max(now, Ordering::Relaxed).max(now)
+    }
+}
+
+fn tick_until_unused(now_ms: Weak<AtomicU64>, base: Base, ahead_ms: Arc<AtomicI64>) {
+    while let Some(now_ms) = now_ms.upgrade() {
+        base.advance(&now_ms, &ahead_ms);
+        drop(now_ms);
+        std::thread::sleep(TICK);
     }
 }
 
@@ -106,6 +136,20 @@ mod tests {
             assert!(clock.now_ms() >= last);
             last = now;
         }
+    }
+
+    #[test]
+    #[cfg(feature = "redis")]
+    fn a_clock_that_follows_goes_back_only_when_it_is_set_anew() {
+        let clock = Clock::following();
+        let own = clock.refresh();
+        clock.follow(own + 86_400_000, false);
+        let ahead = clock.refresh();
+        assert!(ahead >= own + 86_400_000);
+        clock.follow(own, false);
+        assert!(clock.refresh() >= ahead, "what was timed by the old one still lives");
+        clock.follow(own, true);
+        assert!(clock.refresh() < own + 60_000);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::key::{check_tag, segments};
 /// The longest time to live that can be given: a hundred years. Longer is what no time to live at all is for.
 pub const TTL_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
+/// For how long after a shared log was last heard memory counts as verified, where nobody says otherwise.
+pub(crate) const MAX_STALENESS: Duration = Duration::from_secs(1);
+
 /// How the entries of a namespace live.
 ///
 /// Every setting has a default that is safe for any data; a policy is built by changing some of them.
@@ -43,6 +46,21 @@ pub struct Policy {
     pub(crate) tags: Vec<String>,
     pub(crate) own_pool: Option<u64>,
     pub(crate) backing: bool,
+    pub(crate) mode: Option<Mode>,
+    pub(crate) max_staleness: Option<Duration>,
+    pub(crate) one_load_in_fleet: Option<Duration>,
+}
+
+/// What a cache that shares its log with other machines does while it cannot hear of their changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It goes on with what it has, and says so ([`Freshness::Unverified`](crate::Freshness::Unverified)). Invalidations take
+    /// effect here at once and are queued for the others.
+    #[default]
+    Available,
+    /// What cannot be guaranteed is refused: memory is not used by a read that begins longer than `max_staleness` after the
+    /// log was last heard (promise G3), and changes that the log did not take are errors.
+    Strict,
 }
 
 impl Default for Policy {
@@ -64,6 +82,9 @@ impl Default for Policy {
             tags: Vec::new(),
             own_pool: None,
             backing: true,
+            mode: None,
+            max_staleness: None,
+            one_load_in_fleet: None,
         }
     }
 }
@@ -186,6 +207,30 @@ impl Policy {
     #[must_use]
     pub fn backing(mut self, backing: bool) -> Self {
         self.backing = backing;
+        self
+    }
+
+    /// What the namespace does while a log that is shared with other machines cannot be heard. Default: what the builder was
+    /// told.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// For how long after the shared log was last heard the namespace's memory counts as verified. Default: what the builder
+    /// was told.
+    #[must_use]
+    pub fn max_staleness(mut self, limit: Duration) -> Self {
+        self.max_staleness = Some(limit);
+        self
+    }
+
+    /// Lets only one machine of those that share a Redis load a key at a time: the others wait up to `wait` for its value
+    /// before they load it themselves. Default: each machine loads for itself.
+    #[must_use]
+    pub fn one_load_in_fleet(mut self, wait: Duration) -> Self {
+        self.one_load_in_fleet = Some(wait);
         self
     }
 

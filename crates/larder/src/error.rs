@@ -52,6 +52,9 @@ pub enum ErrorKind {
     NotReached,
     /// The position belongs to another epoch of the log: what happened in between is unknown.
     UnknownPosition,
+    /// A strict read cannot be answered: the log that is shared with other machines has not been heard for longer than
+    /// `max_staleness`, and there is no loader to ask the source.
+    Unverified,
     /// The cache was closed.
     Closed,
 }

@@ -40,8 +40,12 @@ use crate::pattern::{Pattern, Shape};
 use crate::position::{Epoch, Position, SEQ_BITS, SEQ_MAX, Stamp};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
 
+#[cfg(feature = "redis")]
+mod shared;
 mod snapshot;
 
+#[cfg(feature = "redis")]
+pub(crate) use shared::NameHasher;
 pub(crate) use snapshot::Snapshot;
 
 /// Pairs in a line: with the floor, eight words, one cache line of every processor this runs on.
@@ -68,6 +72,12 @@ impl NameHash {
     fn of(bytes: &[u8], seed: u64) -> Self {
         let hash = xxh3_128_with_seed(bytes, seed);
         NameHash((hash >> 64) as u64 >> (64 - SEQ_BITS) << 24 | hash as u64 & 0xff_ffff)
+    }
+
+    /// As a log that is shared with others writes it: three bytes of fingerprint, five of line, little-endian.
+    #[cfg(feature = "redis")]
+    pub(crate) fn to_bytes(self) -> [u8; 8] {
+        self.0.to_le_bytes()
     }
 
     fn fingerprint(self) -> u64 {
@@ -109,6 +119,16 @@ struct Glob {
     seq: AtomicU64,
 }
 
+/// What positions mean at present.
+#[derive(Clone, Copy, Debug)]
+struct Era {
+    generation: u32,
+    epoch: Epoch,
+    /// Positions past this one are *provisional*: they were made up here while the log that is shared with others could not
+    /// be reached. They order what happens in this process and mean nothing to anybody else.
+    provisional_past: Option<u64>,
+}
+
 /// See the head of this file.
 pub(crate) struct Index {
     /// The highest position in the index. Every fast-path hit reads it.
@@ -125,7 +145,7 @@ pub(crate) struct Index {
     globs: ArcSwap<Vec<Arc<Glob>>>,
     lines: Box<[Line]>,
     /// Which epoch a generation stands for. Never read on a hit.
-    era: RwLock<(u32, Epoch)>,
+    era: RwLock<Era>,
     writer: Mutex<()>,
     /// Names that were widened since the start.
     widened: AtomicU64,
@@ -147,7 +167,7 @@ impl Index {
             glob_latest: AtomicU64::new(0),
             globs: ArcSwap::default(),
             lines: (0..lines).map(line).collect(),
-            era: RwLock::new((1, epoch)),
+            era: RwLock::new(Era { generation: 1, epoch, provisional_past: None }),
             writer: Mutex::new(()),
             widened: AtomicU64::new(0),
             mutations,
@@ -168,19 +188,31 @@ impl Index {
 
     /// The epoch in force.
     pub(crate) fn epoch(&self) -> Epoch {
-        self.era.read().1
+        self.era.read().epoch
     }
 
-    /// A stamp as others understand it. `None` if its epoch is over.
+    /// A stamp as others understand it. `None` if its epoch is over, or if it is provisional.
     pub(crate) fn position_of(&self, stamp: Stamp) -> Option<Position> {
-        let (generation, epoch) = *self.era.read();
-        (stamp.generation() == generation).then(|| Position { epoch, seq: stamp.seq() })
+        let Era { generation, epoch, provisional_past } = *self.era.read();
+        let understood = stamp.generation() == generation && provisional_past.is_none_or(|real| stamp.seq() <= real);
+        understood.then(|| Position { epoch, seq: stamp.seq() })
     }
 
-    /// A position as this instance understands it. `None` if it is of another epoch.
+    /// A position as this instance understands it. `None` if it is of another epoch, or one that only the log can have
+    /// handed out while this instance makes up its own.
     pub(crate) fn stamp_of(&self, position: Position) -> Option<Stamp> {
-        let (generation, epoch) = *self.era.read();
-        (position.epoch == epoch).then(|| Stamp::new(generation, position.seq))
+        let Era { generation, epoch, provisional_past } = *self.era.read();
+        let understood = position.epoch == epoch && provisional_past.is_none_or(|real| position.seq <= real);
+        understood.then(|| Stamp::new(generation, position.seq))
+    }
+
+    /// The highest position that others understand, and that is at most [`latest`](Self::latest): what a load that begins
+    /// now may be stamped with. `None` only while another epoch is being adopted.
+    pub(crate) fn latest_position(&self) -> Option<Position> {
+        let latest = self.latest();
+        let Era { generation, epoch, provisional_past } = *self.era.read();
+        (latest.generation() == generation)
+            .then(|| Position { epoch, seq: provisional_past.map_or(latest.seq(), |real| real.min(latest.seq())) })
     }
 
     /// The hashes of an entry's own names. Take the entry's stamp before: should an epoch end in between, the stamp is of
@@ -246,10 +278,14 @@ impl Index {
     /// does. Returns how many had to be widened.
     pub(crate) fn record(&self, names: &[Name], seq: u64) -> usize {
         let _one_writer = self.writer.lock();
-        let seed = self.seed.load(Ordering::Acquire);
-        let widened = names.iter().filter(|name| self.record_one(name, seq, seed)).count();
+        let widened = self.record_locked(names, seq);
         self.widened.fetch_add(widened as u64, Ordering::Relaxed);
         widened
+    }
+
+    fn record_locked(&self, names: &[Name], seq: u64) -> usize {
+        let seed = self.seed.load(Ordering::Acquire);
+        names.iter().filter(|name| self.record_one(name, seq, seed)).count()
     }
 
     fn record_one(&self, name: &Name, seq: u64, seed: u64) -> bool {
@@ -315,7 +351,8 @@ impl Index {
     fn record_glob(&self, pattern: &Pattern, seq: u64) -> bool {
         let globs = self.globs.load();
         if let Some(glob) = globs.iter().find(|glob| glob.pattern.text() == pattern.text()) {
-            glob.seq.store(seq, Ordering::Release);
+            // Own appends come before what others appended earlier.
+            glob.seq.fetch_max(seq, Ordering::AcqRel);
         } else if globs.len() < GLOBS_MAX {
             let mut more = globs.to_vec();
             more.push(Arc::new(Glob { pattern: pattern.clone(), seq: AtomicU64::new(seq) }));
@@ -330,10 +367,13 @@ impl Index {
     /// Writes a position into a line: its own pair, else a free one, else over the oldest, whose position goes into the
     /// floor first.
     fn raise(&self, hash: NameHash, seq: u64) {
-        let line = &self.lines[hash.line(self.lines.len() - 1)];
+        self.raise_in(&self.lines[hash.line(self.lines.len() - 1)], hash.fingerprint(), seq);
+    }
+
+    fn raise_in(&self, line: &Line, fingerprint: u64, seq: u64) {
         let pairs: [u64; PAIRS] = std::array::from_fn(|i| line.pairs[i].load(Ordering::Acquire));
-        let own = |pair: &u64| pair >> SEQ_BITS == hash.fingerprint() && pair & SEQ_MAX != 0;
-        let word = hash.fingerprint() << SEQ_BITS | seq;
+        let own = |pair: &u64| pair >> SEQ_BITS == fingerprint && pair & SEQ_MAX != 0;
+        let word = fingerprint << SEQ_BITS | seq;
         if let Some(at) = pairs.iter().position(own) {
             // A replayed log may hand in an old position again.
             line.pairs[at].store(word.max(pairs[at]), Ordering::Release);
@@ -371,12 +411,12 @@ impl Index {
         let mut era = self.era.write();
         // Two steps: stamps that are taken while the table changes are of a generation that is never in force, since the hashes
         // that go with them may be of either seed.
-        let (changing, generation) = (era.0 + 1, era.0 + 2);
+        let (changing, generation) = (era.generation + 1, era.generation + 2);
         self.latest.store(Stamp::new(changing, 0).0, Ordering::Release);
         self.everything.store(u64::MAX, Ordering::Release);
         self.seed.store(seed_of(snapshot.epoch), Ordering::Release);
         snapshot.fill(self);
-        *era = (generation, snapshot.epoch);
+        *era = Era { generation, epoch: snapshot.epoch, provisional_past: None };
         self.everything.store(snapshot.everything, Ordering::Release);
         self.latest.store(Stamp::new(generation, snapshot.head).0, Ordering::Release);
         self.applied.store(Stamp::new(generation, snapshot.head).0, Ordering::Release);

@@ -5,7 +5,7 @@
 
 use crate::cache::Larder;
 use crate::error::Result;
-use crate::log::Append;
+use crate::log::{Append, EntryWrite};
 use crate::name::{Name, Names};
 use crate::position::Receipt;
 use crate::write::receipt;
@@ -41,9 +41,11 @@ impl Larder {
             names.iter().filter_map(|name| if let Name::Key(key) = name { Some(key.clone()) } else { None }).collect();
         let sweep = keys.len() < count;
         let shared = &self.0;
-        let appended = shared.append(Append { names, durability: shared.invalidation_durability, guard: None }).await?;
+        let writes = if shared.log.writes_entries() { keys.iter().cloned().map(EntryWrite::removal).collect() } else { Vec::new() };
+        let append = Append { names, durability: shared.invalidation_durability, guard: None, writes, mode: shared.mode };
+        let appended = shared.append(append).await?;
         for key in keys {
-            shared.raw_view(&key).purge(vec![key], appended.stamp).await;
+            shared.raw_view(&key).purge(vec![key], &appended).await;
         }
         if sweep {
             shared.sweeper.wake_soon();

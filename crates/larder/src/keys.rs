@@ -123,12 +123,19 @@ async fn in_tier(shared: &Arc<Shared>, tier: &Arc<dyn Tier>, pattern: &Pattern, 
         })
     };
     let start = cursor.0.clone().filter(|cursor| **cursor > *prefix).unwrap_or_else(|| prefix.as_ref().into());
-    let mut from = Some(start);
+    let ordered = tier.is_ordered();
+    let mut from = ordered.then_some(start);
     loop {
         from = tier.sweep(from, STEP, look.clone()).await?.next;
         let (keys, past) = &mut *found.lock();
-        if from.is_none() || *past || keys.len() > limit {
+        if from.is_none() || (ordered && (*past || keys.len() > limit)) {
             return Ok(std::mem::take(keys));
+        }
+        if keys.len() > 4 * limit {
+            // Where there is no order the whole tier is looked at, and only the first keys are kept.
+            keys.sort_unstable();
+            keys.dedup();
+            keys.truncate(limit + 1);
         }
     }
 }

@@ -44,6 +44,7 @@ mod namespace;
 mod raw;
 
 mod fill;
+mod fleet;
 mod invalidate;
 mod keys;
 mod read;
@@ -53,6 +54,8 @@ mod view;
 mod write;
 
 mod log;
+#[cfg(feature = "redis")]
+mod remote;
 pub mod tier;
 
 mod clock;
@@ -61,6 +64,7 @@ mod config;
 mod entry;
 mod error;
 mod freshness;
+mod health;
 mod item;
 mod key;
 mod lookup;
@@ -78,14 +82,15 @@ pub use builder::Builder;
 pub use cache::Larder;
 pub use clock::{Clock, TICK};
 pub use codec::{Codec, Compression, Value};
-pub use config::{Policy, TTL_MAX};
+pub use config::{Mode, Policy, TTL_MAX};
 pub use entry::Cached;
 pub use error::{Error, ErrorKind, Result};
 pub use freshness::StaleBy;
+pub use health::{Finding, Health, Severity};
 pub use item::Item;
 pub use key::{KEY_LEN_MAX, SEPARATOR, TAG_LEN_MAX, TAGS_MAX};
 pub use keys::{Cursor, KEYS_PAGE_MAX, Keys};
-pub use log::Durability;
+pub use log::{Durability, Lagging, Spread};
 pub use lookup::{Answer, Freshness, Lookup, Miss, Source};
 pub use metrics::{Counts, Latencies, NamespaceStats};
 #[doc(hidden)]
@@ -96,6 +101,8 @@ pub use pattern::{Pattern, escape};
 pub use position::{Epoch, ParsePositionError, Position, Receipt};
 pub use raw::{FillToken, Raw};
 pub use record::{MEDIA_LEN_MAX, Record, Unreadable};
-pub use stats::{BackingStats, IndexStats, LogStats, MemoryStats, Stats};
+#[cfg(feature = "redis")]
+pub use remote::RedisOptions;
+pub use stats::{BackingStats, IndexStats, LogStats, MemoryStats, SharedLogStats, Stats};
 pub use sweep::Swept;
 pub use write::Updated;

@@ -1,18 +1,31 @@
 //! The invalidation log: what gives every change its position.
 //!
 //! An append is one line of the protocol: take the next position, make the names durable as asked, put them into the own
-//! index, let readers know. [`LocalLog`] is the log of a single process, kept in a file or in memory only.
+//! index, let readers know. [`LocalLog`] is the log of a single process, kept in a file or in memory only; [`RedisLog`] is
+//! one that several machines share.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::Mode;
+use crate::error::Result;
 use crate::freshness::NameHashes;
 use crate::name::Name;
-use crate::position::{Position, Stamp};
+use crate::position::{Position, Receipt, Stamp};
 
 mod checkpoint;
 mod local;
 mod recover;
+#[cfg(feature = "redis")]
+mod redis;
 mod segment;
+mod spread;
 
-pub(crate) use local::{LocalLog, LogOptions};
+pub(crate) use local::{LocalLog, LogOptions, LogStats};
+#[cfg(feature = "redis")]
+pub(crate) use redis::RedisLog;
+pub use spread::{Lagging, Spread};
 
 /// When an append may return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +38,28 @@ pub enum Durability {
 }
 
 /// What is appended at one position.
+#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only a log that is shared writes entries, or can be out of reach"))]
 pub(crate) struct Append {
     pub(crate) names: Vec<Name>,
     pub(crate) durability: Durability,
     /// What the log must answer atomically with the append (step 8).
     pub(crate) guard: Option<Guard>,
+    /// Entries to be written, or taken out, in the same step, where the log [can](Log::writes_entries); not if the guard finds
+    /// a conflict.
+    pub(crate) writes: Vec<EntryWrite>,
+    /// What becomes of it when a log that is shared cannot be reached.
+    pub(crate) mode: Mode,
+}
+
+/// A write of an entry that goes with an append, and gets its position.
+#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only a log that is shared writes entries"))]
+#[derive(Clone, Debug)]
+pub(crate) struct EntryWrite {
+    pub(crate) key: Box<[u8]>,
+    /// The record, whose own stamp does not count; `None` takes the entry out.
+    pub(crate) record: Option<Bytes>,
+    /// When the store may forget it, in milliseconds of its clock.
+    pub(crate) expires_at: u64,
 }
 
 /// "Was any name of this entry invalidated after this stamp?"
@@ -37,6 +67,13 @@ pub(crate) struct Guard {
     pub(crate) key: Box<[u8]>,
     pub(crate) hashes: NameHashes,
     pub(crate) since: Stamp,
+}
+
+impl EntryWrite {
+    /// Takes an entry out.
+    pub(crate) fn removal(key: Box<[u8]>) -> Self {
+        EntryWrite { key, record: None, expires_at: u64::MAX }
+    }
 }
 
 /// What became of an append.
@@ -47,4 +84,75 @@ pub(crate) struct Appended {
     pub(crate) widened: usize,
     /// The guard's answer, for everything up to but not including this append.
     pub(crate) conflict: bool,
+    /// Whether it took effect here alone so far, and waits to be appended.
+    pub(crate) queued: bool,
+    /// Whether the entries that went with it were written.
+    pub(crate) wrote_entries: bool,
+}
+
+/// One or the other.
+pub(crate) enum Log {
+    Local(LocalLog),
+    #[cfg(feature = "redis")]
+    Redis(RedisLog),
+}
+
+impl Log {
+    pub(crate) async fn append(&self, append: Append) -> Result<Appended> {
+        match self {
+            Log::Local(log) => log.append(append).await,
+            #[cfg(feature = "redis")]
+            Log::Redis(log) => log.append(append).await,
+        }
+    }
+
+    /// Whether entries can be written in one step with an append.
+    pub(crate) fn writes_entries(&self) -> bool {
+        match self {
+            Log::Local(_) => false,
+            #[cfg(feature = "redis")]
+            Log::Redis(log) => log.writes_entries(),
+        }
+    }
+
+    /// For how long nothing was heard of a log that others append to; zero for a log of this process alone.
+    #[inline]
+    pub(crate) fn unheard_for(&self) -> Duration {
+        match self {
+            Log::Local(_) => Duration::ZERO,
+            #[cfg(feature = "redis")]
+            Log::Redis(log) => log.unheard_for(),
+        }
+    }
+
+    /// Whether others append to it.
+    pub(crate) fn is_shared(&self) -> bool {
+        !matches!(self, Log::Local(_))
+    }
+
+    pub(crate) fn stats(&self) -> LogStats {
+        match self {
+            Log::Local(log) => log.stats(),
+            #[cfg(feature = "redis")]
+            Log::Redis(log) => log.stats(),
+        }
+    }
+
+    /// Closes a log of this process alone. Blocks for one `fsync`.
+    pub(crate) fn close_blocking(&self) -> Result<()> {
+        match self {
+            Log::Local(log) => log.close(),
+            #[cfg(feature = "redis")]
+            Log::Redis(_) => Ok(()),
+        }
+    }
+
+    #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "a log of this process alone has nobody to wait for"))]
+    pub(crate) async fn applied_everywhere(&self, receipt: &Receipt, deadline: Duration) -> Result<Spread> {
+        match self {
+            Log::Local(_) => Ok(Spread::alone()),
+            #[cfg(feature = "redis")]
+            Log::Redis(log) => log.applied_everywhere(receipt, deadline).await,
+        }
+    }
 }

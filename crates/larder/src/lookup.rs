@@ -72,6 +72,9 @@ pub enum Freshness {
     Fresh,
     /// Past its time, and served because its policy allows it.
     Stale,
+    /// Within its time, and not known to be invalidated; but the log that is shared with other machines has not been heard
+    /// for longer than `max_staleness`, so they may have invalidated it.
+    Unverified,
 }
 
 /// Why there is nothing to serve.

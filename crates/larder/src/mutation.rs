@@ -27,6 +27,12 @@ pub enum Mutation {
     PositionsUsedAgain,
     /// A memory hit does not check the entry's names.
     HitUnchecked,
+    /// The tail of a shared log raises `applied` before the names of that position are in the index.
+    TailBeforeIndex,
+    /// An instance that finds another epoch in force goes on with its own.
+    EpochNotAdopted,
+    /// A lost or restored log is not noticed: its positions are used again.
+    LossUnnoticed,
 }
 
 /// Which rules are taken away.

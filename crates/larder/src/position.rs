@@ -157,6 +157,7 @@ pub struct Receipt {
     pub(crate) position: Position,
     pub(crate) names: usize,
     pub(crate) widened: usize,
+    pub(crate) queued: bool,
 }
 
 impl Receipt {
@@ -168,6 +169,12 @@ impl Receipt {
     /// How many names were invalidated.
     pub fn names(&self) -> usize {
         self.names
+    }
+
+    /// Whether the change took effect on this instance alone so far, because the log that is shared with others cannot be
+    /// reached. It is in a queue that is appended as soon as it can be; its position means nothing to other instances.
+    pub fn is_queued(&self) -> bool {
+        self.queued
     }
 
     /// How many of the names had to be widened to a broader one, because the index holds at most 64 pattern shapes and

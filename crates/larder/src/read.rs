@@ -20,6 +20,7 @@ use crate::codec::Value;
 use crate::entry::{Cached, Entry, Meta, Negative, Slot, Times};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fill::{Ended, Flight, Landed, Lease, Part};
+use crate::fleet::Turn;
 use crate::freshness::StaleBy;
 use crate::item::Item;
 use crate::lookup::{Answer, Freshness, Lookup, Miss, Source};
@@ -53,6 +54,9 @@ impl<V: Value> View<V> {
     pub(crate) fn quick_hit(&self, query: Query<'_>) -> Option<Arc<Entry<V>>> {
         let tally = self.space.metrics.tally();
         let timer = tally.samples_next_hit().then(Instant::now);
+        if self.space.strict.is_some() && self.is_unverified() {
+            return None;
+        }
         let entry = self.space.pool.get_typed::<V>(query)?;
         // Step 3: nothing at all was appended since the entry was last known to be fresh.
         let fresh = entry.meta.quiet_at(self.shared.clock.now_ms()) && entry.meta.stamp() >= self.shared.index.latest();
@@ -64,6 +68,23 @@ impl<V: Value> View<V> {
             self.space.metrics.hit_memory.record(timer.elapsed());
         }
         Some(entry)
+    }
+
+    /// Promise G3: whether a strict read that begins now must not be answered from what this instance knows, because a log
+    /// that others append to was not heard for too long.
+    pub(crate) fn is_unverified(&self) -> bool {
+        self.space.strict.is_some_and(|limit| self.shared.log.unheard_for() > limit)
+    }
+
+    /// For reads that cannot ask the source themselves.
+    pub(crate) fn verified(&self) -> Result<()> {
+        if !self.is_unverified() {
+            return Ok(());
+        }
+        let limit = self.space.max_staleness;
+        let message =
+            format!("the shared log was not heard for more than {limit:?}, and the namespace is strict: what is cached may be old");
+        Err(Error::new(ErrorKind::Unverified, message))
     }
 
     /// (2) Memory, looking closer.
@@ -150,8 +171,16 @@ impl<V: Value> View<V> {
     /// Waits for the backing tier no longer than the limit: to a reader, a tier that hangs is one that fails.
     pub(crate) async fn in_time<T>(&self, operation: TierFuture<'_, T>) -> Result<T> {
         let limit = self.shared.backing_timeout;
+        let Some(permit) = self.shared.breaker.admit(Instant::now()) else {
+            return Err(Error::new(ErrorKind::Tier, "the backing tier failed too often and is left alone for a moment"));
+        };
         let late = |_| Err(Error::new(ErrorKind::Tier, format!("the backing tier did not answer within {limit:?}")));
-        tokio::time::timeout(limit, operation).await.unwrap_or_else(late)
+        let outcome = tokio::time::timeout(limit, operation).await.unwrap_or_else(late);
+        match &outcome {
+            Ok(_) => permit.succeeded(),
+            Err(_) => permit.failed(Instant::now()),
+        }
+        outcome
     }
 
     pub(crate) fn backing_failed(&self, error: &Error) {
@@ -175,6 +204,7 @@ impl<V: Value> View<V> {
 
     /// Reads without a loader.
     pub(crate) async fn lookup(&self, key: &[u8]) -> Result<Lookup<V>> {
+        self.verified().map_err(|error| error.during("get", key))?;
         let started = Instant::now();
         let now = self.shared.clock.now_ms();
         let missed = match self.in_memory(key, now) {
@@ -204,6 +234,10 @@ impl<V: Value> View<V> {
     {
         crate::key::check_key(key)?;
         let started = Instant::now();
+        if self.is_unverified() {
+            // Neither memory nor a load that began before this read came: only the source is known to be current.
+            return self.load_alone(key, loader, started).await;
+        }
         let mut loader = Some(loader);
         // Step 6: what was invalidated up to here, this read must see; what comes while it waits, it need not.
         let arrival = self.shared.index.latest();
@@ -329,16 +363,21 @@ impl<V: Value> View<V> {
             {
                 return lease.end(Ok(landed));
             }
+            let turn = match view.turn_in_fleet(&key).await {
+                Turn::Load(turn) => turn,
+                Turn::Landed(landed) => return lease.end(Ok(landed)),
+            };
             let limit = view.space.policy.load_timeout;
             let loading = tokio::time::timeout(limit, view.run_loader(&key, loader));
             let outcome = loading.await.unwrap_or_else(|_| Err(view.timed_out(limit)));
             lease.end(outcome.map_err(|error| error.during("get_or_load", &key)));
+            view.end_turn(&key, turn).await;
         });
     }
 
     /// What makes a load unnecessary: another one ended between this caller's miss and its lead, or the backing tier has
     /// a fresh record.
-    async fn landed_meanwhile(&self, key: &[u8]) -> Option<Landed<V>> {
+    pub(crate) async fn landed_meanwhile(&self, key: &[u8]) -> Option<Landed<V>> {
         let now = self.shared.clock.now_ms();
         if let Memory::Fresh(entry) = self.in_memory(key, now) {
             return Some(Landed { stamp: entry.meta.stamp(), entry: Some(entry), source: Source::Memory });
@@ -380,12 +419,23 @@ impl<V: Value> View<V> {
         I: Into<Item<V>> + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
-        let (view, owned, limit) = (self.clone(), Box::<[u8]>::from(key), self.space.policy.load_timeout);
         let load = || async { loader().await.map(|loaded| Some(loaded.into())) };
-        let task = self.shared.runtime.spawn(async move { tokio::time::timeout(limit, view.run_loader(&owned, load)).await });
+        let answer = self.load_alone(key, load, Instant::now()).await?;
+        Ok(answer.expect("this loader always finds something").value)
+    }
+
+    /// Loads past the tiers and past other loads, for reads that neither may answer.
+    async fn load_alone<L, F, E>(&self, key: &[u8], loader: L, started: Instant) -> Result<Option<Answer<V>>>
+    where
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<Option<Item<V>>, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        let (view, owned, limit) = (self.clone(), Box::<[u8]>::from(key), self.space.policy.load_timeout);
+        let task = self.shared.runtime.spawn(async move { tokio::time::timeout(limit, view.run_loader(&owned, loader)).await });
         let gone = |_| Error::new(ErrorKind::LoadPanicked, "the loader panicked, or its runtime was shut down");
         let landed = task.await.map_err(gone)?.unwrap_or_else(|_| Err(self.timed_out(limit)))?;
-        Ok(Cached(landed.entry.expect("this loader always finds something")))
+        Ok(self.landed(landed, Miss::Absent, true, started))
     }
 
     /// Stores what a loader returned. What is stale by now is not kept, and still answers those who waited for it.
@@ -401,7 +451,7 @@ impl<V: Value> View<V> {
         };
         let made = self.make(key, item, stamp, u32::try_from(took.as_micros()).unwrap_or(u32::MAX))?;
         let entry = made.entry.clone();
-        self.store(key, made, stamp, Wait::No).await?;
+        self.store(key, made, stamp, Some(Wait::No)).await?;
         Ok(Landed { entry: Some(entry), stamp, source: Source::Loader })
     }
 
@@ -467,6 +517,9 @@ impl<V: Value> View<V> {
     pub(crate) fn answer(&self, entry: Arc<Entry<V>>, source: Source, freshness: Freshness) -> Answer<V> {
         let age = Duration::from_millis(self.shared.clock.now_ms().saturating_sub(entry.meta.created_at));
         let position = self.shared.index.position_of(entry.meta.stamp());
+        // What comes from the source itself needs nobody's word.
+        let unheard = freshness == Freshness::Fresh && source != Source::Loader && self.shared.log.unheard_for() > self.space.max_staleness;
+        let freshness = if unheard { Freshness::Unverified } else { freshness };
         Answer { value: Cached(entry), source, freshness, age, position }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::any::{Any, TypeId};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::codec::{Codec, Value};
-use crate::config::{Policy, TagTemplate};
+use crate::config::{MAX_STALENESS, Mode, Policy, TagTemplate};
 use crate::entry::{Entry, Slot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fill::Fills;
@@ -21,6 +22,11 @@ pub(crate) struct Space {
     pub(crate) templates: Vec<TagTemplate>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) metrics: Arc<NamespaceMetrics>,
+    /// For how long after the shared log was last heard memory may be used; `None`: always.
+    pub(crate) strict: Option<Duration>,
+    /// For how long it counts as verified, for those who ask.
+    pub(crate) max_staleness: Duration,
+    pub(crate) mode: Mode,
     /// One permit per load that may run.
     pub(crate) loads: Arc<Semaphore>,
     typed: OnceLock<AnyTyped>,
@@ -51,7 +57,19 @@ impl Space {
         let templates = policy.tags.iter().map(|template| TagTemplate::new(template)).collect::<Result<_>>()?;
         let pool = policy.own_pool.map_or_else(|| shared_pool.clone(), |bytes| Arc::new(Pool::new(bytes)));
         let loads = Arc::new(Semaphore::new(policy.loads_max.min(Semaphore::MAX_PERMITS)));
-        Ok(Space { name: name.into(), policy, templates, pool, metrics: Arc::new(NamespaceMetrics::new()), loads, typed: OnceLock::new() })
+        let (mode, max_staleness) = (policy.mode.unwrap_or_default(), policy.max_staleness.unwrap_or(MAX_STALENESS));
+        Ok(Space {
+            name: name.into(),
+            policy,
+            templates,
+            pool,
+            metrics: Arc::new(NamespaceMetrics::new()),
+            strict: (mode == Mode::Strict).then_some(max_staleness),
+            max_staleness,
+            mode,
+            loads,
+            typed: OnceLock::new(),
+        })
     }
 
     /// Opens it for a type of value; all later ones must be of the same type.

@@ -1,9 +1,11 @@
 //! What the cache says of itself, gathered at one moment.
 
+use std::time::Duration;
+
 use crate::cache::Shared;
 use crate::metrics::NamespaceStats;
 use crate::position::Position;
-use crate::tier::{TierState, TierStats};
+use crate::tier::{BreakerState, TierState, TierStats};
 
 /// What the cache says of itself.
 #[derive(Clone, Debug)]
@@ -45,6 +47,8 @@ pub struct BackingStats {
     pub state: TierState,
     /// What it has counted.
     pub stats: TierStats,
+    /// Whether reads are let through to it.
+    pub breaker: BreakerState,
 }
 
 /// The invalidation log.
@@ -59,6 +63,40 @@ pub struct LogStats {
     pub syncs: u64,
     /// Why the log takes no appends, if it does not.
     pub failed: Option<String>,
+    /// What a log that is shared with other instances says of itself.
+    pub shared: Option<SharedLogStats>,
+}
+
+/// A log that is shared with other instances.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SharedLogStats {
+    /// What this instance is called where instances are listed.
+    pub instance: String,
+    /// Whether the log can be reached.
+    pub connected: bool,
+    /// Why not, the last time it could not.
+    pub trouble: Option<String>,
+    /// For how long nothing was heard of it.
+    pub unheard_for: Duration,
+    /// Positions that this instance knows of and has not applied yet.
+    pub behind: u64,
+    /// Names that wait to be appended.
+    pub queued: u64,
+    /// Their bytes.
+    pub queued_bytes: u64,
+    /// Invalidations refused because the queue was full, or the namespace strict.
+    pub refused: u64,
+    /// Times that the log was verified and taken up anew.
+    pub connects: u64,
+    /// Epochs adopted since the start: each is a cold start.
+    pub epochs: u64,
+    /// Times that a snapshot was read because the stream no longer had what was next.
+    pub resyncs: u64,
+    /// What was read from the inbox, and how much of it was no invalidation.
+    pub inbox_taken: u64,
+    /// See `inbox_taken`.
+    pub inbox_rejected: u64,
 }
 
 /// The freshness index.
@@ -89,7 +127,12 @@ impl Stats {
             bytes: pools.iter().map(|pool| pool.weight()).sum(),
             entries: pools.iter().map(|pool| pool.len() as u64).sum(),
         };
-        let backing = shared.tier.as_ref().map(|tier| BackingStats { name: tier.name(), state: tier.state(), stats: tier.stats() });
+        let backing = shared.tier.as_ref().map(|tier| BackingStats {
+            name: tier.name(),
+            state: tier.state(),
+            stats: tier.stats(),
+            breaker: shared.breaker.state(),
+        });
         let (log, index) = (shared.log.stats(), shared.index.stats());
         Stats {
             namespaces,
@@ -101,6 +144,7 @@ impl Stats {
                 appends: log.appends,
                 syncs: log.syncs,
                 failed: log.failed,
+                shared: log.shared,
             },
             index: IndexStats {
                 bytes: index.bytes,

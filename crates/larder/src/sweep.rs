@@ -104,7 +104,16 @@ async fn rounds(weak: Weak<Shared>, wake: Arc<Notify>, every: Duration) {
         let woken = tokio::time::timeout(every, wake.notified()).await.is_ok();
         let Some(shared) = weak.upgrade() else { return };
         sweep_memory(&shared, PAUSE).await;
-        let steps = if woken { usize::MAX } else { BACKING_STEPS_A_ROUND };
+        // What many share is not swept by each of them all the time: there, records expire by themselves, and stale ones are
+        // overwritten or make room.
+        let shared_tier = shared.tier.as_ref().is_some_and(|tier| tier.is_shared());
+        let steps = if shared_tier {
+            0
+        } else if woken {
+            usize::MAX
+        } else {
+            BACKING_STEPS_A_ROUND
+        };
         match sweep_backing(&shared, from.take(), steps).await {
             Ok((_, next)) => from = next,
             Err(error) => tracing::debug!(%error, "the sweep of the backing tier stopped early"),

@@ -7,12 +7,18 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::record::Record;
 
+pub(crate) mod breaker;
 pub mod disk;
 pub(crate) mod memory;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
+
+pub use breaker::BreakerState;
 
 /// What a tier's operations return.
 pub type TierFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
@@ -130,6 +136,12 @@ pub trait Tier: Send + Sync + 'static {
         false
     }
 
+    /// Whether [`sweep`](Self::sweep) goes through the keys in the order of their bytes, so that it can begin at any of them.
+    /// Default: it does. Otherwise the place where a sweep goes on means something to the tier alone.
+    fn is_ordered(&self) -> bool {
+        true
+    }
+
     /// The record of a key. An accepted write is seen, also while it waits in a queue.
     fn get<'a>(&'a self, key: &'a [u8]) -> TierFuture<'a, Option<Record>>;
 
@@ -146,6 +158,16 @@ pub trait Tier: Send + Sync + 'static {
     /// Looks at up to `limit` records from `from` (inclusive) on, and removes those that `keep` turns down, unless they
     /// were replaced meanwhile.
     fn sweep(&self, from: Option<Box<[u8]>>, limit: usize, keep: Keep) -> TierFuture<'_, SweepPage>;
+
+    /// Takes the right to load a key for `life`, unless somebody has it. Default: everybody gets it, as nobody else is there.
+    fn lease<'a>(&'a self, _key: &'a [u8], _token: u64, _life: Duration) -> TierFuture<'a, bool> {
+        Box::pin(std::future::ready(Ok(true)))
+    }
+
+    /// Gives the right back, if it still is the one that was taken with this token.
+    fn release<'a>(&'a self, _key: &'a [u8], _token: u64) -> TierFuture<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Forgets everything.
     fn clear(&self) -> TierFuture<'_, ()>;

@@ -11,7 +11,7 @@ use crate::entry::Cached;
 use crate::error::{Error, ErrorKind, Result};
 use crate::item::Item;
 use crate::key::check_key;
-use crate::log::{Append, Appended, Durability, Guard};
+use crate::log::{Append, Appended, Durability, EntryWrite, Guard};
 use crate::lookup::{Answer, Freshness, Source};
 use crate::metrics::Count;
 use crate::mutation::Mutation;
@@ -38,9 +38,10 @@ impl<V: Value> View<V> {
         check_key(key)?;
         // Everything that can be refused is refused before the append takes effect.
         let made = self.make(key, item, self.shared.index.latest(), 0)?;
-        let appended = self.append(vec![Name::Key(key.into())], self.shared.put_durability, None).await?;
+        let writes = self.entry_write(key, &made).into_iter().collect();
+        let appended = self.append(vec![Name::Key(key.into())], self.shared.put_durability, None, writes).await?;
         self.space.metrics.count(Count::Put);
-        self.put_made(key, made, appended.stamp).await?;
+        self.put_made(key, made, &appended).await?;
         Ok(receipt(appended, 1))
     }
 
@@ -55,18 +56,30 @@ impl<V: Value> View<V> {
         }
         let names: Vec<Name> = made.iter().map(|(key, _)| Name::Key(key.clone())).collect();
         let count = names.len();
-        let appended = self.append(names, self.shared.put_durability, None).await?;
+        let entry_writes = made.iter().filter_map(|(key, made)| self.entry_write(key, made)).collect();
+        let appended = self.append(names, self.shared.put_durability, None, entry_writes).await?;
         self.space.metrics.add(Count::Put, count as u64);
         let mut writes = Vec::with_capacity(count);
         for (key, made) in made {
-            writes.extend(self.keep_in_memory(&key, made, appended.stamp));
+            writes.extend(self.keep_in_memory(&key, made, appended.stamp).filter(|_| !appended.wrote_entries));
         }
         self.hand_to_backing(writes, self.put_wait()).await?;
         Ok(receipt(appended, count))
     }
 
-    async fn put_made(&self, key: &[u8], made: Made<V>, stamp: Stamp) -> Result<bool> {
-        self.store(key, made, stamp, self.put_wait()).await
+    async fn put_made(&self, key: &[u8], made: Made<V>, appended: &Appended) -> Result<bool> {
+        let wait = if appended.wrote_entries { None } else { Some(self.put_wait()) };
+        self.store(key, made, appended.stamp, wait).await
+    }
+
+    /// The entry's own write, where the log can do it in one step with the append.
+    fn entry_write(&self, key: &[u8], made: &Made<V>) -> Option<EntryWrite> {
+        if !self.space.policy.backing || !self.shared.log.writes_entries() {
+            return None;
+        }
+        // The stamp is the append's to give; this one is only of the right epoch.
+        let record = self.record_of(&made.entry.meta, made.entry.meta.stamp(), made.encoded.clone())?;
+        Some(EntryWrite { key: key.into(), expires_at: record.expires_at, record: Some(record.encode()) })
     }
 
     fn put_wait(&self) -> Wait {
@@ -78,10 +91,9 @@ impl<V: Value> View<V> {
 
     /// The position that a fill of any key, begun now, must carry: taken *before* its source is read.
     pub(crate) fn begin_fill(&self) -> Position {
-        let index = &self.shared.index;
         loop {
             // Fails only while another epoch is being adopted, and then the next try has its position.
-            if let Some(position) = index.position_of(index.latest()) {
+            if let Some(position) = self.shared.index.latest_position() {
                 return position;
             }
         }
@@ -101,7 +113,7 @@ impl<V: Value> View<V> {
         let stamp = index.stamp_of(begun).filter(|stamp| *stamp <= index.latest()).ok_or_else(unknown)?;
         let made = self.make(key, item, stamp, 0)?;
         self.space.metrics.count(Count::Put);
-        self.store(key, made, stamp, Wait::Accepted).await
+        self.store(key, made, stamp, Some(Wait::Accepted)).await
     }
 
     /// Step 8: the safe write-through.
@@ -149,27 +161,32 @@ impl<V: Value> View<V> {
 
     async fn append_changed(&self, key: &[u8], made: Made<V>, since: Stamp) -> Result<Updated<V>> {
         let guard = Guard { key: key.into(), hashes: made.entry.meta.hashes.clone(), since };
-        let appended = self.append(vec![Name::Key(key.into())], self.shared.invalidation_durability, Some(guard)).await?;
+        let writes = self.entry_write(key, &made).into_iter().collect();
+        let appended = self.append(vec![Name::Key(key.into())], self.shared.invalidation_durability, Some(guard), writes).await?;
         self.space.metrics.count(Count::Put);
         let value = Cached(made.entry.clone());
         let certain = !appended.conflict || self.shared.mutations.on(Mutation::UpdateWithoutCheck);
         if !certain {
             self.space.metrics.count(Count::LoadDropped);
         }
-        let stored = certain && self.put_made(key, made, appended.stamp).await?;
+        let stored = certain && self.put_made(key, made, &appended).await?;
         Ok(Updated { value, receipt: receipt(appended, 1), stored })
     }
 
     /// Stores an entry in both tiers under a stamp. False, and nothing stored, if it is stale by now: a later change of
     /// something it depends on is in the index before that change is stored anywhere, so an older value never takes the
     /// place of a newer one, whatever order they come in.
-    pub(crate) async fn store(&self, key: &[u8], made: Made<V>, stamp: Stamp, wait: Wait) -> Result<bool> {
+    ///
+    /// Without `wait` the backing tier has it already.
+    pub(crate) async fn store(&self, key: &[u8], made: Made<V>, stamp: Stamp, wait: Option<Wait>) -> Result<bool> {
         if self.shared.index.judge(key, &made.entry.meta.hashes, stamp).is_some() {
             self.space.metrics.count(Count::LoadDropped);
             return Ok(false);
         }
         let write = self.keep_in_memory(key, made, stamp);
-        self.hand_to_backing(write.into_iter().collect(), wait).await?;
+        if let Some(wait) = wait {
+            self.hand_to_backing(write.into_iter().collect(), wait).await?;
+        }
         Ok(true)
     }
 
@@ -215,20 +232,24 @@ impl<V: Value> View<V> {
     pub(crate) async fn remove(&self, keys: Vec<Box<[u8]>>) -> Result<Receipt> {
         keys.iter().try_for_each(|key| check_key(key))?;
         let names = keys.iter().map(|key| Name::Key(key.clone())).collect();
-        let appended = self.append(names, self.shared.invalidation_durability, None).await?;
+        let writes = if self.shared.log.writes_entries() { keys.iter().cloned().map(EntryWrite::removal).collect() } else { Vec::new() };
+        let appended = self.append(names, self.shared.invalidation_durability, None, writes).await?;
         self.space.metrics.add(Count::Remove, keys.len() as u64);
         let count = keys.len();
-        self.purge(keys, appended.stamp).await;
+        self.purge(keys, &appended).await;
         Ok(receipt(appended, count))
     }
 
     /// Gives back the room of keys that were invalidated. That they are gone for readers does not depend on it.
-    pub(crate) async fn purge(&self, keys: Vec<Box<[u8]>>, stamp: Stamp) {
+    pub(crate) async fn purge(&self, keys: Vec<Box<[u8]>>, appended: &Appended) {
         for key in &keys {
             // Not what was put since.
-            self.space.pool.remove_up_to(self.space.pool.query(key), stamp, Count::Invalidated);
+            self.space.pool.remove_up_to(self.space.pool.query(key), appended.stamp, Count::Invalidated);
         }
-        self.forget_in_backing(keys).await;
+        // While the append is queued, the others may still put there what is newer than it.
+        if !appended.wrote_entries && !appended.queued {
+            self.forget_in_backing(keys).await;
+        }
     }
 
     /// Gives back the tier's room of keys that it has no current record of.
@@ -269,6 +290,7 @@ impl<V: Value> View<V> {
     /// Without a load, without counting as a use, and without bringing anything into memory.
     pub(crate) async fn peek(&self, key: &[u8]) -> Result<Option<Answer<V>>> {
         check_key(key)?;
+        self.verified()?;
         let now = self.shared.clock.refresh();
         if let Some(slot) = self.space.pool.peek(self.space.pool.query(key)) {
             let meta = slot.meta();
@@ -286,11 +308,11 @@ impl<V: Value> View<V> {
         Ok(Some(self.answer(entry, Source::Backing, Freshness::Fresh)))
     }
 
-    async fn append(&self, names: Vec<Name>, durability: Durability, guard: Option<Guard>) -> Result<Appended> {
-        self.shared.append(Append { names, durability, guard }).await
+    async fn append(&self, names: Vec<Name>, durability: Durability, guard: Option<Guard>, writes: Vec<EntryWrite>) -> Result<Appended> {
+        self.shared.append(Append { names, durability, guard, writes, mode: self.space.mode }).await
     }
 }
 
 pub(crate) fn receipt(appended: Appended, names: usize) -> Receipt {
-    Receipt { position: appended.position, names, widened: appended.widened }
+    Receipt { position: appended.position, names, widened: appended.widened, queued: appended.queued }
 }

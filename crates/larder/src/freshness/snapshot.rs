@@ -13,6 +13,10 @@
 use std::sync::Arc;
 
 use crate::pattern::Pattern;
+#[cfg(feature = "redis")]
+use crate::pattern::Shape;
+#[cfg(feature = "redis")]
+use crate::position::SEQ_BITS;
 use crate::position::{Epoch, SEQ_MAX};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -33,6 +37,24 @@ impl Snapshot {
     /// The index of an epoch in which nothing was invalidated yet.
     pub(crate) fn empty(epoch: Epoch) -> Self {
         Snapshot { epoch, head: 0, everything: 0, lines: vec![[0; PAIRS + 1]], shapes: Vec::new(), globs: Vec::new() }
+    }
+
+    /// A copy whose parts were kept elsewhere: the table as its lines stand in memory, eight little-endian words each. `None`
+    /// where they do not fit together.
+    #[cfg(feature = "redis")]
+    pub(crate) fn of_parts(
+        (epoch, head, everything): (Epoch, u64, u64),
+        table: &[u8],
+        shapes: &[u8],
+        globs: Vec<(Pattern, u64)>,
+    ) -> Option<Self> {
+        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("a chunk has eight bytes"));
+        let lines: Vec<[u64; PAIRS + 1]> =
+            table.chunks_exact(super::LINE_BYTES).map(|line| std::array::from_fn(|at| word(&line[at * 8..at * 8 + 8]))).collect();
+        let shapes: Vec<u64> = shapes.chunks_exact(8).map(word).collect();
+        let fits = lines.len().is_power_of_two() && lines.len() * super::LINE_BYTES == table.len();
+        let fits = fits && shapes.len() <= SHAPES_MAX && globs.len() <= GLOBS_MAX && epoch.0 != 0 && head <= SEQ_MAX;
+        fits.then_some(Snapshot { epoch, head, everything, lines, shapes, globs })
     }
 
     pub(super) fn of(index: &Index, head: u64) -> Self {
@@ -69,6 +91,39 @@ impl Snapshot {
             slot.store(*shape, Ordering::Release);
         }
         index.shape_count.store(self.shapes.len(), Ordering::Release);
+    }
+
+    /// Raises an index of the same epoch to at least what this copy knows, while readers go on. Each line becomes at
+    /// least as cautious as either; shapes join before the names that need them.
+    #[cfg(feature = "redis")]
+    pub(super) fn merge_into(&self, index: &Index) {
+        for shape in &self.shapes {
+            if !index.join_shapes(Shape(*shape)) {
+                // No room for a shape that the log knows: its names could not be looked up here.
+                index.raise_everything(self.head);
+            }
+        }
+        for (at, line) in index.lines.iter().enumerate() {
+            let [theirs @ .., floor] = self.line_for(at, index.lines.len());
+            // A name that has a pair here and none there was last invalidated, as far as they know, at or below their floor.
+            for word in &line.pairs {
+                let own = word.load(Ordering::Acquire);
+                let known = own & SEQ_MAX != 0 && !theirs.iter().any(|pair| pair >> SEQ_BITS == own >> SEQ_BITS && pair & SEQ_MAX != 0);
+                if known && own & SEQ_MAX < floor {
+                    word.store(own >> SEQ_BITS << SEQ_BITS | floor, Ordering::Release);
+                }
+            }
+            line.floor.fetch_max(floor, Ordering::AcqRel);
+            // No pair changes its place, so that a reader on its way through the line cannot miss a name that is in it.
+            for pair in theirs.into_iter().filter(|pair| pair & SEQ_MAX != 0) {
+                index.raise_in(line, pair >> SEQ_BITS, pair & SEQ_MAX);
+            }
+        }
+        for (pattern, seq) in &self.globs {
+            if !index.record_glob(pattern, *seq) {
+                index.raise_everything(*seq);
+            }
+        }
     }
 
     /// What line `at` of a table of `lines` lines must hold.

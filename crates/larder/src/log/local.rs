@@ -65,6 +65,8 @@ pub(crate) struct LogStats {
     pub(crate) syncs: u64,
     /// Why the log refuses appends, if it does.
     pub(crate) failed: Option<String>,
+    /// What only a log that is shared has to say.
+    pub(crate) shared: Option<crate::stats::SharedLogStats>,
 }
 
 /// See the head of this file.
@@ -173,7 +175,7 @@ impl LocalLog {
     pub(crate) fn stats(&self) -> LogStats {
         let syncs = self.shared.sync.lock().syncs;
         let state = self.shared.state.lock();
-        LogStats { head: state.head, appends: state.appends, syncs, failed: state.failed.clone() }
+        LogStats { head: state.head, appends: state.appends, syncs, failed: state.failed.clone(), shared: None }
     }
 
     /// Marks the end and syncs. Later appends are refused. Blocks for one `fsync`.
@@ -233,7 +235,7 @@ impl Shared {
         let rotate = state.file.as_ref().is_some_and(|segment| segment.len > segment.place.rotate_at);
         drop(state);
         let synced = (durable || rotate).then(|| self.ask_syncer(durable, rotate)).flatten();
-        Ok((Appended { stamp, position, widened, conflict }, synced))
+        Ok((Appended { stamp, position, widened, conflict, queued: false, wrote_entries: false }, synced))
     }
 
     /// The next position, of a new epoch where this one is used up.

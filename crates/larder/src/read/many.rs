@@ -1,5 +1,7 @@
 //! The same waterfall for many keys: one visit to the backing tier and one call of the loader for all that miss.
 
+use std::collections::HashMap;
+
 use super::*;
 
 /// A key's place in the caller's list, and the key.
@@ -9,6 +11,7 @@ impl<V: Value> View<V> {
     /// Reads many keys without a loader. The answers stand in the order of the keys.
     pub(crate) async fn lookup_many(&self, keys: Vec<Box<[u8]>>) -> Result<Vec<Lookup<V>>> {
         keys.iter().try_for_each(|key| crate::key::check_key(key))?;
+        self.verified().map_err(|error| error.during("get_many", &[]))?;
         let started = Instant::now();
         let now = self.shared.clock.now_ms();
         let mut found: Vec<Option<Lookup<V>>> = Vec::with_capacity(keys.len());
@@ -64,6 +67,9 @@ impl<V: Value> View<V> {
     {
         keys.iter().try_for_each(|(_, key)| crate::key::check_key(key))?;
         let started = Instant::now();
+        if self.is_unverified() {
+            return self.load_many_alone(keys, loader, started).await;
+        }
         let mut answers: Vec<Option<Option<Answer<V>>>> = keys.iter().map(|_| None).collect();
         let mut open: Vec<usize> = (0..keys.len()).collect();
         let arrival = self.shared.index.latest();
@@ -93,6 +99,29 @@ impl<V: Value> View<V> {
             }
         }
         Ok(answers.into_iter().map(|answer| answer.expect("a key stays open until it is answered")).collect())
+    }
+
+    /// Loads all keys past the tiers and past other loads: see `load_alone`.
+    async fn load_many_alone<K, L, F, E>(&self, keys: Vec<(K, Box<[u8]>)>, loader: L, started: Instant) -> Result<Vec<Option<Answer<V>>>>
+    where
+        K: Clone + Eq + std::hash::Hash + Send + 'static,
+        L: Fn(Vec<K>) -> F,
+        F: Future<Output = Result<Vec<(K, Item<V>)>, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        let Some((_, first)) = keys.first() else { return Ok(Vec::new()) };
+        let first = first.clone();
+        // Step 5: before the loader is even called.
+        let stamp = self.shared.index.latest();
+        let loading = loader(keys.iter().map(|(name, _)| name.clone()).collect());
+        let (mut items, took) = self.call_loader_many(loading).await.map_err(|error| error.during("get_many_or_load", &first))?;
+        let mut answers = Vec::with_capacity(keys.len());
+        for (name, key) in keys {
+            let landed =
+                self.keep_loaded(&key, items.remove(&name), stamp, took).await.map_err(|error| error.during("get_many_or_load", &key))?;
+            answers.push(self.landed(landed, Miss::Absent, true, started));
+        }
+        Ok(answers)
     }
 
     fn take_part<K: Clone>(
@@ -148,6 +177,30 @@ impl<V: Value> View<V> {
         F: Future<Output = Result<Vec<(K, Item<V>)>, E>>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let (mut items, took) = match self.call_loader_many(loading).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                leases.into_iter().for_each(|(_, lease)| {
+                    let error = error.clone().during("get_many_or_load", lease.key());
+                    lease.end(Err(error));
+                });
+                return;
+            }
+        };
+        for (name, lease) in leases {
+            let landed = self.keep_loaded(lease.key(), items.remove(&name), stamp, took).await;
+            let landed = landed.map_err(|error| error.during("get_many_or_load", lease.key()));
+            lease.end(landed);
+        }
+    }
+
+    /// The loader, in its turn and within its time. Returns what it found, and how long that took.
+    async fn call_loader_many<K, F, E>(&self, loading: F) -> Result<(HashMap<K, Item<V>>, Duration)>
+    where
+        K: Eq + std::hash::Hash,
+        F: Future<Output = Result<Vec<(K, Item<V>)>, E>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let begun = Instant::now();
         let limit = self.space.policy.load_timeout;
         let in_turn = async {
@@ -165,22 +218,9 @@ impl<V: Value> View<V> {
         };
         let took = begun.elapsed();
         self.space.metrics.load.record(took);
-        let mut items: std::collections::HashMap<K, Item<V>> = match outcome {
-            Ok(items) => items.into_iter().collect(),
-            Err(error) => {
-                leases.into_iter().for_each(|(_, lease)| {
-                    let error = error.clone().during("get_many_or_load", lease.key());
-                    lease.end(Err(error));
-                });
-                return;
-            }
-        };
+        let items = outcome?.into_iter().collect();
         self.space.metrics.count(Count::LoadOk);
-        for (name, lease) in leases {
-            let landed = self.keep_loaded(lease.key(), items.remove(&name), stamp, took).await;
-            let landed = landed.map_err(|error| error.during("get_many_or_load", lease.key()));
-            lease.end(landed);
-        }
+        Ok((items, took))
     }
 }
 

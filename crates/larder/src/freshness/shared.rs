@@ -1,0 +1,112 @@
+//! What the index is asked for where the log is shared with other instances: own appends come ahead of what others appended
+//! before, and there are times without a log.
+
+use super::*;
+
+impl Index {
+    /// Enters names that this instance appended to a log it shares with others, and lets readers know at once (step 1).
+    /// What others appended before may come later, by [`apply`](Self::apply), so only `latest` is raised. Nothing is done
+    /// if the epoch was left meanwhile: then everything that the names were meant for is stale anyway.
+    pub(crate) fn enter_own(&self, names: &[Name], stamp: Stamp) {
+        let _one_writer = self.writer.lock();
+        if stamp.generation() == self.latest().generation() {
+            self.record_locked(names, stamp.seq());
+            self.latest.fetch_max(stamp.0, Ordering::AcqRel);
+        }
+    }
+
+    /// Enters what the shared log holds at the next position, in its order (step 2). False if that cannot be done in this
+    /// generation any more: positions were made up here, or the epoch was left.
+    pub(crate) fn apply(&self, names: &[Name], stamp: Stamp) -> bool {
+        let _one_writer = self.writer.lock();
+        if stamp.generation() != self.latest().generation() || self.era.read().provisional_past.is_some() {
+            return false;
+        }
+        if self.mutations.on(Mutation::TailBeforeIndex) {
+            self.latest.fetch_max(stamp.0, Ordering::AcqRel);
+            self.applied.fetch_max(stamp.0, Ordering::AcqRel);
+            // A moment for readers: what a processor meets in days, a test meets in seconds.
+            (0..64).for_each(|_| std::thread::yield_now());
+        }
+        let widened = self.record_locked(names, stamp.seq());
+        self.widened.fetch_add(widened as u64, Ordering::Relaxed);
+        self.latest.fetch_max(stamp.0, Ordering::AcqRel);
+        self.applied.fetch_max(stamp.0, Ordering::AcqRel);
+        true
+    }
+
+    /// Enters names at a position of this process's own making, past all that it has seen, because the shared log cannot be
+    /// reached. From here on, nothing of this generation can be told to others or hear of them, and it ends with
+    /// [`adopt`](Self::adopt).
+    pub(crate) fn enter_provisionally(&self, names: &[Name]) -> Stamp {
+        let _one_writer = self.writer.lock();
+        let latest = self.latest();
+        let stamp = Stamp::new(latest.generation(), latest.seq() + 1);
+        self.era.write().provisional_past.get_or_insert(latest.seq());
+        self.record_locked(names, stamp.seq());
+        self.latest.fetch_max(stamp.0, Ordering::AcqRel);
+        self.applied.fetch_max(stamp.0, Ordering::AcqRel);
+        stamp
+    }
+
+    /// The generation, and the epoch it stands for.
+    pub(crate) fn era(&self) -> (u32, Epoch) {
+        let era = self.era.read();
+        (era.generation, era.epoch)
+    }
+
+    /// The shapes in use.
+    pub(crate) fn shapes_in_use(&self) -> impl Iterator<Item = Shape> + '_ {
+        self.shapes[..self.shape_count.load(Ordering::Acquire)].iter().map(|shape| Shape(shape.load(Ordering::Acquire)))
+    }
+
+    /// Gives the generation in force another epoch's name without making anything stale: for the tests that must catch it.
+    pub(crate) fn relabel(&self, epoch: Epoch) {
+        let _one_writer = self.writer.lock();
+        let mut era = self.era.write();
+        self.seed.store(seed_of(epoch), Ordering::Release);
+        *era = Era { epoch, provisional_past: None, ..*era };
+    }
+
+    /// Whether positions were made up here since the epoch was adopted.
+    pub(crate) fn is_provisional(&self) -> bool {
+        self.era.read().provisional_past.is_some()
+    }
+
+    /// Takes in a snapshot of the log of this very epoch, taken at a later position than this instance has applied (step
+    /// 10), without making anything stale that is not. False if the epoch is another.
+    pub(crate) fn merge(&self, snapshot: &Snapshot) -> bool {
+        let _one_writer = self.writer.lock();
+        let era = *self.era.read();
+        if era.epoch != snapshot.epoch || era.provisional_past.is_some() {
+            return false;
+        }
+        snapshot.merge_into(self);
+        self.raise_everything(snapshot.everything);
+        let stamp = Stamp::new(era.generation, snapshot.head);
+        self.latest.fetch_max(stamp.0, Ordering::AcqRel);
+        self.applied.fetch_max(stamp.0, Ordering::AcqRel);
+        true
+    }
+}
+
+/// How the names of an epoch are hashed, for a log whose authoritative table is elsewhere.
+pub(crate) struct NameHasher(u64);
+
+impl NameHasher {
+    pub(crate) fn of(epoch: Epoch) -> Self {
+        NameHasher(seed_of(epoch))
+    }
+
+    pub(crate) fn key(&self, key: &[u8]) -> NameHash {
+        hash_key(key, self.0)
+    }
+
+    pub(crate) fn tag(&self, tag: &[u8]) -> NameHash {
+        hash_tag(tag, self.0)
+    }
+
+    pub(crate) fn projection<'a>(&self, shape: Shape, literals: impl Iterator<Item = &'a [u8]>) -> NameHash {
+        hash_projection(shape, literals, self.0)
+    }
+}

@@ -1,0 +1,161 @@
+//! How the cache is: what is wrong or could become so, and what to do about it.
+
+use std::time::Duration;
+
+use crate::cache::{Larder, Shared};
+use crate::log::Log;
+use crate::tier::{BreakerState, TierState};
+
+/// From this rate of false misses on, a larger index is recommended.
+const FALSE_MISSES_TO_MENTION: f64 = 0.01;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It works, and could hurt later.
+    Notice,
+    /// It works worse than it should, by itself for a while.
+    Degraded,
+    /// Changes are refused.
+    Failing,
+}
+
+/// Something that is wrong, or could become so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is about: `log`, `backing`, `index`, `redis`.
+    pub about: &'static str,
+    /// What was found.
+    pub what: String,
+    /// What to do about it.
+    pub advice: String,
+}
+
+/// How the cache is: see [`Larder::health`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// The worst first.
+    pub findings: Vec<Finding>,
+}
+
+impl Health {
+    /// The worst of the findings; `None` where all is well.
+    pub fn worst(&self) -> Option<Severity> {
+        self.findings.first().map(|finding| finding.severity)
+    }
+}
+
+impl Larder {
+    /// How the cache is at this moment: what is wrong or could become so, the worst first. Asks nobody, and costs little.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let larder = larder::Larder::builder().build().await?;
+    /// assert_eq!(larder.health().worst(), None);
+    /// # Ok(()) }
+    /// ```
+    pub fn health(&self) -> Health {
+        let mut findings = Vec::new();
+        of_log(&self.0, &mut findings);
+        of_tier(&self.0, &mut findings);
+        of_index(&self.0, &mut findings);
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        Health { findings }
+    }
+}
+
+fn finding(severity: Severity, about: &'static str, what: impl Into<String>, advice: impl Into<String>) -> Finding {
+    Finding { severity, about, what: what.into(), advice: advice.into() }
+}
+
+fn of_log(shared: &Shared, findings: &mut Vec<Finding>) {
+    let stats = shared.log.stats();
+    if let Some(why) = stats.failed {
+        findings.push(finding(
+            Severity::Failing,
+            "log",
+            format!("the log takes no appends: {why}"),
+            "see to the disk that holds the data folder",
+        ));
+    }
+    let Some(stats) = stats.shared else { return };
+    if !stats.connected {
+        let why = stats.trouble.unwrap_or_else(|| "not tried yet".into());
+        let queued = if stats.queued == 0 { String::new() } else { format!("; {} invalidations wait to be appended", stats.queued) };
+        let what = format!("Redis cannot be reached ({why}){queued}");
+        findings.push(finding(
+            Severity::Degraded,
+            "log",
+            what,
+            "see to Redis, its address and credentials; everything goes on by itself when it is back",
+        ));
+    }
+    #[cfg(feature = "redis")]
+    if let Log::Redis(log) = &shared.log
+        && let Some(about) = log.about()
+    {
+        findings.extend(of_server(&about));
+    }
+    #[cfg(not(feature = "redis"))]
+    let Log::Local(_) = &shared.log;
+}
+
+/// What a server's settings could do to the log.
+#[cfg(feature = "redis")]
+fn of_server(about: &crate::remote::link::About) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let policy = about.eviction.as_str();
+    if about.memory_max > 0 && policy.starts_with("allkeys") {
+        let what =
+            format!("{} may evict the log itself (maxmemory-policy {policy}): each time, all caches would start cold", about.version);
+        findings.push(finding(
+            Severity::Notice,
+            "redis",
+            what,
+            "use volatile-ttl with a time to live for every namespace, or a server of its own for larder",
+        ));
+    } else if about.memory_max > 0 && policy == "noeviction" {
+        let what = format!("{} refuses writes when its memory is full (maxmemory-policy noeviction), invalidations too", about.version);
+        findings.push(finding(Severity::Notice, "redis", what, "use volatile-ttl with a time to live for every namespace"));
+    } else if about.memory_max > 0 {
+        let what = format!("{} evicts only entries that have a time to live (maxmemory-policy {policy})", about.version);
+        findings.push(finding(
+            Severity::Notice,
+            "redis",
+            what,
+            "give every namespace a time to live, or its entries fill the memory for good",
+        ));
+    } else {
+        let what = format!("{} has no memory limit (maxmemory 0)", about.version);
+        findings.push(finding(Severity::Notice, "redis", what, "set maxmemory, and maxmemory-policy volatile-ttl"));
+    }
+    findings
+}
+
+fn of_tier(shared: &Shared, findings: &mut Vec<Finding>) {
+    let Some(tier) = &shared.tier else { return };
+    if let TierState::Degraded(why) = tier.state() {
+        let what = format!("the backing tier ({}) is out of order: {why}", tier.name());
+        findings.push(finding(Severity::Degraded, "backing", what, "reads and writes go on in memory; it recovers by itself"));
+    }
+    if shared.breaker.state() != BreakerState::Closed {
+        let what = format!(
+            "the backing tier ({}) failed too often, and is left alone for moments of up to {:?}",
+            tier.name(),
+            Duration::from_secs(2)
+        );
+        findings.push(finding(Severity::Degraded, "backing", what, "see to its latency; it is tried again by itself"));
+    }
+}
+
+fn of_index(shared: &Shared, findings: &mut Vec<Finding>) {
+    let rate = shared.sweeper.false_miss_rate();
+    if rate > FALSE_MISSES_TO_MENTION {
+        let what = format!("about {:.1} % of the entries in memory would be loaded again without need", rate * 100.0);
+        findings.push(finding(Severity::Notice, "index", what, "give the freshness index more bytes (index_bytes)"));
+    }
+}

@@ -1,0 +1,365 @@
+//! The log that several machines share, in Redis or Valkey.
+//!
+//! # What is where
+//!
+//! Four keys in one slot, `{prefix}` in braces:
+//!
+//! ```text
+//!   {larder}:log        hash: epoch, head, everything, shapes, globs, identity of the server, version of this layout
+//!   {larder}:table      string: the authoritative freshness table, lines of 64 bytes as in freshness.rs
+//!   {larder}:stream     stream: what was appended, a record a group; its id is the group's last position
+//!   {larder}:members    hash: what each instance has applied, and when it said so
+//!   {larder}:inbox      stream: invalidations by others than larder, in plain text
+//! ```
+//!
+//! # Who does what
+//!
+//! - The *appender* groups what callers append at the same time, and runs one script a group (step 1). What it cannot
+//!   deliver within the time limit it queues or refuses, as each append asks.
+//! - The *keeper* verifies a server (step 11), appends the queue to it before anybody may read from it, takes the log's
+//!   snapshot up (step 10), lets the others in, and then is the *tail* (step 2) until something is wrong.
+//!
+//! # Without a log
+//!
+//! An invalidation that must take effect while the log cannot be reached gets a *provisional* position: past everything seen,
+//! in the order of this process, and told to nobody. What is loaded meanwhile is stamped with such positions, too. From then
+//! on the real log cannot be followed in this generation, whose next positions are others, so the keeper ends it: it appends
+//! the queue, then adopts the log as it stands, and memory starts cold. Without such an invalidation it just goes on.
+//!
+//! Lock order: `queue`, then the index's own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use super::{Append, Appended, LogStats, Spread};
+use crate::clock::Clock;
+use crate::config::Mode;
+use crate::error::{Error, ErrorKind, Result};
+use crate::freshness::Index;
+use crate::mutation::Mutations;
+use crate::name::{NAMES_MAX, Name};
+use crate::position::{Epoch, Position, Receipt, Stamp};
+use crate::remote::RedisOptions;
+use crate::remote::link::Link;
+use crate::stats::SharedLogStats;
+
+mod appender;
+mod encode;
+mod inbox;
+mod keeper;
+mod members;
+
+/// How long an append may take, tries on another connection included, before it is queued or refused.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Bytes that a queued name takes beyond its own.
+const NAME_OVERHEAD: usize = 96;
+
+/// See the head of this file.
+pub(crate) struct RedisLog {
+    inner: Arc<Inner>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// What the tasks share.
+struct Inner {
+    index: Arc<Index>,
+    clock: Clock,
+    link: Arc<Link>,
+    keys: Keys,
+    /// What this instance is called.
+    instance: String,
+    to_append: mpsc::UnboundedSender<Pending>,
+    queue: Mutex<Queue>,
+    /// When the log was last asked and answered that nothing was missing here: nanoseconds since the machine started.
+    heard: AtomicU64,
+    /// Whether the epoch in force is one of Redis', and not the one that this instance began with.
+    adopted: AtomicBool,
+    /// The epoch that has no more positions: another must begin.
+    used_up: Mutex<Option<Epoch>>,
+    /// Wakes those who wait for a position.
+    told: Arc<Notify>,
+    trouble: Mutex<Option<String>>,
+    counters: Counters,
+    index_lines: u64,
+    mutations: Mutations,
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Counters {
+    appends: AtomicU64,
+    groups: AtomicU64,
+    refused: AtomicU64,
+    connects: AtomicU64,
+    epochs: AtomicU64,
+    resyncs: AtomicU64,
+    inbox_taken: AtomicU64,
+    inbox_rejected: AtomicU64,
+}
+
+/// The names of the keys.
+pub(crate) struct Keys {
+    pub(crate) meta: Vec<u8>,
+    pub(crate) table: Vec<u8>,
+    pub(crate) stream: Vec<u8>,
+    pub(crate) members: Vec<u8>,
+    pub(crate) inbox: Vec<u8>,
+    pub(crate) rejected: Vec<u8>,
+    /// What the key of every entry begins with.
+    pub(crate) entries: Vec<u8>,
+}
+
+/// An append on its way, and who waits for it.
+struct Pending {
+    append: Append,
+    deadline: tokio::time::Instant,
+    reply: oneshot::Sender<Result<Appended>>,
+}
+
+/// Names that took effect here and wait to be appended.
+struct Queue {
+    names: HashMap<Vec<u8>, Name>,
+    bytes: usize,
+    /// Whether the log can be reached, so that nothing may be queued. Changes under this lock together with the link.
+    open: bool,
+    /// The epoch that provisional positions are told in: nobody else's.
+    epoch: Epoch,
+}
+
+impl Keys {
+    pub(crate) fn new(prefix: &str) -> Self {
+        let key = |name: &str| format!("{{{prefix}}}:{name}").into_bytes();
+        Keys {
+            meta: key("log"),
+            table: key("table"),
+            stream: key("stream"),
+            members: key("members"),
+            inbox: key("inbox"),
+            rejected: key("inbox:rejected"),
+            entries: crate::remote::entries_prefix(prefix),
+        }
+    }
+}
+
+impl RedisLog {
+    /// Begins to keep the log of a deployment. Redis need not be there yet: until it is, the cache works as when it is gone.
+    pub(crate) fn start(
+        options: &RedisOptions,
+        link: Arc<Link>,
+        index_bytes: usize,
+        (clock, told): (Clock, Arc<Notify>),
+        runtime: &Handle,
+        mutations: Mutations,
+    ) -> (Self, Arc<Index>) {
+        let epoch = Epoch::random();
+        let index = Arc::new(Index::new(index_bytes, epoch, mutations));
+        let (to_append, appends) = mpsc::unbounded_channel();
+        let inner = Arc::new(Inner {
+            index_lines: (index_bytes / crate::freshness::LINE_BYTES).max(1).next_power_of_two() as u64,
+            index: index.clone(),
+            clock,
+            link,
+            keys: Keys::new(&options.prefix),
+            instance: options.instance.clone().unwrap_or_else(|| format!("{:016x}", fastrand::u64(..))),
+            to_append,
+            queue: Mutex::new(Queue { names: HashMap::new(), bytes: 0, open: false, epoch }),
+            heard: AtomicU64::new(0),
+            adopted: AtomicBool::new(false),
+            used_up: Mutex::new(None),
+            told,
+            trouble: Mutex::new(None),
+            counters: Counters::default(),
+            mutations,
+            closed: AtomicBool::new(false),
+        });
+        let tasks = [
+            runtime.spawn(appender::run(Arc::downgrade(&inner), appends)).abort_handle(),
+            runtime.spawn(keeper::run(Arc::downgrade(&inner))).abort_handle(),
+        ];
+        (RedisLog { inner, tasks: Mutex::new(tasks.into()) }, index)
+    }
+
+    /// Waits until the log was taken up for the first time, or the time is over.
+    pub(crate) async fn first_contact(&self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.inner.link.other_than(None)).await.is_ok()
+    }
+
+    /// Steps 1 and 9. When it returns, readers of this instance obey the append; and either the log has it, or it is queued
+    /// and said to be.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LogUnavailable`], for an append in strict mode that the log did not confirm, or when the queue is full.
+    pub(crate) async fn append(&self, append: Append) -> Result<Appended> {
+        let inner = &self.inner;
+        if inner.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the cache was closed"));
+        }
+        if append.names.len() > NAMES_MAX {
+            let message =
+                format!("one append has at most {NAMES_MAX} keys or names, this one has {}; nothing was changed", append.names.len());
+            return Err(Error::new(ErrorKind::InvalidKey, message));
+        }
+        if append.mode == Mode::Available
+            && !inner.link.is_up()
+            && let Some(queued) = inner.enqueue(&append)
+        {
+            return queued;
+        }
+        let (reply, receiver) = oneshot::channel();
+        let pending = Pending { append, deadline: tokio::time::Instant::now() + APPEND_TIMEOUT, reply };
+        let closed = || Error::new(ErrorKind::Closed, "the cache was closed meanwhile; whether the change was appended is not known");
+        inner.to_append.send(pending).map_err(|_| closed())?;
+        receiver.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    pub(crate) fn writes_entries(&self) -> bool {
+        !self.inner.link.options.is_cluster()
+    }
+
+    #[inline]
+    pub(crate) fn unheard_for(&self) -> Duration {
+        Duration::from_nanos(boot_ns().saturating_sub(self.inner.heard.load(Ordering::Acquire)))
+    }
+
+    pub(crate) fn stats(&self) -> LogStats {
+        let Inner { index, link, instance, queue, counters, trouble, .. } = &*self.inner;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (queued, queued_bytes) = {
+            let queue = queue.lock();
+            (queue.names.len() as u64, queue.bytes as u64)
+        };
+        let connected = link.is_up();
+        let failed = trouble.lock().clone().filter(|_| !connected);
+        LogStats {
+            head: index.applied().seq(),
+            appends: count(&counters.appends),
+            syncs: count(&counters.groups),
+            failed: None,
+            shared: Some(SharedLogStats {
+                instance: instance.clone(),
+                connected,
+                trouble: failed,
+                unheard_for: self.unheard_for(),
+                behind: index.latest().seq().saturating_sub(index.applied().seq()),
+                queued,
+                queued_bytes,
+                refused: count(&counters.refused),
+                connects: count(&counters.connects),
+                epochs: count(&counters.epochs),
+                resyncs: count(&counters.resyncs),
+                inbox_taken: count(&counters.inbox_taken),
+                inbox_rejected: count(&counters.inbox_rejected),
+            }),
+        }
+    }
+
+    pub(crate) async fn applied_everywhere(&self, receipt: &Receipt, deadline: Duration) -> Result<Spread> {
+        self.inner.applied_everywhere(receipt, deadline).await
+    }
+
+    /// What the server that holds the log says of itself, while it can be reached.
+    pub(crate) fn about(&self) -> Option<crate::remote::link::About> {
+        self.inner.link.server().map(|server| server.about.clone())
+    }
+
+    /// Tries once more to append what is queued, and ends the tasks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LogUnavailable`] when names are left that the others were not told of.
+    pub(crate) async fn close(&self) -> Result<()> {
+        let left = || self.inner.queue.lock().names.len();
+        if left() > 0 {
+            // The keeper appends the queue before it lets anybody in, so a server in use means that nothing is queued.
+            self.first_contact(APPEND_TIMEOUT).await;
+        }
+        self.inner.closed.store(true, Ordering::Release);
+        self.inner.leave().await;
+        self.stop();
+        match left() {
+            0 => Ok(()),
+            n => Err(Error::new(
+                ErrorKind::LogUnavailable,
+                format!("{n} queued invalidations could not be appended: other instances were not told of them"),
+            )),
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.tasks.lock().drain(..).for_each(|task| task.abort());
+        self.inner.link.take_down();
+    }
+}
+
+impl Drop for RedisLog {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Inner {
+    /// Lets an append take effect here, and keeps its names for the log. `None` if the log can be reached by now.
+    fn enqueue(&self, append: &Append) -> Option<Result<Appended>> {
+        let mut queue = self.queue.lock();
+        if queue.open {
+            return None;
+        }
+        let encoded: Vec<(Vec<u8>, &Name)> = append.names.iter().map(|name| (encode::name(name), name)).collect();
+        let new = encoded.iter().filter(|(bytes, _)| !queue.names.contains_key(bytes));
+        let more: usize = new.map(|(bytes, _)| bytes.len() + NAME_OVERHEAD).sum();
+        let limit = self.link.options.queue_bytes;
+        if queue.bytes + more > limit {
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            let message = format!("Redis cannot be reached, and the queue of invalidations is full ({limit} bytes); nothing was changed");
+            return Some(Err(Error::new(ErrorKind::LogUnavailable, message)));
+        }
+        let conflict = append.guard.as_ref().is_some_and(|guard| self.index.judge(&guard.key, &guard.hashes, guard.since).is_some());
+        queue.bytes += more;
+        queue.names.extend(encoded.into_iter().map(|(bytes, name)| (bytes, name.clone())));
+        let stamp = self.index.enter_provisionally(&append.names);
+        let position = Position { epoch: queue.epoch, seq: stamp.seq() };
+        drop(queue);
+        self.told.notify_waiters();
+        Some(Ok(Appended { stamp, position, widened: 0, conflict, queued: true, wrote_entries: false }))
+    }
+
+    /// The last of this epoch's real positions that this instance knows of, to tell whether a log still has them.
+    fn known_head(&self) -> (Epoch, u64) {
+        let position = self.index.latest_position();
+        position.map_or_else(|| (self.index.epoch(), 0), |position| (position.epoch, position.seq))
+    }
+
+    fn heard_at(&self, asked_ns: u64) {
+        self.heard.fetch_max(asked_ns, Ordering::AcqRel);
+    }
+}
+
+impl Queue {
+    /// Takes out what was appended.
+    fn remove(&mut self, appended: &[Vec<u8>]) {
+        for bytes in appended {
+            if self.names.remove(bytes).is_some() {
+                self.bytes -= bytes.len() + NAME_OVERHEAD;
+            }
+        }
+    }
+}
+
+/// Time that goes on while the process, or the whole machine, is paused: what strict reads are measured by.
+pub(crate) fn boot_ns() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// A stamp as an own append gets it.
+fn stamp(generation: u32, seq: u64) -> Stamp {
+    Stamp::new(generation, seq)
+}

@@ -1,0 +1,312 @@
+//! What goes to the log in Redis and comes back: groups of appends, records of the stream, snapshots.
+//!
+//! A record of the stream holds the names of a group of appends: for each append, in the order of their positions, a u32
+//! count and the names as every log writes them (`name.rs`).
+
+use ::redis::{Cmd, Value};
+
+use crate::error::Result;
+use crate::freshness::{NameHasher, Snapshot};
+use crate::key::segments;
+use crate::log::{Append, Guard};
+use crate::name::{NAMES_MAX, Name};
+use crate::pattern::{Pattern, Shape};
+use crate::position::{Epoch, SEQ_MAX};
+use crate::remote::{reply, script};
+
+use super::Keys;
+
+/// How broad a pattern may become before it is everything: as deep as there are shapes kept for it.
+const WIDENED_DEPTH_MAX: usize = 4;
+
+/// How a single name stands in the queue and in a record.
+pub(super) fn name(name: &Name) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    name.encode(&mut bytes);
+    bytes
+}
+
+/// A call of the append script, as it is put together.
+pub(super) struct Group {
+    hasher: NameHasher,
+    epoch: Epoch,
+    count: u16,
+    record: Vec<u8>,
+    singles: Vec<u8>,
+    others: Vec<Vec<u8>>,
+    guards: Vec<Vec<u8>>,
+    /// Key, head, value.
+    writes: Vec<(Vec<u8>, [u8; 11], Vec<u8>)>,
+}
+
+/// What the script answered.
+pub(super) enum Answer {
+    Appended {
+        first: u64,
+        conflicts: Vec<u16>,
+        widened: Vec<u16>,
+    },
+    /// Nothing was done: the log is not the one that the group was made for.
+    OtherEpoch,
+    /// Nothing was done: the epoch has no more positions.
+    UsedUp,
+    /// Nothing was done: it came later than its caller waits for.
+    Late,
+}
+
+impl Group {
+    pub(super) fn new(epoch: Epoch) -> Self {
+        Group {
+            hasher: NameHasher::of(epoch),
+            epoch,
+            count: 0,
+            record: Vec::new(),
+            singles: Vec::new(),
+            others: Vec::new(),
+            guards: Vec::new(),
+            writes: Vec::new(),
+        }
+    }
+
+    /// Adds an append, behind those before it. `now` is the store's time.
+    pub(super) fn add(&mut self, append: &Append, shapes: &[Shape], generation: u32, entries: &[u8], now: u64) {
+        let at = self.count;
+        self.add_names(&append.names);
+        if let Some(guard) = &append.guard {
+            self.guards.push(self.guard(at, guard, shapes, generation));
+        }
+        for write in &append.writes {
+            let key = [entries, &write.key].concat();
+            let life = if write.expires_at == u64::MAX { 0 } else { write.expires_at.saturating_sub(now).max(1) };
+            let mut head = [0; 11];
+            head[..2].copy_from_slice(&at.to_le_bytes());
+            head[2] = u8::from(write.record.is_some());
+            head[3..].copy_from_slice(&life.to_le_bytes());
+            self.writes.push((key, head, write.record.as_ref().map_or_else(Vec::new, |record| record.to_vec())));
+        }
+    }
+
+    pub(super) fn add_names(&mut self, names: &[Name]) {
+        let at = self.count;
+        self.count += 1;
+        self.record.extend_from_slice(&(names.len() as u32).to_le_bytes());
+        for name in names {
+            name.encode(&mut self.record);
+            let single = match name {
+                Name::Key(key) => self.hasher.key(key),
+                Name::Tag(tag) => self.hasher.tag(tag),
+                Name::Everything => {
+                    self.others.push([&at.to_le_bytes()[..], &[0]].concat());
+                    continue;
+                }
+                Name::Pattern(pattern) => {
+                    self.others.push(self.pattern(at, pattern));
+                    continue;
+                }
+            };
+            self.singles.extend_from_slice(&at.to_le_bytes());
+            self.singles.extend_from_slice(&single.to_bytes());
+        }
+    }
+
+    /// A pattern's own shape or text, and the broader ones to take its place.
+    fn pattern(&self, at: u16, pattern: &Pattern) -> Vec<u8> {
+        let mut op = at.to_le_bytes().to_vec();
+        if pattern.is_everything() {
+            op.push(0);
+            return op;
+        }
+        let mut shapes: Vec<(Shape, Vec<&[u8]>)> = pattern.shape().map(|shape| (shape, pattern.literals().collect())).into_iter().collect();
+        match shapes.is_empty() {
+            false => op.push(1),
+            true => {
+                op.push(2);
+                op.extend_from_slice(&(pattern.text().len() as u16).to_le_bytes());
+                op.extend_from_slice(pattern.text());
+            }
+        }
+        let deepest = pattern.widened(usize::MAX).map_or(0, |(_, literals)| literals.len());
+        let broader = (1..=deepest.min(WIDENED_DEPTH_MAX)).rev().filter_map(|depth| pattern.widened(depth));
+        shapes.extend(broader.filter(|(shape, _)| shapes.first().is_none_or(|(own, _)| own != shape)).collect::<Vec<_>>());
+        op.push(shapes.len() as u8);
+        for (shape, literals) in shapes {
+            let widest = (1..=WIDENED_DEPTH_MAX).any(|depth| shape == Shape::leading(depth));
+            op.push(u8::from(widest));
+            op.extend_from_slice(&shape.0.to_le_bytes());
+            op.extend_from_slice(&self.hasher.projection(shape, literals.into_iter()).to_bytes());
+        }
+        op
+    }
+
+    fn guard(&self, at: u16, guard: &Guard, shapes: &[Shape], generation: u32) -> Vec<u8> {
+        // Of a stamp of another generation nothing is known: everything counts as invalidated since.
+        let since = if guard.since.generation() == generation { guard.since.seq() } else { 0 };
+        let mut bytes = at.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&since.to_le_bytes()[..5]);
+        bytes.extend_from_slice(&(guard.hashes.len() as u16).to_le_bytes());
+        for hash in &guard.hashes {
+            bytes.extend_from_slice(&hash.to_bytes());
+        }
+        let segments = segments(&guard.key).count();
+        bytes.extend_from_slice(&(shapes.len() as u16).to_le_bytes());
+        for shape in shapes {
+            let fits = shape.fits(segments);
+            bytes.extend_from_slice(&shape.0.to_le_bytes());
+            bytes.push(u8::from(fits));
+            let hash = if fits { self.hasher.projection(*shape, shape.literals_of(&guard.key)).to_bytes() } else { [0; 8] };
+            bytes.extend_from_slice(&hash);
+        }
+        bytes
+    }
+
+    /// The call. After `deadline`, in the store's milliseconds, the server does nothing.
+    pub(super) fn call(&self, keys: &Keys, deadline: u64, stream_len: usize) -> Cmd {
+        let mut call = script::call(&script::APPEND, 3 + self.writes.len());
+        call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream);
+        for (key, ..) in &self.writes {
+            call.arg(key);
+        }
+        call.arg(&self.epoch.0.to_le_bytes()).arg(deadline).arg(self.count).arg(&self.record).arg(&self.singles).arg(stream_len);
+        call.arg(self.others.len()).arg(self.guards.len()).arg(self.writes.len());
+        for list in self.others.iter().chain(&self.guards) {
+            call.arg(list);
+        }
+        for (_, head, value) in &self.writes {
+            call.arg(head.as_slice()).arg(value);
+        }
+        call
+    }
+}
+
+impl Answer {
+    pub(super) fn of(value: Value) -> Result<Self> {
+        const WHAT: &str = "an append";
+        let mut parts = reply::list(value, WHAT)?.into_iter();
+        let mut next = || parts.next().ok_or_else(|| reply::unexpected(WHAT));
+        match reply::text(next()?, WHAT)?.as_str() {
+            "ok" => {
+                let numbers = |value| -> Result<Vec<u16>> {
+                    reply::list(value, WHAT)?.into_iter().map(|number| reply::number(number, WHAT).map(|number| number as u16)).collect()
+                };
+                Ok(Answer::Appended { first: reply::number(next()?, WHAT)?, conflicts: numbers(next()?)?, widened: numbers(next()?)? })
+            }
+            "late" => Ok(Answer::Late),
+            "epoch" | "lost" => Ok(Answer::OtherEpoch),
+            "full" => Ok(Answer::UsedUp),
+            _ => Err(reply::unexpected(WHAT)),
+        }
+    }
+}
+
+/// A record of the stream: the names of each of its positions, from the first one on.
+pub(super) struct Entry {
+    pub(super) first: u64,
+    pub(super) appends: Vec<Vec<Name>>,
+}
+
+/// What a read of the stream brought.
+pub(super) fn entries(value: Value) -> Result<Vec<Entry>> {
+    const WHAT: &str = "the stream";
+    let mut streams = reply::fields_or_pairs(value, WHAT)?.into_iter();
+    let Some((_, records)) = streams.next() else { return Ok(Vec::new()) };
+    reply::list(records, WHAT)?.into_iter().map(entry).collect()
+}
+
+fn entry(value: Value) -> Result<Entry> {
+    const WHAT: &str = "a record of the stream";
+    let [_, fields] = reply::exactly(value, WHAT)?;
+    let (mut first, mut appends) = (None, None);
+    for (name, value) in reply::fields(fields, WHAT)? {
+        match name.as_slice() {
+            b"f" => first = Some(reply::number(value, WHAT)?),
+            b"d" => appends = names(&reply::bytes(value, WHAT)?),
+            _ => {}
+        }
+    }
+    match (first, appends) {
+        (Some(first), Some(appends)) if first <= SEQ_MAX => Ok(Entry { first, appends }),
+        _ => Err(reply::unexpected(WHAT)),
+    }
+}
+
+fn names(mut bytes: &[u8]) -> Option<Vec<Vec<Name>>> {
+    let mut appends = Vec::new();
+    while !bytes.is_empty() {
+        let (count, rest) = bytes.split_first_chunk()?;
+        bytes = rest;
+        let count = u32::from_le_bytes(*count) as usize;
+        if count > NAMES_MAX {
+            return None;
+        }
+        let names = (0..count).map(|_| Name::decode(&mut bytes)).collect::<Option<_>>()?;
+        appends.push(names);
+    }
+    Some(appends)
+}
+
+/// The log's keys as one snapshot. `None`: something of it is not there, and it counts as lost.
+pub(super) fn snapshot(fields: Value, table: Value) -> Result<Option<Snapshot>> {
+    const WHAT: &str = "the log";
+    let (mut epoch, mut head, mut everything, mut lines, mut shapes, mut globs) = (None, None, 0, None, Vec::new(), Vec::new());
+    for (name, value) in reply::fields(fields, WHAT)? {
+        match name.as_slice() {
+            b"epoch" => epoch = epoch_of(&reply::bytes(value, WHAT)?),
+            b"head" => head = Some(reply::number(value, WHAT)?),
+            b"everything" => everything = reply::number(value, WHAT)?,
+            b"lines" => lines = Some(reply::number(value, WHAT)? as usize),
+            b"shapes" => shapes = reply::bytes(value, WHAT)?,
+            [b'g', b':', text @ ..] => {
+                let seq = reply::number(value, WHAT)?;
+                match Pattern::new(text) {
+                    Ok(pattern) => globs.push((pattern, seq)),
+                    // Not known to this version: what it invalidates cannot be told.
+                    Err(_) => everything = everything.max(seq),
+                }
+            }
+            _ => {}
+        }
+    }
+    let (Some(epoch), Some(head), Some(lines), Value::BulkString(table)) = (epoch, head, lines, table) else { return Ok(None) };
+    if table.len() != lines * crate::freshness::LINE_BYTES {
+        return Ok(None);
+    }
+    Ok(Snapshot::of_parts((epoch, head, everything), &table, &shapes, globs))
+}
+
+/// An epoch as the hash of the log holds it.
+pub(super) fn epoch_of(bytes: &[u8]) -> Option<Epoch> {
+    bytes.try_into().ok().map(u64::from_le_bytes).filter(|epoch| *epoch != 0).map(Epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_the_stream_survives() {
+        let mut group = Group::new(Epoch(7));
+        let appends = [
+            vec![Name::Key(b"a:b"[..].into()), Name::Tag(b"t"[..].into())],
+            vec![],
+            vec![Name::Everything, Name::Pattern(Pattern::new("a:*:**").unwrap())],
+        ];
+        appends.iter().for_each(|names| group.add_names(names));
+        assert_eq!(names(&group.record).unwrap(), appends);
+        assert_eq!(group.singles.len(), 2 * 10);
+        assert_eq!(group.others.len(), 2);
+        assert!(names(&group.record[..group.record.len() - 1]).is_none(), "one that was cut short is none");
+        assert!(names(&u32::MAX.to_le_bytes()).is_none(), "nor is one that claims more names than there can be");
+    }
+
+    #[test]
+    fn a_log_of_which_a_part_is_gone_is_no_snapshot() {
+        let field = |name: &str, value: &[u8]| [Value::BulkString(name.into()), Value::BulkString(value.to_vec())];
+        let fields =
+            |lines: &[u8]| Value::Array([field("epoch", &7u64.to_le_bytes()), field("head", b"3"), field("lines", lines)].concat());
+        let table = Value::BulkString(vec![0; 128]);
+        assert_eq!(snapshot(fields(b"2"), table.clone()).unwrap().unwrap().head, 3);
+        assert!(snapshot(fields(b"4"), table.clone()).unwrap().is_none());
+        assert!(snapshot(fields(b"2"), Value::Nil).unwrap().is_none());
+        assert!(snapshot(Value::Array(vec![]), table).unwrap().is_none());
+    }
+}

@@ -1,0 +1,252 @@
+//! The keeper: verifies a server and takes its log up, then follows it until something is wrong.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use ::redis::Value;
+use ::redis::aio::MultiplexedConnection;
+
+use super::encode::{self, Entry};
+use super::{Inner, boot_ns, inbox};
+use crate::error::{Error, ErrorKind, Result};
+use crate::freshness::Snapshot;
+use crate::mutation::Mutation;
+use crate::name::Name;
+use crate::position::{Epoch, Stamp};
+use crate::remote::link::{Opened, Server, failed};
+use crate::remote::{reply, script};
+
+/// Pauses between tries to reach a server: short at first, since most interruptions are.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(1_000);
+
+/// Records of the stream that one read brings.
+const READ_MAX: usize = 512;
+
+/// Until the last handle is gone.
+pub(super) async fn run(weak: Weak<Inner>) {
+    let mut pause = PAUSE_MIN;
+    loop {
+        let Some(inner) = weak.upgrade() else { return };
+        let why = match inner.take_up().await {
+            Ok((server, tail, inbox)) => {
+                pause = PAUSE_MIN;
+                let inbox = tokio::spawn(inbox::run(weak.clone(), inbox)).abort_handle();
+                let why = inner.follow(&server, tail).await;
+                inbox.abort();
+                inner.close_gate();
+                inner.link.fail(&server, &why);
+                why
+            }
+            Err(error) => error,
+        };
+        tracing::debug!(error = %why, "the log in Redis cannot be followed now; it will be taken up anew");
+        *inner.trouble.lock() = Some(why.to_string());
+        drop(inner);
+        tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+impl Inner {
+    /// From here on, what cannot wait is queued.
+    fn close_gate(&self) {
+        let mut queue = self.queue.lock();
+        queue.open = false;
+        queue.epoch = Epoch::random();
+    }
+
+    /// Steps 11 and 10, in the order that keeps anybody from reading what the queue has made stale: verify, append the queue,
+    /// take up the log, and only then let the others in.
+    async fn take_up(&self) -> Result<(Arc<Server>, MultiplexedConnection, MultiplexedConnection)> {
+        let mut opened = self.link.open().await?;
+        let epoch = self.ensure(&mut opened).await?;
+        loop {
+            self.append_queue(&mut opened.append, epoch).await?;
+            let same = epoch == self.index.epoch() && self.adopted.load(Ordering::Acquire);
+            let snapshot = if same && !self.index.is_provisional() { None } else { Some(self.snapshot(&opened.append, epoch).await?) };
+            let mut queue = self.queue.lock();
+            if !queue.names.is_empty() || (snapshot.is_none() && self.index.is_provisional()) {
+                continue;
+            }
+            if let Some(snapshot) = snapshot {
+                self.adopt(&snapshot);
+            }
+            queue.open = true;
+            let (tail, inbox) = (opened.tail.clone(), opened.inbox.clone());
+            let server = self.link.publish(opened);
+            drop(queue);
+            self.counters.connects.fetch_add(1, Ordering::Relaxed);
+            self.told.notify_waiters();
+            return Ok((server, tail, inbox));
+        }
+    }
+
+    fn adopt(&self, snapshot: &Snapshot) {
+        if self.mutations.on(Mutation::EpochNotAdopted) && self.adopted.load(Ordering::Acquire) {
+            self.index.relabel(snapshot.epoch);
+            return;
+        }
+        self.index.adopt(snapshot);
+        self.adopted.store(true, Ordering::Release);
+        self.counters.epochs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The epoch in force, or a new one where the log was lost or is in doubt.
+    async fn ensure(&self, opened: &mut Opened) -> Result<Epoch> {
+        let (known_epoch, known_head) = self.known_head();
+        let adopted = self.adopted.load(Ordering::Acquire);
+        let known = if adopted { known_epoch.0.to_le_bytes().to_vec() } else { Vec::new() };
+        let used_up = self.used_up.lock().take().map_or_else(Vec::new, |epoch| epoch.0.to_le_bytes().to_vec());
+        let begin = if self.mutations.on(Mutation::LossUnnoticed) && adopted { known_epoch } else { Epoch::random() };
+        let known_head = if self.mutations.on(Mutation::LossUnnoticed) { 0 } else { known_head };
+        let keys = &self.keys;
+        let mut call = script::call(&script::ENSURE, 3);
+        call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream);
+        call.arg(&opened.about.identity).arg(&begin.0.to_le_bytes()).arg(self.index_lines);
+        call.arg(known).arg(known_head).arg(used_up).arg(script::LAYOUT);
+        let value = script::run(&mut opened.append, &call).await.map_err(failed)?;
+        let mut parts = reply::list(value, "the log")?.into_iter();
+        let mut next = || parts.next().ok_or_else(|| reply::unexpected("the log"));
+        let outcome = reply::text(next()?, "the log")?;
+        if outcome == "version" {
+            let message = format!(
+                "the log in Redis was written by another version of larder (layout {}); nothing was touched",
+                reply::text(next()?, "a version")?
+            );
+            return Err(Error::new(ErrorKind::UnknownFormat, message));
+        }
+        let epoch = encode::epoch_of(&reply::bytes(next()?, "an epoch")?).ok_or_else(|| reply::unexpected("an epoch"))?;
+        if outcome == "begun" {
+            tracing::info!(%epoch, server = %opened.about.version, "a new epoch of the log begins: all entries of older ones are stale");
+        }
+        // What was timed by another server's clock is of another epoch, too, and stale.
+        self.follow_clock(opened, epoch != known_epoch).await?;
+        Ok(epoch)
+    }
+
+    async fn follow_clock(&self, opened: &mut Opened, anew: bool) -> Result<()> {
+        let asked = Instant::now();
+        let time = crate::remote::link::query(&mut opened.append, &::redis::cmd("TIME")).await?;
+        let [seconds, micros] = reply::exactly(time, "TIME")?;
+        let ms = reply::number(seconds, "TIME")? * 1_000 + reply::number(micros, "TIME")? / 1_000;
+        self.clock.follow(ms + asked.elapsed().as_millis() as u64 / 2, anew);
+        Ok(())
+    }
+
+    /// What is queued, into the log; as often as there is more.
+    async fn append_queue(&self, connection: &mut MultiplexedConnection, epoch: Epoch) -> Result<()> {
+        loop {
+            let queued: Vec<(Vec<u8>, Name)> = self.queue.lock().names.iter().map(|(bytes, name)| (bytes.clone(), name.clone())).collect();
+            if queued.is_empty() {
+                return Ok(());
+            }
+            let (bytes, names): (Vec<_>, Vec<_>) = queued.into_iter().unzip();
+            if !self.append_queued(connection, epoch, &names).await? {
+                return Err(Error::of_tier("the log changed while it was taken up"));
+            }
+            self.queue.lock().remove(&bytes);
+        }
+    }
+
+    async fn snapshot(&self, connection: &MultiplexedConnection, epoch: Epoch) -> Result<Snapshot> {
+        let (fields, table) = Opened::read_log(connection, &self.keys.meta, &self.keys.table).await?;
+        let gone = || Error::of_tier("the log was lost while it was taken up");
+        encode::snapshot(fields, table)?.filter(|snapshot| snapshot.epoch == epoch).ok_or_else(gone)
+    }
+
+    /// Step 2, until something is wrong. Returns what.
+    async fn follow(&self, server: &Arc<Server>, mut tail: MultiplexedConnection) -> Error {
+        let following = async {
+            loop {
+                if let Err(error) = self.read_on(server, &mut tail).await {
+                    return error;
+                }
+            }
+        };
+        tokio::select! {
+            error = following => error,
+            () = self.link.until_failed(server) => Error::of_tier("the server could not be relied on any more"),
+        }
+    }
+
+    /// Says what was applied, hears what is in force, and waits a heartbeat for more.
+    async fn read_on(&self, server: &Arc<Server>, tail: &mut MultiplexedConnection) -> Result<()> {
+        let (generation, epoch) = self.index.era();
+        let applied = self.index.applied();
+        let (asked_ns, asked) = (boot_ns(), Instant::now());
+        let mut both = self.beat(epoch, applied);
+        let heartbeat = self.link.options.heartbeat.as_millis() as u64;
+        both.cmd("XREAD").arg("COUNT").arg(READ_MAX).arg("BLOCK").arg(heartbeat).arg("STREAMS").arg(&self.keys.stream);
+        both.arg(format!("{}-0", applied.seq()));
+        let answers: Vec<Value> = match both.query_async(tail).await {
+            Err(error) if script::is_unknown(&error) => return script::load(tail).await.map_err(failed),
+            answers => answers.map_err(failed)?,
+        };
+        let mut answers = answers.into_iter();
+        let mut next = || answers.next().ok_or_else(|| reply::unexpected("the heartbeat"));
+        let [in_force, head, ms] = reply::exactly(next()?, "the heartbeat")?;
+        let replicas = if self.link.options.replicas > 0 { reply::number(next()?, "WAIT")? as usize } else { 0 };
+        let (head, ms) = (reply::number(head, "the log's head")?, reply::number(ms, "TIME")?);
+        if encode::epoch_of(&reply::bytes(in_force, "an epoch")?) != Some(epoch) {
+            return Err(Error::of_tier("another epoch of the log is in force"));
+        }
+        self.clock.follow(ms + asked.elapsed().as_millis() as u64, false);
+        let entries = encode::entries(next()?)?;
+        self.apply(server, generation, epoch, entries, head).await?;
+        if self.index.applied().seq() >= head && replicas >= self.link.options.replicas {
+            self.heard_at(asked_ns);
+        }
+        self.told.notify_waiters();
+        Ok(())
+    }
+
+    fn beat(&self, epoch: Epoch, applied: Stamp) -> ::redis::Pipeline {
+        let mut pipeline = ::redis::pipe();
+        let mut beat = script::call(&script::BEAT, 3);
+        beat.arg(&self.keys.meta).arg(&self.keys.table).arg(&self.keys.members).arg(&self.instance);
+        beat.arg(epoch.to_string()).arg(applied.seq());
+        pipeline.add_command(beat);
+        if self.link.options.replicas > 0 {
+            // A replica that was promoted follows this server no more, so that a server that was deposed is not believed.
+            pipeline.cmd("WAIT").arg(self.link.options.replicas).arg(self.link.options.heartbeat.as_millis() as u64);
+        }
+        pipeline
+    }
+
+    /// Enters what came, in order. Where something between is missing, the stream was trimmed past us: a snapshot has it.
+    async fn apply(&self, server: &Arc<Server>, generation: u32, epoch: Epoch, entries: Vec<Entry>, head: u64) -> Result<()> {
+        for Entry { first, appends } in entries {
+            let next = self.index.applied().seq() + 1;
+            if first > next {
+                return self.resync(server, epoch).await;
+            }
+            for (seq, names) in (first..).zip(appends).filter(|(seq, _)| *seq >= next) {
+                if !self.index.apply(&names, super::stamp(generation, seq)) {
+                    return Err(Error::of_tier("positions were made up here meanwhile"));
+                }
+            }
+        }
+        if self.index.applied().seq() < head { self.resync_if_missing(server, epoch, head).await } else { Ok(()) }
+    }
+
+    /// The log was further than what came: either there is more to read, or it is not in the stream.
+    async fn resync_if_missing(&self, server: &Arc<Server>, epoch: Epoch, head: u64) -> Result<()> {
+        let applied = self.index.applied().seq();
+        let mut connection = server.append.clone();
+        let mut range = ::redis::cmd("XRANGE");
+        range.arg(&self.keys.stream).arg(format!("{}-0", applied + 1)).arg(format!("{head}-0")).arg("COUNT").arg(1);
+        let next = reply::list(crate::remote::link::query(&mut connection, &range).await?, "the stream")?;
+        if next.is_empty() { self.resync(server, epoch).await } else { Ok(()) }
+    }
+
+    async fn resync(&self, server: &Arc<Server>, epoch: Epoch) -> Result<()> {
+        self.counters.resyncs.fetch_add(1, Ordering::Relaxed);
+        let snapshot = self.snapshot(&server.append, epoch).await?;
+        if !self.index.merge(&snapshot) {
+            return Err(Error::of_tier("the epoch was left while a snapshot was read"));
+        }
+        Ok(())
+    }
+}

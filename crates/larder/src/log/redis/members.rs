@@ -1,0 +1,125 @@
+//! What each instance says it has applied, and whether all have applied a change.
+
+use std::time::Duration;
+
+use ::redis::Value;
+
+use super::Inner;
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::spread::{Lagging, Spread};
+use crate::position::{Epoch, Position, Receipt};
+use crate::remote::link::{failed, query};
+use crate::remote::reply;
+
+/// An instance that was not heard for so long is not counted any more, and forgotten.
+const GONE_AFTER: Duration = Duration::from_secs(10);
+
+/// Pauses between looks.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+const LOOK_MAX: Duration = Duration::from_millis(20);
+
+/// What an instance said.
+struct Member {
+    name: String,
+    epoch: Option<Epoch>,
+    applied: u64,
+    said_ms: u64,
+}
+
+impl Inner {
+    /// Looks again and again, until every instance has applied the change or the deadline has passed.
+    pub(super) async fn applied_everywhere(&self, receipt: &Receipt, deadline: Duration) -> Result<Spread> {
+        if receipt.is_queued() {
+            let message = "the change is queued: it has no position yet that others could apply";
+            return Err(Error::new(ErrorKind::UnknownPosition, message));
+        }
+        let until = tokio::time::Instant::now() + deadline;
+        let mut pause = LOOK_MIN;
+        loop {
+            let late = |_| Err(Error::new(ErrorKind::NotReached, "Redis did not say in time what the instances have applied"));
+            let spread = tokio::time::timeout_at(until, self.look(receipt.position())).await.unwrap_or_else(late)?;
+            if spread.is_everywhere() || tokio::time::Instant::now() + pause >= until {
+                return Ok(spread);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOK_MAX);
+        }
+    }
+
+    async fn look(&self, position: Position) -> Result<Spread> {
+        let server = self.link.server().ok_or_else(|| Error::new(ErrorKind::LogUnavailable, "Redis cannot be reached"))?;
+        let mut connection = server.append.clone();
+        let mut ask = ::redis::pipe();
+        ask.cmd("TIME").cmd("HGET").arg(&self.keys.meta).arg("epoch").cmd("HGETALL").arg(&self.keys.members);
+        let [time, epoch, members]: [Value; 3] = ask
+            .query_async::<Vec<Value>>(&mut connection)
+            .await
+            .map_err(failed)?
+            .try_into()
+            .map_err(|_| reply::unexpected("the members"))?;
+        let [seconds, micros] = reply::exactly(time, "TIME")?;
+        let now = reply::number(seconds, "TIME")? * 1_000 + reply::number(micros, "TIME")? / 1_000;
+        let in_force = reply::bytes(epoch, "an epoch").ok().and_then(|bytes| super::encode::epoch_of(&bytes));
+        let members: Vec<Member> = reply::fields(members, "the members")?.into_iter().filter_map(member).collect();
+        let (here, gone): (Vec<_>, Vec<_>) =
+            members.into_iter().partition(|member| now.saturating_sub(member.said_ms) < GONE_AFTER.as_millis() as u64);
+        if !gone.is_empty() {
+            let mut forget = ::redis::cmd("HDEL");
+            forget.arg(&self.keys.members).arg(gone.iter().map(|member| &member.name).collect::<Vec<_>>());
+            query(&mut connection, &forget).await?;
+        }
+        let lagging = here.iter().filter_map(|member| member.lag(position, in_force, now)).collect();
+        Ok(Spread { instances: here.len(), lagging })
+    }
+
+    /// Lets nobody wait for this instance any more. One that cannot say so is forgotten after a while.
+    pub(super) async fn leave(&self) {
+        if let Some(server) = self.link.server() {
+            let mut leave = ::redis::cmd("HDEL");
+            leave.arg(&self.keys.members).arg(&self.instance);
+            if let Err(error) = query(&mut server.append.clone(), &leave).await {
+                tracing::debug!(%error, "this instance could not be taken from the list; it will be forgotten");
+            }
+        }
+    }
+}
+
+impl Member {
+    /// How it lags, if it does. One that is in the epoch in force while the change is of an older one has nothing of that time.
+    fn lag(&self, change: Position, in_force: Option<Epoch>, now: u64) -> Option<Lagging> {
+        let unseen_for = Duration::from_millis(now.saturating_sub(self.said_ms));
+        let lagging = |behind| Some(Lagging { instance: self.name.clone(), behind, unseen_for });
+        if self.epoch == Some(change.epoch) {
+            return if self.applied >= change.seq { None } else { lagging(Some(change.seq - self.applied)) };
+        }
+        if self.epoch.is_some() && self.epoch == in_force { None } else { lagging(None) }
+    }
+}
+
+fn member((name, said): (Vec<u8>, Value)) -> Option<Member> {
+    let said = reply::text(said, "a member").ok()?;
+    let mut parts = said.split(' ');
+    let epoch = u64::from_str_radix(parts.next()?, 16).ok().map(Epoch);
+    let (applied, said_ms) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    Some(Member { name: String::from_utf8_lossy(&name).into_owned(), epoch, applied, said_ms })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> Member {
+        member((b"m".to_vec(), Value::BulkString(text.into()))).unwrap()
+    }
+
+    #[test]
+    fn who_lags_is_told_by_epoch_and_position() {
+        let change = Position { epoch: Epoch(7), seq: 5 };
+        let behind = |text, in_force| said(text).lag(change, Some(Epoch(in_force)), 100).map(|lagging| lagging.behind);
+        assert_eq!(behind("0000000000000007 5 90", 7), None);
+        assert_eq!(behind("0000000000000007 3 90", 7), Some(Some(2)));
+        assert_eq!(behind("0000000000000006 9 90", 7), Some(None), "it has not adopted the epoch of the change");
+        assert_eq!(behind("0000000000000008 0 90", 8), None, "it has nothing from the epoch of the change");
+        assert!(member((vec![], Value::BulkString(b"nonsense".to_vec()))).is_none());
+    }
+}

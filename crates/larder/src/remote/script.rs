@@ -1,0 +1,71 @@
+//! The scripts that run in Redis, and how they are called: by their hash, and in full where a server does not know it (it
+//! was restarted, or its scripts were flushed).
+
+use std::sync::LazyLock;
+
+use ::redis::aio::ConnectionLike;
+use ::redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
+
+/// The version of the layout of the log's keys; another one's is refused, and nothing of it is touched.
+pub(crate) const LAYOUT: &str = "1";
+
+pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("append.lua")));
+pub(crate) static ENSURE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("ensure.lua")));
+pub(crate) static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("beat.lua")));
+pub(crate) static STORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store.lua")));
+pub(crate) static DISCARD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("discard.lua")));
+
+/// The texts, in the order of the statics: `Script` does not give its own back.
+const TEXTS: [&str; 5] = [
+    include_str!("append.lua"),
+    include_str!("ensure.lua"),
+    include_str!("beat.lua"),
+    include_str!("store.lua"),
+    include_str!("discard.lua"),
+];
+
+/// A call by hash. Keys and arguments are added by the caller.
+pub(crate) fn call(script: &Script, keys: usize) -> Cmd {
+    let mut command = ::redis::cmd("EVALSHA");
+    command.arg(script.get_hash()).arg(keys);
+    command
+}
+
+/// Runs a call, loading the scripts first where the server does not know them.
+pub(crate) async fn run(connection: &mut impl ConnectionLike, call: &Cmd) -> RedisResult<Value> {
+    match connection.req_packed_command(call).await {
+        Err(error) if is_unknown(&error) => {
+            load(connection).await?;
+            connection.req_packed_command(call).await
+        }
+        outcome => outcome,
+    }
+}
+
+pub(crate) fn is_unknown(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// Makes all scripts known to a server.
+pub(crate) async fn load(connection: &mut impl ConnectionLike) -> RedisResult<()> {
+    for text in TEXTS {
+        connection.req_packed_command(::redis::cmd("SCRIPT").arg("LOAD").arg(text)).await?;
+    }
+    Ok(())
+}
+
+/// A call by hash as one that brings the script along.
+pub(crate) fn in_full(call: &Cmd) -> Cmd {
+    let mut arguments = call.args_iter().map(|argument| match argument {
+        ::redis::Arg::Simple(bytes) => bytes.to_vec(),
+        _ => Vec::new(),
+    });
+    let hash = arguments.by_ref().nth(1).unwrap_or_default();
+    let text = TEXTS.iter().find(|text| Script::new(text).get_hash().as_bytes() == hash).expect("only own scripts are called");
+    let mut full = ::redis::cmd("EVAL");
+    full.arg(*text);
+    for argument in arguments {
+        full.arg(argument);
+    }
+    full
+}

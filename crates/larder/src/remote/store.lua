@@ -1,0 +1,22 @@
+-- Writes entries, unless the one in place is of the same epoch and has a higher stamp.
+--
+-- KEYS  the entries
+-- ARGV  for each: life in ms or 0, and the value, or '' to remove it
+local unpack, sub = struct.unpack, string.sub
+local outranked = 0
+for i, key in ipairs(KEYS) do
+  local px, value = tonumber(ARGV[2 * i - 1]), ARGV[2 * i]
+  if value == '' then
+    redis.call('UNLINK', key)
+  else
+    local old = redis.call('GETRANGE', key, 0, 15)
+    if #old == 16 and sub(old, 1, 8) == sub(value, 1, 8) and unpack('<I8', old, 9) > unpack('<I8', value, 9) then
+      outranked = outranked + 1
+    elseif px > 0 then
+      redis.call('SET', key, value, 'PX', px)
+    else
+      redis.call('SET', key, value)
+    end
+  end
+end
+return outranked

@@ -1,0 +1,680 @@
+//! Entries in Redis or Valkey, where every machine of the fleet finds them.
+//!
+//! An entry's value there is its stamp (epoch and position, eight bytes each, little-endian), then its record. The stamp
+//! stands in front so that a script can give it, and compare it, without knowing the rest.
+//!
+//! Writes wait in a queue that is bounded in bytes and keeps the last of each key; a task writes them in batches, and reads
+//! see them meanwhile. While Redis is gone they stay there: each carries its stamp, so whenever it arrives its readers can
+//! tell whether it still holds.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ::redis::aio::ConnectionLike;
+use ::redis::{Cmd, RedisResult, Value, cmd};
+use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::{Action, Keep, KeyPage, Outcome, SweepPage, Tier, TierFuture, TierState, TierStats, Wait, Write};
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::position::Epoch;
+use crate::record::Record;
+use crate::remote::link::{Data, Link, Server, failed};
+use crate::remote::{reply, script};
+
+/// Bytes in front of a record.
+const STAMP_LEN: usize = 16;
+
+/// Entries and bytes that one call writes.
+const BATCH_MAX: usize = 64;
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes that a queued write takes beyond its own.
+const WRITE_OVERHEAD: usize = 160;
+
+/// Keys that one step of a scan asks for.
+const SCAN_STEP: usize = 1_000;
+
+/// The pause after a write that failed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Writes that fail for so long although the log's server can be used mean that the connections are of no use.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// See the head of this file.
+pub(crate) struct RedisTier {
+    inner: Arc<Inner>,
+    writer: Mutex<Option<AbortHandle>>,
+}
+
+struct Inner {
+    link: Arc<Link>,
+    clock: Clock,
+    /// What the key of every entry begins with.
+    prefix: Vec<u8>,
+    queue: Mutex<Queue>,
+    /// Wakes the writer.
+    more: Notify,
+    /// Wakes those who wait for room, or for the end of the queue.
+    less: Notify,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    shed: AtomicU64,
+    outranked: AtomicU64,
+    unreadable: AtomicU64,
+    errors: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// The last write of each key. The number tells it from one that took its place.
+    writes: HashMap<Box<[u8]>, (u64, Option<Arc<Record>>)>,
+    order: VecDeque<Box<[u8]>>,
+    bytes: usize,
+    number: u64,
+    closed: bool,
+}
+
+/// Some writes, as they are sent.
+type Batch = Vec<(Box<[u8]>, u64, Option<Arc<Record>>)>;
+
+impl RedisTier {
+    pub(crate) fn start(link: Arc<Link>, clock: Clock, prefix: Vec<u8>, runtime: &Handle) -> Self {
+        let inner = Arc::new(Inner {
+            link,
+            clock,
+            prefix,
+            queue: Mutex::default(),
+            more: Notify::new(),
+            less: Notify::new(),
+            counters: Counters::default(),
+        });
+        let writer = runtime.spawn(write_on(Arc::downgrade(&inner))).abort_handle();
+        RedisTier { inner, writer: Mutex::new(Some(writer)) }
+    }
+}
+
+impl Drop for RedisTier {
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.lock().take() {
+            writer.abort();
+        }
+    }
+}
+
+/// The value of an entry: its stamp and its record.
+fn encode(record: &Record) -> Bytes {
+    let encoded = record.encode();
+    let mut value = BytesMut::with_capacity(STAMP_LEN + encoded.len());
+    value.put_u64_le(record.epoch.0);
+    value.put_u64_le(record.seq);
+    value.put_slice(&encoded);
+    value.freeze()
+}
+
+/// A record whose stamp is the one in front of it, whatever it says itself.
+fn decode(value: Bytes) -> Option<Record> {
+    let (stamp, _) = value.split_first_chunk::<STAMP_LEN>()?;
+    let word = |at: usize| u64::from_le_bytes(stamp[at..at + 8].try_into().expect("a word has eight bytes"));
+    let (epoch, seq) = (Epoch(word(0)), word(8));
+    let record = Record::decode(value.slice(STAMP_LEN..)).ok()?;
+    (epoch.0 != 0 && seq <= crate::position::SEQ_MAX).then_some(Record { epoch, seq, ..record })
+}
+
+impl Inner {
+    fn server(&self) -> Result<Arc<Server>> {
+        self.link.server().ok_or_else(|| Error::new(ErrorKind::Tier, "Redis cannot be reached now"))
+    }
+
+    fn key(&self, key: &[u8]) -> Vec<u8> {
+        [&self.prefix, key].concat()
+    }
+
+    /// What waits to be written of a key: a record, or that it is to be removed.
+    fn queued(&self, key: &[u8]) -> Option<Option<Arc<Record>>> {
+        let queue = self.queue.lock();
+        if queue.writes.is_empty() { None } else { queue.writes.get(key).map(|(_, record)| record.clone()) }
+    }
+
+    fn read(&self, value: Value) -> Result<Option<Record>> {
+        match value {
+            Value::Nil => Ok(None),
+            Value::BulkString(bytes) => {
+                let record = decode(Bytes::from(bytes));
+                if record.is_none() {
+                    self.counters.unreadable.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(record)
+            }
+            // A server error in a list is one of its items.
+            value => value.extract_error().map_err(failed).and(Ok(None)),
+        }
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<Option<Record>> {
+        if let Some(queued) = self.queued(key) {
+            return Ok(queued.map(|record| (*record).clone()));
+        }
+        let server = self.server()?;
+        let mut get = Cmd::with_capacity(2, 8 + self.prefix.len() + key.len());
+        get.arg("GET").arg(self.key(key));
+        let value = self.counted(server.data.send(&get).await)?;
+        self.read(value)
+    }
+
+    async fn get_many(&self, keys: Vec<Box<[u8]>>) -> Result<Vec<Option<Record>>> {
+        let mut records: Vec<Option<Record>> = vec![None; keys.len()];
+        let mut open = Vec::with_capacity(keys.len());
+        for (at, key) in keys.iter().enumerate() {
+            match self.queued(key) {
+                Some(queued) => records[at] = queued.map(|record| (*record).clone()),
+                None => open.push(at),
+            }
+        }
+        if open.is_empty() {
+            return Ok(records);
+        }
+        let server = self.server()?;
+        // In a cluster the client takes the command apart by slot and puts the answers together again.
+        let mut get = cmd("MGET");
+        for at in &open {
+            get.arg(self.key(&keys[*at]));
+        }
+        let values = reply::list(self.counted(server.data.send(&get).await)?, "MGET")?;
+        if values.len() != open.len() {
+            return Err(reply::unexpected("MGET"));
+        }
+        for (at, value) in open.into_iter().zip(values) {
+            records[at] = self.read(value)?;
+        }
+        Ok(records)
+    }
+
+    fn counted<T>(&self, outcome: RedisResult<T>) -> Result<T> {
+        outcome.map_err(|error| {
+            self.counters.errors.fetch_add(1, Ordering::Relaxed);
+            failed(error)
+        })
+    }
+
+    /// Puts writes into the queue if there is room for them.
+    fn enqueue(&self, writes: &[Write]) -> Option<Result<()>> {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            return Some(Err(Error::new(ErrorKind::Closed, "the cache was closed")));
+        }
+        let size: usize = writes.iter().map(|write| cost(&write.key, record_of(write))).sum();
+        // A call that is larger than the whole queue is let in when the queue is empty: it can never fit otherwise.
+        if queue.bytes + size > self.link.options.write_queue_bytes && queue.bytes > 0 {
+            return None;
+        }
+        for write in writes {
+            let record = record_of(write).cloned();
+            queue.number += 1;
+            let number = queue.number;
+            queue.bytes += cost(&write.key, record.as_ref());
+            match queue.writes.insert(write.key.clone(), (number, record)) {
+                Some((_, old)) => queue.bytes -= cost(&write.key, old.as_ref()),
+                None => queue.order.push_back(write.key.clone()),
+            }
+        }
+        drop(queue);
+        self.more.notify_one();
+        Some(Ok(()))
+    }
+
+    fn next_batch(&self) -> Batch {
+        let queue = self.queue.lock();
+        let mut bytes = 0;
+        let mut batch = Vec::new();
+        for key in &queue.order {
+            let (number, record) = &queue.writes[key];
+            bytes += cost(key, record.as_ref());
+            if !batch.is_empty() && bytes > BATCH_BYTES_MAX {
+                break;
+            }
+            batch.push((key.clone(), *number, record.clone()));
+            if batch.len() == BATCH_MAX {
+                break;
+            }
+        }
+        batch
+    }
+
+    /// What was written leaves the queue, but for what took its place meanwhile.
+    fn written(&self, batch: &Batch) {
+        let mut queue = self.queue.lock();
+        for (key, number, record) in batch {
+            let front = queue.order.pop_front();
+            debug_assert_eq!(front.as_deref(), Some(&**key), "only the writer takes from the front");
+            if queue.writes.get(key).is_some_and(|(current, _)| current == number) {
+                queue.writes.remove(key);
+                queue.bytes -= cost(key, record.as_ref());
+            } else {
+                queue.order.push_back(key.clone());
+            }
+        }
+        drop(queue);
+        self.less.notify_waiters();
+    }
+
+    async fn send(&self, batch: &Batch) -> Result<()> {
+        let server = self.server()?;
+        let now = self.clock.refresh();
+        let life = |record: &Record| if record.expires_at == u64::MAX { 0 } else { record.expires_at.saturating_sub(now).max(1) };
+        let arguments = |call: &mut Cmd, record: &Option<Arc<Record>>| {
+            match record {
+                Some(record) => call.arg(life(record)).arg(encode(record).as_ref()),
+                None => call.arg(0).arg(""),
+            };
+        };
+        match &server.data {
+            Data::Single(connection) => {
+                let mut call = script::call(&script::STORE, batch.len());
+                for (key, ..) in batch {
+                    call.arg(self.key(key));
+                }
+                batch.iter().for_each(|(.., record)| arguments(&mut call, record));
+                let outranked = self.counted(script::run(&mut connection.clone(), &call).await)?;
+                self.counters.outranked.fetch_add(reply::number(outranked, "a write")?, Ordering::Relaxed);
+            }
+            Data::Cluster(connection) => {
+                // Each entry has a slot of its own; the client sends them to their nodes side by side.
+                let mut tasks = tokio::task::JoinSet::new();
+                for (key, _, record) in batch {
+                    let mut call = script::call(&script::STORE, 1);
+                    call.arg(self.key(key));
+                    arguments(&mut call, record);
+                    let mut connection = connection.clone();
+                    tasks.spawn(async move { run_in_cluster(&mut connection, &call).await });
+                }
+                while let Some(outcome) = tasks.join_next().await {
+                    let outcome = outcome.map_err(|_| Error::new(ErrorKind::Closed, "the runtime was shut down"))?;
+                    self.counters.outranked.fetch_add(reply::number(self.counted(outcome)?, "a write")?, Ordering::Relaxed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, writes: Vec<Write>, wait: Wait) -> Result<Outcome> {
+        loop {
+            let room = self.less.notified();
+            if let Some(taken) = self.enqueue(&writes) {
+                taken?;
+                break;
+            }
+            // Without a server room may never come; and who does not want to wait is not made to.
+            if wait == Wait::No || !self.link.is_up() {
+                self.counters.shed.fetch_add(writes.len() as u64, Ordering::Relaxed);
+                return Ok(Outcome::Shed);
+            }
+            drop(tokio::time::timeout(PAUSE, room).await);
+        }
+        if wait == Wait::Durable {
+            self.drain().await?;
+            return Ok(Outcome::Durable);
+        }
+        Ok(Outcome::Accepted)
+    }
+
+    /// Waits until nothing is queued any more that was when this was called.
+    async fn drain(&self) -> Result<()> {
+        let upto = self.queue.lock().number;
+        loop {
+            let less = self.less.notified();
+            let waits = self.queue.lock().writes.values().any(|(number, _)| *number <= upto);
+            if !waits {
+                return Ok(());
+            }
+            self.server()?;
+            drop(tokio::time::timeout(PAUSE, less).await);
+        }
+    }
+
+    /// One step of a scan. The place where it goes on is the node's number and the server's own cursor.
+    async fn sweep(&self, from: Option<Box<[u8]>>, limit: usize, keep: Keep) -> Result<SweepPage> {
+        let server = self.server()?;
+        let nodes = server.data.masters().await?;
+        let (node, cursor) = place(from.as_deref());
+        let Some(address) = nodes.get(node) else { return Ok(SweepPage::default()) };
+        let mut scan = cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg([&escape_glob(&self.prefix), &b"*"[..]].concat()).arg("COUNT").arg(limit);
+        let [next, keys] = reply::exactly(server.data.send_to(address.as_ref(), &scan).await.map_err(failed)?, "SCAN")?;
+        let next: u64 = reply::text(next, "SCAN")?.parse().map_err(|_| reply::unexpected("SCAN"))?;
+        let keys: Vec<Box<[u8]>> = reply::list(keys, "SCAN")?
+            .into_iter()
+            .map(|key| reply::bytes(key, "SCAN").map(|key| key[self.prefix.len().min(key.len())..].into()))
+            .collect::<Result<_>>()?;
+        let mut page = SweepPage { examined: keys.len() as u64, ..SweepPage::default() };
+        let records = if keys.is_empty() { Vec::new() } else { self.get_many(keys.clone()).await? };
+        for (key, record) in keys.iter().zip(records) {
+            let Some(record) = record.filter(|record| !keep(key, record)) else { continue };
+            let mut seen = [0; STAMP_LEN];
+            seen[..8].copy_from_slice(&record.epoch.0.to_le_bytes());
+            seen[8..].copy_from_slice(&record.seq.to_le_bytes());
+            let removed = self.discard(&server, &self.key(key), &seen).await?;
+            page.removed += u64::from(removed);
+            page.removed_bytes += if removed { (key.len() + record.encoded_len()) as u64 } else { 0 };
+        }
+        let node = if next == 0 { node + 1 } else { node };
+        page.next = (node < nodes.len()).then(|| [&(node as u32).to_le_bytes()[..], &next.to_le_bytes()].concat().into());
+        Ok(page)
+    }
+
+    /// The first keys in order. A server has no order, so that each page looks at all keys.
+    async fn page_of_keys(&self, prefix: &[u8], from: Option<Box<[u8]>>, limit: usize) -> Result<KeyPage> {
+        let (mut first, mut place, limit) = (std::collections::BTreeSet::new(), None, limit.max(1));
+        loop {
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let look: Keep = {
+                let seen = seen.clone();
+                Arc::new(move |key, _| {
+                    seen.lock().push(Box::<[u8]>::from(key));
+                    true
+                })
+            };
+            place = self.sweep(place, SCAN_STEP, look).await?.next;
+            let wanted = |key: &Box<[u8]>| key.starts_with(prefix) && from.as_ref().is_none_or(|from| key >= from);
+            first.extend(std::mem::take(&mut *seen.lock()).into_iter().filter(wanted));
+            while first.len() > limit + 1 {
+                first.pop_last();
+            }
+            if place.is_none() {
+                let next = if first.len() > limit { first.pop_last() } else { None };
+                return Ok(KeyPage { keys: first.into_iter().collect(), next });
+            }
+        }
+    }
+
+    /// Removes a key whose value still begins so.
+    async fn discard(&self, server: &Server, key: &[u8], seen: &[u8]) -> Result<bool> {
+        let mut call = script::call(&script::DISCARD, 1);
+        call.arg(key).arg(seen);
+        let removed = self.counted(server.data.run(&call).await)?;
+        Ok(reply::number(removed, "a removal")? > 0)
+    }
+
+    async fn lease(&self, key: &[u8], token: u64, life: Duration) -> Result<bool> {
+        let server = self.server()?;
+        let mut set = cmd("SET");
+        set.arg(self.lease_key(key)).arg(token.to_le_bytes().as_slice()).arg("NX").arg("PX").arg(life.as_millis() as u64);
+        Ok(self.counted(server.data.send(&set).await)? != Value::Nil)
+    }
+
+    async fn release(&self, key: &[u8], token: u64) -> Result<()> {
+        let server = self.server()?;
+        self.discard(&server, &self.lease_key(key), &token.to_le_bytes()).await.map(drop)
+    }
+
+    /// In the slot of no entry in particular: it need not be where the entry is.
+    fn lease_key(&self, key: &[u8]) -> Vec<u8> {
+        [&self.prefix[..self.prefix.len() - 2], b"lease:", key].concat()
+    }
+
+    async fn clear(&self) -> Result<()> {
+        let server = self.server()?;
+        for node in server.data.masters().await? {
+            let mut cursor = 0u64;
+            loop {
+                let mut scan = cmd("SCAN");
+                scan.arg(cursor).arg("MATCH").arg([&escape_glob(&self.prefix), &b"*"[..]].concat()).arg("COUNT").arg(SCAN_STEP);
+                let [next, keys] = reply::exactly(server.data.send_to(node.as_ref(), &scan).await.map_err(failed)?, "SCAN")?;
+                for key in reply::list(keys, "SCAN")? {
+                    let mut unlink = cmd("UNLINK");
+                    unlink.arg(reply::bytes(key, "SCAN")?);
+                    self.counted(server.data.send(&unlink).await)?;
+                }
+                cursor = reply::text(next, "SCAN")?.parse().map_err(|_| reply::unexpected("SCAN"))?;
+                if cursor == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn record_of(write: &Write) -> Option<&Arc<Record>> {
+    match &write.action {
+        Action::Store(record) => Some(record),
+        Action::Remove => None,
+    }
+}
+
+fn cost(key: &[u8], record: Option<&Arc<Record>>) -> usize {
+    2 * key.len() + record.map_or(0, |record| record.encoded_len()) + WRITE_OVERHEAD
+}
+
+/// Where a scan goes on: the node, and its cursor.
+fn place(from: Option<&[u8]>) -> (usize, u64) {
+    let parts = from.and_then(|from| from.split_first_chunk::<4>());
+    let Some((node, cursor)) = parts else { return (0, 0) };
+    (u32::from_le_bytes(*node) as usize, cursor.try_into().map_or(0, u64::from_le_bytes))
+}
+
+/// So that a prefix matches itself and nothing else.
+fn escape_glob(prefix: &[u8]) -> Vec<u8> {
+    prefix
+        .iter()
+        .flat_map(|byte| if matches!(byte, b'*' | b'?' | b'[' | b']' | b'\\') { vec![b'\\', *byte] } else { vec![*byte] })
+        .collect()
+}
+
+/// Writes what is queued, until the tier is gone.
+async fn write_on(weak: Weak<Inner>) {
+    let mut failing_since = None::<tokio::time::Instant>;
+    loop {
+        let Some(inner) = weak.upgrade() else { return };
+        let batch = inner.next_batch();
+        if batch.is_empty() {
+            inner.more.notified().await;
+            continue;
+        }
+        match inner.send(&batch).await {
+            Ok(()) => {
+                inner.written(&batch);
+                failing_since = None;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "entries could not be written to Redis; they wait");
+                let since = *failing_since.get_or_insert_with(tokio::time::Instant::now);
+                if let Some(server) = inner.link.server().filter(|_| since.elapsed() > STUCK_AFTER) {
+                    inner.link.fail(&server, &"entries could not be written for too long");
+                    failing_since = None;
+                }
+                drop(inner);
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Runs a script wherever its key is. A node that does not know it is told in the call itself.
+async fn run_in_cluster(connection: &mut ::redis::cluster_async::ClusterConnection, call: &Cmd) -> RedisResult<Value> {
+    match connection.req_packed_command(call).await {
+        Err(error) if script::is_unknown(&error) => connection.req_packed_command(&script::in_full(call)).await,
+        outcome => outcome,
+    }
+}
+
+impl Data {
+    async fn send(&self, command: &Cmd) -> RedisResult<Value> {
+        let value = match self {
+            Data::Single(connection) => connection.clone().req_packed_command(command).await,
+            Data::Cluster(connection) => connection.clone().req_packed_command(command).await,
+        };
+        value.and_then(Value::extract_error)
+    }
+
+    async fn run(&self, call: &Cmd) -> RedisResult<Value> {
+        match self {
+            Data::Single(connection) => script::run(&mut connection.clone(), call).await,
+            Data::Cluster(connection) => run_in_cluster(&mut connection.clone(), call).await,
+        }
+    }
+
+    /// The nodes that have entries. `None` is the only one.
+    async fn masters(&self) -> Result<Vec<Option<(String, u16)>>> {
+        let Data::Cluster(connection) = self else { return Ok(vec![None]) };
+        let slots = connection.clone().req_packed_command(cmd("CLUSTER").arg("SLOTS")).await.map_err(failed)?;
+        let mut masters = Vec::new();
+        for range in reply::list(slots, "the cluster's slots")? {
+            let owner = reply::list(range, "a range of slots")?.into_iter().nth(2).ok_or_else(|| reply::unexpected("a range of slots"))?;
+            let mut owner = reply::list(owner, "a node")?.into_iter();
+            let mut next = || owner.next().ok_or_else(|| reply::unexpected("a node"));
+            let node = Some((reply::text(next()?, "a host")?, reply::number(next()?, "a port")? as u16));
+            if !masters.contains(&node) {
+                masters.push(node);
+            }
+        }
+        masters.sort();
+        Ok(masters)
+    }
+
+    async fn send_to(&self, node: Option<&(String, u16)>, command: &Cmd) -> RedisResult<Value> {
+        use ::redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
+        match (self, node) {
+            (Data::Cluster(connection), Some((host, port))) => {
+                let routing = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port });
+                connection.clone().route_command(command.clone(), routing).await
+            }
+            _ => self.send(command).await,
+        }
+    }
+}
+
+impl Tier for RedisTier {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn is_ordered(&self) -> bool {
+        false
+    }
+
+    fn get<'a>(&'a self, key: &'a [u8]) -> TierFuture<'a, Option<Record>> {
+        Box::pin(self.inner.get(key))
+    }
+
+    fn get_many(&self, keys: Vec<Box<[u8]>>) -> TierFuture<'_, Vec<Option<Record>>> {
+        Box::pin(self.inner.get_many(keys))
+    }
+
+    fn write(&self, writes: Vec<Write>, wait: Wait) -> TierFuture<'_, Outcome> {
+        Box::pin(self.inner.write(writes, wait))
+    }
+
+    fn keys<'a>(&'a self, prefix: &'a [u8], from: Option<Box<[u8]>>, limit: usize) -> TierFuture<'a, KeyPage> {
+        Box::pin(self.inner.page_of_keys(prefix, from, limit))
+    }
+
+    fn sweep(&self, from: Option<Box<[u8]>>, limit: usize, keep: Keep) -> TierFuture<'_, SweepPage> {
+        Box::pin(self.inner.sweep(from, limit, keep))
+    }
+
+    fn lease<'a>(&'a self, key: &'a [u8], token: u64, life: Duration) -> TierFuture<'a, bool> {
+        Box::pin(self.inner.lease(key, token, life))
+    }
+
+    fn release<'a>(&'a self, key: &'a [u8], token: u64) -> TierFuture<'a, ()> {
+        Box::pin(self.inner.release(key, token))
+    }
+
+    fn clear(&self) -> TierFuture<'_, ()> {
+        Box::pin(self.inner.clear())
+    }
+
+    fn flush(&self) -> TierFuture<'_, ()> {
+        Box::pin(self.inner.drain())
+    }
+
+    fn state(&self) -> TierState {
+        if self.inner.link.is_up() { TierState::Healthy } else { TierState::Degraded("Redis cannot be reached".into()) }
+    }
+
+    fn stats(&self) -> TierStats {
+        let Counters { shed, outranked, unreadable, errors } = &self.inner.counters;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let queue = self.inner.queue.lock();
+        TierStats {
+            queued: queue.writes.len() as u64,
+            queued_bytes: queue.bytes as u64,
+            shed: count(shed),
+            outranked: count(outranked),
+            unreadable: count(unreadable),
+            errors: count(errors),
+            ..TierStats::default()
+        }
+    }
+
+    fn close(&self) -> TierFuture<'_, ()> {
+        Box::pin(async move {
+            self.inner.queue.lock().closed = true;
+            // What cannot be written now is lost to the others as a fill is that was never made: they load it.
+            match self.inner.drain().await {
+                Err(error) => tracing::debug!(%error, "entries that waited to be written were dropped"),
+                Ok(()) => tracing::debug!("all entries were written"),
+            }
+            if let Some(writer) = self.writer.lock().take() {
+                writer.abort();
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stamp_in_front_counts() {
+        let record = Record {
+            epoch: Epoch(7),
+            seq: 3,
+            created_at: 1,
+            fresh_until: 2,
+            expires_at: 2,
+            stale_while_revalidate: 0,
+            stale_if_error: 0,
+            load_cost_us: 0,
+            fingerprint: 9,
+            codec: 0,
+            compression: 0,
+            negative: false,
+            raw_len: 5,
+            tags: Default::default(),
+            media: None,
+            payload: Bytes::from_static(b"value"),
+        };
+        let mut value = encode(&record).to_vec();
+        value[8..16].copy_from_slice(&77u64.to_le_bytes());
+        let read = decode(value.clone().into()).unwrap();
+        assert_eq!((read.epoch, read.seq, &read.payload), (record.epoch, 77, &record.payload));
+        value[40] ^= 1;
+        assert!(decode(value.into()).is_none(), "damage behind it is noticed");
+        assert!(decode(Bytes::from_static(b"short")).is_none());
+    }
+
+    #[test]
+    fn a_scan_goes_on_where_it_was() {
+        assert_eq!(place(None), (0, 0));
+        let next = [&3u32.to_le_bytes()[..], &9u64.to_le_bytes()].concat();
+        assert_eq!(place(Some(&next)), (3, 9));
+        assert_eq!(escape_glob(b"a*b:e:"), b"a\\*b:e:");
+    }
+}
