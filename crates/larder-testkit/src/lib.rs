@@ -3,6 +3,15 @@
 //! - [`model`]: the freshness protocol as an explicit-state model, searched to its end in bounded worlds, with every
 //!   mutation that the search must catch. `cargo run -p larder-testkit --bin larder-model -- --help` runs it by hand.
 //! - [`history`]: what concurrent clients of a real cache did and saw, recorded, and the check of it against the promises.
+//! - [`redis`]: real Redis servers, alone, under sentinels and as a cluster, to be killed, paused and failed over.
+//! - [`proxy`]: a TCP connection's network, to be cut, frozen, slowed and made to lose replies.
+//! - [`wait`]: waiting for a condition, with a limit.
+//!
+//! The last three know no cache and no client library: whatever is tested over them talks to them as it would in production.
 
 pub mod history;
 pub mod model;
+mod port;
+pub mod proxy;
+pub mod redis;
+pub mod wait;
