@@ -35,6 +35,9 @@ pub struct Builder {
     max_staleness: Duration,
     #[cfg(feature = "redis")]
     redis: Option<crate::RedisOptions>,
+    /// How far this machine's wall clock is off, for tests, in milliseconds.
+    #[cfg(feature = "redis")]
+    wall_clock_off: i64,
     mutations: Mutations,
 }
 
@@ -56,6 +59,8 @@ impl Builder {
             max_staleness: MAX_STALENESS,
             #[cfg(feature = "redis")]
             redis: None,
+            #[cfg(feature = "redis")]
+            wall_clock_off: 0,
             mutations: Mutations::default(),
         }
     }
@@ -160,6 +165,14 @@ impl Builder {
         self
     }
 
+    /// Pretends that this machine's wall clock is off by so many milliseconds.
+    #[cfg(all(feature = "test-mutations", feature = "redis"))]
+    #[doc(hidden)]
+    pub fn wall_clock_off(mut self, ms: i64) -> Self {
+        self.wall_clock_off = ms;
+        self
+    }
+
     #[cfg(feature = "test-mutations")]
     #[doc(hidden)]
     pub fn mutation(mut self, mutation: crate::Mutation) -> Self {
@@ -254,7 +267,7 @@ impl Builder {
             let message = "a cache keeps its entries in a folder or in Redis, not in both: leave one out";
             return Err(Error::new(ErrorKind::InvalidConfig, message));
         }
-        let clock = Clock::following();
+        let clock = Clock::following(self.wall_clock_off);
         let told: Arc<tokio::sync::Notify> = Arc::default();
         let link = Arc::new(crate::remote::link::Link::new(options.clone()));
         let parts = (clock.clone(), told.clone());

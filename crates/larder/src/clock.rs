@@ -43,12 +43,12 @@ impl Clock {
     /// The system's time. The first call of a process starts the thread that keeps it.
     pub fn system() -> Self {
         static SYSTEM: OnceLock<Clock> = OnceLock::new();
-        SYSTEM.get_or_init(Clock::start).clone()
+        SYSTEM.get_or_init(|| Clock::start(0)).clone()
     }
 
-    fn start() -> Self {
+    fn start(off_ms: i64) -> Self {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let base = Base { wall_ms: wall.as_millis() as u64, instant: Instant::now() };
+        let base = Base { wall_ms: (wall.as_millis() as u64).saturating_add_signed(off_ms), instant: Instant::now() };
         let clock = Clock { now_ms: Arc::new(AtomicU64::new(base.wall_ms)), base: Some(base), ahead_ms: Arc::default() };
         let (now_ms, ahead_ms) = (Arc::downgrade(&clock.now_ms), clock.ahead_ms.clone());
         // A daemon thread that ends with the last handle; the system's clock has one for the life of the process.
@@ -60,10 +60,10 @@ impl Clock {
     }
 
     /// A clock that follows a store's: two machines' wall clocks are never compared. It begins with this machine's time, and
-    /// is set by [`follow`](Self::follow).
+    /// is set by [`follow`](Self::follow). `off_ms` is for tests: how wrong that time is.
     #[cfg(feature = "redis")]
-    pub(crate) fn following() -> Self {
-        Clock::start()
+    pub(crate) fn following(off_ms: i64) -> Self {
+        Clock::start(off_ms)
     }
 
     /// Sets the clock to a store's time, as of now. `anew` also sets it back, which is for the moment at which nothing that
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     #[cfg(feature = "redis")]
     fn a_clock_that_follows_goes_back_only_when_it_is_set_anew() {
-        let clock = Clock::following();
+        let clock = Clock::following(0);
         let own = clock.refresh();
         clock.follow(own + 86_400_000, false);
         let ahead = clock.refresh();

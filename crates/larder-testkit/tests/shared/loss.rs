@@ -1,0 +1,118 @@
+//! The log is lost, or is another: nothing old is served, and everything goes on.
+
+use larder::Names;
+use larder_testkit::redis::{AppendOnly, Server, ServerOptions, or_skip};
+
+use crate::support::*;
+
+/// What is lost, and how.
+async fn nothing_old_survives(server: &Server, lose: impl AsyncFn(&Server)) {
+    let (a, b) = (instance(&server.url()).await, instance(&server.url()).await);
+    let (on_a, on_b) = (a.namespace::<String>("n").unwrap(), b.namespace::<String>("n").unwrap());
+    for n in 0..20 {
+        let receipt = on_a.put(format!("k{n}"), "old".to_owned()).await.unwrap();
+        b.reach(receipt.position(), LONG).await.unwrap();
+        assert!(on_b.get(format!("k{n}")).await.unwrap().is_some());
+    }
+    let epoch = a.position().epoch();
+    lose(server).await;
+    for larder in [&a, &b] {
+        until("a new epoch is adopted", || connected(larder) && larder.position().epoch() != epoch).await;
+    }
+    assert_eq!(a.position().epoch(), b.position().epoch(), "by both the same");
+    for n in 0..20 {
+        let key = format!("k{n}");
+        assert!(on_a.get(&key).await.unwrap().is_none(), "what happened meanwhile is not known");
+        assert!(on_b.get(&key).await.unwrap().is_none());
+    }
+    on_b.put("k1", "new".to_owned()).await.unwrap();
+    let receipt = b.invalidate(Names::new().key("n:k2")).await.unwrap();
+    assert!(b.applied_everywhere(&receipt, LONG).await.unwrap().is_everywhere());
+    assert_eq!(*on_a.get("k1").await.unwrap().unwrap(), "new");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_flushed() {
+    let Some(server) = server() else { return };
+    nothing_old_survives(&server, async |server| drop(server.command(&["FLUSHALL"]).unwrap())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_key_of_the_log_is_evicted() {
+    for key in ["{larder}:log", "{larder}:table"] {
+        let Some(server) = server() else { return };
+        nothing_old_survives(&server, async |server| drop(server.command(&["DEL", key]).unwrap())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_is_killed_and_comes_back_empty() {
+    let Some(server) = server() else { return };
+    nothing_old_survives(&server, async |server| {
+        server.kill();
+        server.restart(false);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_is_killed_and_comes_back_with_its_data() {
+    let options = ServerOptions { append_only: AppendOnly::EverySecond, ..ServerOptions::default() };
+    let Some(server) = or_skip(Server::start(options)) else { return };
+    // It may have lost the last second, and nobody can tell.
+    nothing_old_survives(&server, async |server| {
+        server.kill();
+        server.restart(true);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushed_scripts_are_brought_again() {
+    let Some(server) = server() else { return };
+    let a = instance(&server.url()).await;
+    let on_a = a.namespace::<String>("n").unwrap();
+    on_a.put("k", "v".to_owned()).await.unwrap();
+    let epoch = a.position().epoch();
+    server.command(&["SCRIPT", "FLUSH"]).unwrap();
+    on_a.get_or_load("other", loader("v")).await.unwrap();
+    a.flush().await.unwrap();
+    on_a.put("k", "w".to_owned()).await.unwrap();
+    assert_eq!(a.position().epoch(), epoch);
+    assert_eq!(*on_a.get("k").await.unwrap().unwrap(), "w");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_was_trimmed_is_made_up_for_by_a_snapshot() {
+    let Some(server) = server() else { return };
+    let proxy = larder_testkit::proxy::Proxy::start(server.address()).unwrap();
+    let a = instance(&server.url()).await;
+    let b = instance(&format!("redis://{}", proxy.address())).await;
+    let (on_a, on_b) = (a.namespace::<String>("n").unwrap(), b.namespace::<String>("n").unwrap());
+    for key in ["kept", "killed"] {
+        let receipt = on_a.put(key, "old".to_owned()).await.unwrap();
+        b.reach(receipt.position(), LONG).await.unwrap();
+        assert!(on_b.get(key).await.unwrap().is_some());
+    }
+    proxy.refuse();
+    proxy.cut();
+    until("b is cut off", || !connected(&b)).await;
+    let receipt = a.invalidate(Names::new().key("n:killed").pattern("n:x:*").pattern("n:[y]")).await.unwrap();
+    server.command(&["XTRIM", "{larder}:stream", "MAXLEN", "0"]).unwrap();
+    proxy.heal();
+    b.reach(receipt.position(), LONG).await.unwrap();
+    assert!(on_b.get("killed").await.unwrap().is_none());
+    let kept = on_b.lookup("kept").await.unwrap().into_answer().expect("nothing happened to it");
+    assert_eq!(kept.source, larder::Source::Memory, "and memory did not start cold");
+    assert_eq!(b.stats().log.shared.unwrap().resyncs, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_version_s_log_is_refused_and_left_alone() {
+    let Some(server) = server() else { return };
+    server.command(&["HSET", "{larder}:log", "epoch", "12345678", "version", "99"]).unwrap();
+    let a = instance(&server.url()).await;
+    until("the reason is told", || a.health().findings.iter().any(|finding| finding.what.contains("another version"))).await;
+    assert_eq!(server.command(&["HGET", "{larder}:log", "version"]).unwrap().text(), "99");
+    assert_eq!(server.command(&["EXISTS", "{larder}:table"]).unwrap().number(), Some(0));
+}

@@ -1,0 +1,11 @@
+//! Several instances over one Redis, named by what they promise each other. Each test has a server of its own, and skips,
+//! saying so, where `redis-server` is not installed.
+
+mod basics;
+mod entries;
+mod inbox;
+mod loss;
+mod outage;
+mod strict;
+mod support;
+mod topologies;

@@ -1,0 +1,48 @@
+//! What these tests share: instances, and waiting for them.
+
+use std::time::Duration;
+
+use larder::{Builder, Larder, Policy, RedisOptions};
+use larder_testkit::redis::{Server, ServerOptions, or_skip};
+
+/// Long enough for anything that should happen, on a machine that is busy with all other tests.
+pub const LONG: Duration = Duration::from_secs(20);
+
+pub fn server() -> Option<Server> {
+    or_skip(Server::start(ServerOptions::default()))
+}
+
+pub fn options(url: &str) -> RedisOptions {
+    RedisOptions::parse(url).expect("the fixture's address is one").heartbeat(Duration::from_millis(50))
+}
+
+/// An instance with a small index: snapshots are read often here.
+pub fn builder(url: &str) -> Builder {
+    Larder::builder()
+        .redis(options(url))
+        .index_bytes(1 << 16)
+        .memory(16 << 20)
+        .default_policy(Policy::default().ttl(Duration::from_secs(600)))
+}
+
+pub async fn instance(url: &str) -> Larder {
+    builder(url).build().await.expect("an instance opens")
+}
+
+/// Waits until a condition holds, or fails the test.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(tokio::time::timeout(LONG, waiting).await.is_ok(), "it never came to this: {what}");
+}
+
+pub fn connected(larder: &Larder) -> bool {
+    larder.stats().log.shared.is_some_and(|shared| shared.connected)
+}
+
+pub fn loader(value: &'static str) -> impl FnOnce() -> std::future::Ready<Result<String, std::io::Error>> + Send + 'static {
+    move || std::future::ready(Ok(value.to_owned()))
+}
