@@ -1,6 +1,8 @@
 //! Real Redis servers for tests: child processes on loopback ports and in folders of their own, ended with the fixture.
 //!
 //! - [`Server`]: one `redis-server`, to be killed, restarted, paused.
+//! - [`SentinelSet`]: a master, two replicas and three sentinels, which fail over.
+//! - [`Cluster`]: three masters and three replicas, which fail over and hand slots to each other.
 //! - [`Certificates`]: an authority for a moment, for servers and clients that speak TLS.
 //!
 //! The fixtures talk to their servers with a small blocking client of their own ([`Connection`]), so that what they
@@ -16,15 +18,19 @@
 //! assert_eq!(server.command(&["PING"]).expect("an answer").text(), "PONG");
 //! ```
 
+mod cluster;
 mod command;
 mod process;
+mod sentinel;
 mod server;
 mod tls;
 
 use std::fmt;
 use std::io::Write;
 
+pub use cluster::{Cluster, Migration, SLOTS, slot_of};
 pub use command::{CommandError, Connection, Reply};
+pub use sentinel::SentinelSet;
 pub use server::{AppendOnly, Server, ServerOptions, version};
 pub use tls::{Certificates, Tls};
 

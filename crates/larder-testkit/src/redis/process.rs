@@ -45,13 +45,16 @@ impl Running {
 
     /// Stops it from running, and returns when it is stopped. Stopping one that is stopped does nothing.
     pub(super) fn stop(&self) -> io::Result<()> {
-        let pid = Pid::from_child(&self.0);
-        kill_process(pid, Signal::STOP)?;
-        // A signal is only on its way when `kill` returns. That it is stopped is not consumed by looking, so that the next
-        // look sees it as well.
+        kill_process(Pid::from_child(&self.0), Signal::STOP)?;
+        // A signal is only on its way when `kill` returns.
+        if wait::until(STOP_MAX, || self.is_stopped()) { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+    }
+
+    /// Whether it is stopped.
+    pub(super) fn is_stopped(&self) -> bool {
+        // That it is stopped is not consumed by looking, so that the next look sees it as well.
         let look = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let is_stopped = || matches!(waitid(WaitId::Pid(pid), look), Ok(Some(status)) if status.stopped());
-        if wait::until(STOP_MAX, is_stopped) { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+        matches!(waitid(WaitId::Pid(Pid::from_child(&self.0)), look), Ok(Some(status)) if status.stopped())
     }
 
     /// Lets it go on. One that is not stopped goes on anyway.

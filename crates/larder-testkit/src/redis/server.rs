@@ -91,7 +91,6 @@ impl Server {
     }
 
     /// Starts a sentinel with these lines of configuration.
-    #[expect(dead_code, reason = "the sentinels come with the next change")]
     pub(super) fn start_sentinel(lines: Vec<String>) -> Result<Self, StartError> {
         Server::start_as(Kind::Sentinel(lines))
     }
@@ -191,6 +190,11 @@ impl Server {
     /// Whether its process is there; it may be paused.
     pub fn is_running(&self) -> bool {
         self.running().as_mut().is_some_and(|running| !running.has_ended())
+    }
+
+    /// Whether its process is there and is not paused.
+    pub fn is_up(&self) -> bool {
+        self.running().as_mut().is_some_and(|running| !running.has_ended() && !running.is_stopped())
     }
 
     /// Stops the process (`SIGSTOP`): its connections stay, and nobody answers on them. It is stopped when this returns.

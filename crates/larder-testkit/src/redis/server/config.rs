@@ -109,7 +109,7 @@ fn append_only(append_only: AppendOnly) -> [&'static str; 2] {
     }
 }
 
-fn of_cluster(timeout: Duration, folder: &Path) -> [String; 4] {
+fn of_cluster(timeout: Duration, folder: &Path) -> [String; 5] {
     [
         "cluster-enabled yes".to_owned(),
         // Beside the data and not among it: a node that lost its data is still the node that the others know.
@@ -117,6 +117,8 @@ fn of_cluster(timeout: Duration, folder: &Path) -> [String; 4] {
         format!("cluster-node-timeout {}", timeout.as_millis()),
         // A replica of a dead master may always take over, however long it has not heard of it. Tests pause things.
         "cluster-replica-validity-factor 0".to_owned(),
+        // And a replica stays with its master, so that a test knows who will take over.
+        "cluster-migration-barrier 999".to_owned(),
     ]
 }
 
