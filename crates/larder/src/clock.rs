@@ -61,14 +61,14 @@ impl Clock {
 
     /// A clock that follows a store's: two machines' wall clocks are never compared. It begins with this machine's time, and
     /// is set by [`follow`](Self::follow). `off_ms` is for tests: how wrong that time is.
-    #[cfg(feature = "redis")]
+    #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a store that is shared has a clock of its own"))]
     pub(crate) fn following(off_ms: i64) -> Self {
         Clock::start(off_ms)
     }
 
     /// Sets the clock to a store's time, as of now. `anew` also sets it back, which is for the moment at which nothing that
     /// was timed by the old one may be served any more; otherwise it stands still until the store has caught up.
-    #[cfg(feature = "redis")]
+    #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a store that is shared has a clock of its own"))]
     pub(crate) fn follow(&self, store_ms: u64, anew: bool) {
         let Some(base) = self.base else { return };
         let own = base.wall_ms + base.instant.elapsed().as_millis() as u64;
@@ -139,7 +139,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "redis")]
     fn a_clock_that_follows_goes_back_only_when_it_is_set_anew() {
         let clock = Clock::following(0);
         let own = clock.refresh();

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use larder::{Compression, Item, Policy};
+use larder_testkit::redis::Server;
 
 use crate::support::*;
 
@@ -98,7 +99,13 @@ async fn an_older_fill_does_not_take_the_place_of_a_newer_put() {
     assert_eq!(&**found, b"new");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+fn leases_asked(server: &Server) -> u64 {
+    let stats = server.command(&["INFO", "commandstats"]).unwrap().text();
+    let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_set:calls=")?.split(',').next()?.parse().ok());
+    calls.unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_load_serves_the_whole_fleet() {
     let Some(server) = server() else { return };
     let policy = || Policy::default().ttl(Duration::from_secs(600)).one_load_in_fleet(LONG);
@@ -106,14 +113,14 @@ async fn one_load_serves_the_whole_fleet() {
     for _ in 0..3 {
         instances.push(builder(&server.url()).namespace("n", policy()).build().await.unwrap());
     }
-    let loads = Arc::new(AtomicUsize::new(0));
+    let (loads, server) = (Arc::new(AtomicUsize::new(0)), Arc::new(server));
     let mut readers = Vec::new();
     for larder in &instances {
-        let (namespace, loads) = (larder.namespace::<String>("n").unwrap(), loads.clone());
+        let (namespace, loads, server) = (larder.namespace::<String>("n").unwrap(), loads.clone(), server.clone());
         readers.push(tokio::spawn(async move {
             let load = move || async move {
                 loads.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                until("all three have asked for the lease", || leases_asked(&server) >= 3).await;
                 Ok::<_, std::io::Error>("v".to_owned())
             };
             namespace.get_or_load("k", load).await.map(|value| (*value).clone())

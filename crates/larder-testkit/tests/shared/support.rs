@@ -30,13 +30,9 @@ pub async fn instance(url: &str) -> Larder {
 }
 
 /// Waits until a condition holds, or fails the test.
-pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let waiting = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    assert!(tokio::time::timeout(LONG, waiting).await.is_ok(), "it never came to this: {what}");
+pub async fn until(what: &str, condition: impl FnMut() -> bool) {
+    let came = tokio::task::block_in_place(|| larder_testkit::wait::until(LONG, condition));
+    assert!(came, "it never came to this: {what}");
 }
 
 pub fn connected(larder: &Larder) -> bool {
