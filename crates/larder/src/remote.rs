@@ -52,12 +52,15 @@ pub struct RedisOptions {
     pub(crate) instance: Option<String>,
 }
 
+/// A name or address, and a port.
+pub(crate) type Host = (String, u16);
+
 /// What stands behind the addresses.
 #[derive(Clone, Debug)]
 pub(crate) enum Topology {
     Single(ConnectionAddr),
-    Sentinel { master: String, sentinels: Vec<(String, u16)> },
-    Cluster(Vec<(String, u16)>),
+    Sentinel { master: String, sentinels: Vec<Host> },
+    Cluster(Vec<Host>),
 }
 
 /// Certificates; none given means those of the system.
@@ -257,7 +260,7 @@ pub(crate) fn entries_prefix(prefix: &str) -> Vec<u8> {
 }
 
 /// `[user[:password]@]host[:port],host[:port]/path`
-fn hosts_of(rest: &str, default_port: u16) -> Result<(Vec<(String, u16)>, RedisConnectionInfo, &str)> {
+fn hosts_of(rest: &str, default_port: u16) -> Result<(Vec<Host>, RedisConnectionInfo, &str)> {
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (credentials, hosts) = authority.rsplit_once('@').map_or((None, authority), |(credentials, hosts)| (Some(credentials), hosts));
     // The client's own parser decodes the credentials, so that they are written alike in every kind of address.
@@ -267,7 +270,7 @@ fn hosts_of(rest: &str, default_port: u16) -> Result<(Vec<(String, u16)>, RedisC
     Ok((hosts, info.redis_settings().clone(), path))
 }
 
-fn host_and_port(text: &str, default_port: u16) -> Result<(String, u16)> {
+fn host_and_port(text: &str, default_port: u16) -> Result<Host> {
     let bad = || Error::new(ErrorKind::InvalidConfig, format!("\"{text}\" is not a host, or a host and a port"));
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().map_err(|_| bad())?),

@@ -10,7 +10,7 @@ use ::redis::cluster_async::ClusterConnection;
 use ::redis::{AsyncConnectionConfig, Client, ConnectionInfo, RedisError, Value, cmd};
 use tokio::sync::{Notify, watch};
 
-use super::{RedisOptions, Topology, reply, script};
+use super::{Host, RedisOptions, Topology, reply, script};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a snapshot of the log may take to come over: 16 MiB, and more for larger tables.
@@ -160,7 +160,7 @@ impl Link {
     }
 
     /// Each sentinel in turn, until one knows the master.
-    async fn ask_sentinels(&self, master: &str, sentinels: &[(String, u16)]) -> Result<ConnectionInfo> {
+    async fn ask_sentinels(&self, master: &str, sentinels: &[Host]) -> Result<ConnectionInfo> {
         let mut last = Error::of_tier("no sentinel is configured");
         for (host, port) in sentinels {
             match self.ask_sentinel(master, host, *port).await {
@@ -184,7 +184,7 @@ impl Link {
     }
 
     /// The node that has the slot of the log, asked of the first that answers.
-    async fn ask_cluster(&self, seeds: &[(String, u16)]) -> Result<ConnectionInfo> {
+    async fn ask_cluster(&self, seeds: &[Host]) -> Result<ConnectionInfo> {
         let mut last = Error::of_tier("no node of the cluster is configured");
         for (host, port) in seeds {
             match self.ask_node(host, *port).await {
@@ -217,7 +217,7 @@ impl Link {
         Err(Error::of_tier("no node of the cluster has the slot of the log"))
     }
 
-    async fn connect_cluster(&self, seeds: &[(String, u16)]) -> Result<ClusterConnection> {
+    async fn connect_cluster(&self, seeds: &[Host]) -> Result<ClusterConnection> {
         let infos: Vec<ConnectionInfo> = seeds.iter().map(|(host, port)| self.options.connection(host, *port)).collect();
         let mut builder = ClusterClientBuilder::new(infos)
             .connection_timeout(self.options.connect_timeout)

@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::Epoch;
 use crate::record::Record;
+use crate::remote::Host;
 use crate::remote::link::{Data, Link, Server, failed};
 use crate::remote::{reply, script};
 
@@ -76,12 +77,15 @@ struct Counters {
 #[derive(Default)]
 struct Queue {
     /// The last write of each key. The number tells it from one that took its place.
-    writes: HashMap<Box<[u8]>, (u64, Option<Arc<Record>>)>,
+    writes: HashMap<Box<[u8]>, Waiting>,
     order: VecDeque<Box<[u8]>>,
     bytes: usize,
     number: u64,
     closed: bool,
 }
+
+/// A write's number, and the record, or that the key is to be removed.
+type Waiting = (u64, Option<Arc<Record>>);
 
 /// Some writes, as they are sent.
 type Batch = Vec<(Box<[u8]>, u64, Option<Arc<Record>>)>;
@@ -388,8 +392,8 @@ impl Inner {
                 })
             };
             place = self.sweep(place, SCAN_STEP, look).await?.next;
-            let wanted = |key: &Box<[u8]>| key.starts_with(prefix) && from.as_ref().is_none_or(|from| key >= from);
-            first.extend(std::mem::take(&mut *seen.lock()).into_iter().filter(wanted));
+            let wanted = |key: &[u8]| key.starts_with(prefix) && from.as_deref().is_none_or(|from| key >= from);
+            first.extend(std::mem::take(&mut *seen.lock()).into_iter().filter(|key| wanted(key)));
             while first.len() > limit + 1 {
                 first.pop_last();
             }
@@ -527,7 +531,7 @@ impl Data {
     }
 
     /// The nodes that have entries. `None` is the only one.
-    async fn masters(&self) -> Result<Vec<Option<(String, u16)>>> {
+    async fn masters(&self) -> Result<Vec<Option<Host>>> {
         let Data::Cluster(connection) = self else { return Ok(vec![None]) };
         let slots = script::send(&mut connection.clone(), cmd("CLUSTER").arg("SLOTS")).await.map_err(failed)?;
         let mut masters = Vec::new();
@@ -544,7 +548,7 @@ impl Data {
         Ok(masters)
     }
 
-    async fn send_to(&self, node: Option<&(String, u16)>, command: &Cmd) -> RedisResult<Value> {
+    async fn send_to(&self, node: Option<&Host>, command: &Cmd) -> RedisResult<Value> {
         use ::redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
         match (self, node) {
             (Data::Cluster(connection), Some((host, port))) => {
