@@ -1,6 +1,7 @@
 //! Several instances over one Redis that breaks: no promise is broken with it. A run of seconds for each kind of Redis; `cargo
 //! xtask chaos` does the same for as long as one likes.
 
+mod mutations;
 mod run;
 
 use std::time::Duration;
