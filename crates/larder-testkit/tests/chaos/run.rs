@@ -164,8 +164,9 @@ async fn quiet(fleet: &Arc<Instances>, part: &mut Part) -> History {
         if let Err(error) = running.larder.reach(receipt.position(), OPERATION_MAX).await {
             complain(format!("instance {:?} did not reach {}: {error}", running.life, receipt.position()));
         }
-        if !matches!(tokio::time::timeout(OPERATION_MAX, running.larder.flush()).await, Ok(Ok(()))) {
-            complain(format!("instance {:?} did not write what waits", running.life));
+        let flushed = tokio::time::timeout(OPERATION_MAX, running.larder.flush()).await;
+        if !matches!(flushed, Ok(Ok(()))) {
+            complain(format!("instance {:?} did not write what waits: {flushed:?}, {:?}", running.life, running.larder.stats().backing));
         }
     }
     let newcomer = open(fleet.world_url(), INSTANCES, &fleet.settings).await;

@@ -157,27 +157,3 @@ async fn what_is_queued_again_while_it_is_being_appended_is_appended_again() {
     until("it is back", || connected(&a) && a.stats().log.shared.unwrap().queued == 0).await;
     assert_eq!(head(), "2");
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_comes_after_the_log_was_held_for_lost_holds_here_all_the_same() {
-    let Some(server) = server() else { return };
-    let proxy = Proxy::start(server.address()).unwrap();
-    let a = builder(&format!("redis://{}", proxy.address())).build().await.unwrap();
-    let on_a = a.namespace::<String>("n").unwrap();
-    on_a.put("k", "old".to_owned()).await.unwrap();
-    proxy.delay(Duration::from_millis(150));
-    let clients = server.command(&["CLIENT", "LIST"]).unwrap().text();
-    let tail = clients.lines().find(|client| client.contains("cmd=xread")).expect("the tail waits for more");
-    let tail = tail.split([' ', '=']).nth(1).expect("a client has a number").to_owned();
-    let changing = tokio::spawn({
-        let a = a.clone();
-        async move { a.invalidate(Names::new().key("n:k")).await }
-    });
-    // The end of the tail is known here before the append is answered.
-    server.command(&["CLIENT", "KILL", "ID", &tail]).unwrap();
-    until("the log is held for lost", || !connected(&a)).await;
-    assert!(a.invalidate(Names::new().key("n:other")).await.unwrap().is_queued());
-    assert_eq!(*on_a.get("k").await.unwrap().expect("its invalidation has not returned"), "old");
-    assert!(!changing.await.unwrap().unwrap().is_queued());
-    assert!(on_a.get("k").await.unwrap().is_none(), "now it has");
-}

@@ -286,7 +286,7 @@ fn a_position_that_only_made_up_ones_have_passed_is_not_applied() {
     assert!(!index.has_applied(Position { epoch: Epoch(8), seq: 0 }));
 }
 
-/// Found by reading, and by a test over a slow network: an entry was stamped with a made-up position before the answer came.
+/// An entry may be stamped with a made-up position before the answer comes.
 #[cfg(feature = "redis")]
 #[test]
 fn an_own_append_that_is_answered_late_is_past_the_made_up_positions() {
