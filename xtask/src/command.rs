@@ -1,7 +1,7 @@
 //! What a command is, and the table of all of them: help, dispatch and tidy read it, so it is written once.
 
 use crate::failure::Failure;
-use crate::{bench, ci, docs, help, model, setup, suggest, test, tidy};
+use crate::{bench, chaos, ci, docs, help, model, setup, suggest, test, tidy};
 
 /// One `cargo xtask` command.
 pub struct Command {
@@ -18,8 +18,17 @@ pub struct Command {
 }
 
 /// Every command, in the order in which a newcomer needs them.
-pub const COMMANDS: [&Command; 8] =
-    [&setup::COMMAND, &test::COMMAND, &ci::COMMAND, &tidy::COMMAND, &docs::COMMAND, &model::COMMAND, &bench::COMMAND, &help::COMMAND];
+pub const COMMANDS: [&Command; 9] = [
+    &setup::COMMAND,
+    &test::COMMAND,
+    &ci::COMMAND,
+    &tidy::COMMAND,
+    &docs::COMMAND,
+    &model::COMMAND,
+    &chaos::COMMAND,
+    &bench::COMMAND,
+    &help::COMMAND,
+];
 
 /// The names of all commands.
 pub fn names() -> impl Iterator<Item = &'static str> {

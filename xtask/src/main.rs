@@ -4,6 +4,7 @@
 //! crates it checks: a project that does not compile can still be formatted, tidied and explained.
 
 mod bench;
+mod chaos;
 mod ci;
 mod command;
 mod docs;

@@ -3,12 +3,14 @@
 //! - [`model`]: the freshness protocol as an explicit-state model, searched to its end in bounded worlds, with every
 //!   mutation that the search must catch. `cargo run -p larder-testkit --bin larder-model -- --help` runs it by hand.
 //! - [`history`]: what concurrent clients of a real cache did and saw, recorded, and the check of it against the promises.
+//! - [`chaos`]: the same for several instances over one Redis, and the faults that are to shake them.
 //! - [`redis`]: real Redis servers, alone, under sentinels and as a cluster, to be killed, paused and failed over.
 //! - [`proxy`]: a TCP connection's network, to be cut, frozen, slowed and made to lose replies.
 //! - [`wait`]: waiting for a condition, with a limit.
 //!
 //! The last three know no cache and no client library: whatever is tested over them talks to them as it would in production.
 
+pub mod chaos;
 pub mod history;
 pub mod model;
 mod port;

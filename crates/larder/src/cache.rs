@@ -182,7 +182,7 @@ impl Larder {
                 // Listening begins before the look, so that an append in between is not missed. Where others append, even the
                 // epoch may be one that this instance has still to hear of.
                 let appended = self.0.appended.notified();
-                if index.stamp_of(position).is_some_and(|stamp| index.applied() >= stamp) {
+                if index.has_applied(position) {
                     return;
                 }
                 appended.await;

@@ -127,6 +127,9 @@ struct Era {
     /// Positions past this one are *provisional*: they were made up here while the log that is shared with others could not
     /// be reached. They order what happens in this process and mean nothing to anybody else.
     provisional_past: Option<u64>,
+    /// What had been applied when positions began to be made up here. Own appends may have been further, ahead of what others
+    /// appended before them and this instance never heard.
+    applied_before: u64,
 }
 
 /// See the head of this file.
@@ -167,7 +170,7 @@ impl Index {
             glob_latest: AtomicU64::new(0),
             globs: ArcSwap::default(),
             lines: (0..lines).map(line).collect(),
-            era: RwLock::new(Era { generation: 1, epoch, provisional_past: None }),
+            era: RwLock::new(Era { generation: 1, epoch, provisional_past: None, applied_before: 0 }),
             writer: Mutex::new(()),
             widened: AtomicU64::new(0),
             mutations,
@@ -193,7 +196,7 @@ impl Index {
 
     /// A stamp as others understand it. `None` if its epoch is over, or if it is provisional.
     pub(crate) fn position_of(&self, stamp: Stamp) -> Option<Position> {
-        let Era { generation, epoch, provisional_past } = *self.era.read();
+        let Era { generation, epoch, provisional_past, .. } = *self.era.read();
         let understood = stamp.generation() == generation && provisional_past.is_none_or(|real| stamp.seq() <= real);
         understood.then(|| Position { epoch, seq: stamp.seq() })
     }
@@ -201,16 +204,25 @@ impl Index {
     /// A position as this instance understands it. `None` if it is of another epoch, or one that only the log can have
     /// handed out while this instance makes up its own.
     pub(crate) fn stamp_of(&self, position: Position) -> Option<Stamp> {
-        let Era { generation, epoch, provisional_past } = *self.era.read();
+        let Era { generation, epoch, provisional_past, .. } = *self.era.read();
         let understood = position.epoch == epoch && provisional_past.is_none_or(|real| position.seq <= real);
         understood.then(|| Stamp::new(generation, position.seq))
+    }
+
+    /// Whether all positions up to this one of the log are in the index. Not one that was passed only by positions made up here:
+    /// what others appended there was never heard.
+    pub(crate) fn has_applied(&self, position: Position) -> bool {
+        // Held while `applied` is read: it is raised by made-up positions only after the era says so.
+        let era = self.era.read();
+        let applied = if era.provisional_past.is_some() { era.applied_before } else { self.applied().seq() };
+        position.epoch == era.epoch && position.seq <= applied
     }
 
     /// The highest position that others understand, and that is at most [`latest`](Self::latest): what a load that begins
     /// now may be stamped with. `None` only while another epoch is being adopted.
     pub(crate) fn latest_position(&self) -> Option<Position> {
         let latest = self.latest();
-        let Era { generation, epoch, provisional_past } = *self.era.read();
+        let Era { generation, epoch, provisional_past, .. } = *self.era.read();
         (latest.generation() == generation)
             .then(|| Position { epoch, seq: provisional_past.map_or(latest.seq(), |real| real.min(latest.seq())) })
     }
@@ -416,7 +428,7 @@ impl Index {
         self.everything.store(u64::MAX, Ordering::Release);
         self.seed.store(seed_of(snapshot.epoch), Ordering::Release);
         snapshot.fill(self);
-        *era = Era { generation, epoch: snapshot.epoch, provisional_past: None };
+        *era = Era { generation, epoch: snapshot.epoch, provisional_past: None, applied_before: 0 };
         self.everything.store(snapshot.everything, Ordering::Release);
         self.latest.store(Stamp::new(generation, snapshot.head).0, Ordering::Release);
         self.applied.store(Stamp::new(generation, snapshot.head).0, Ordering::Release);

@@ -13,6 +13,10 @@ use super::{Change, Found, History, Read, World};
 pub enum Promise {
     /// A read that begins after a change returned never returns older data.
     G1,
+    /// A read on an instance that had applied a change never returns older data.
+    G2,
+    /// In a strict namespace, no read returns what was invalidated longer ago than the limit.
+    G3,
     /// A read at a position sees what happened up to there.
     G4,
     /// When all is quiet, no tier serves data older than the last change.
@@ -23,6 +27,8 @@ pub enum Promise {
     Order,
     /// A value was written by somebody, for that key.
     Origin,
+    /// Nothing hangs, nothing fails that need not, and everything recovers by itself.
+    Liveness,
 }
 
 /// One broken promise.

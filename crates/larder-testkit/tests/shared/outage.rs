@@ -136,3 +136,24 @@ async fn a_cache_opens_before_its_redis_does() {
     on_a.put("k", "w".to_owned()).await.unwrap();
     assert_eq!(server.command(&["EXISTS", "larder:e:n:k"]).unwrap().number(), Some(1));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_queued_again_while_it_is_being_appended_is_appended_again() {
+    let Some(server) = server() else { return };
+    let proxy = Proxy::start(server.address()).unwrap();
+    let options = options(&format!("redis://{}", proxy.address())).operation_timeout(Duration::from_secs(5));
+    let a = builder(&server.url()).redis(options).build().await.unwrap();
+    proxy.refuse();
+    proxy.cut();
+    until("it is noticed", || !connected(&a)).await;
+    assert!(a.invalidate(Names::new().key("n:k")).await.unwrap().is_queued());
+    proxy.heal();
+    proxy.delay(Duration::from_millis(100));
+    let head = || server.command(&["HGET", "{larder}:log", "head"]).unwrap().text();
+    until("the log has it, and the instance does not know", || head() == "1").await;
+    // The source changes once more, and others have loaded in between.
+    assert!(a.invalidate(Names::new().key("n:k")).await.unwrap().is_queued());
+    proxy.heal();
+    until("it is back", || connected(&a) && a.stats().log.shared.unwrap().queued == 0).await;
+    assert_eq!(head(), "2");
+}

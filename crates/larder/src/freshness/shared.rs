@@ -7,9 +7,16 @@ impl Index {
     /// Enters names that this instance appended to a log it shares with others, and lets readers know at once (step 1).
     /// What others appended before may come later, by [`apply`](Self::apply), so only `latest` is raised. Nothing is done
     /// if the epoch was left meanwhile: then everything that the names were meant for is stale anyway.
+    ///
+    /// The answer to an append may come after positions were made up here, because the log was held for lost. Entries may have
+    /// been checked and stamped with those before the names were here, so that the real position would be too low for them:
+    /// the names get another made-up one, past all.
     pub(crate) fn enter_own(&self, names: &[Name], stamp: Stamp) {
         let _one_writer = self.writer.lock();
-        if stamp.generation() == self.latest().generation() {
+        let latest = self.latest();
+        if stamp.generation() == latest.generation() {
+            let is_provisional = self.era.read().provisional_past.is_some();
+            let stamp = if is_provisional { Stamp::new(latest.generation(), latest.seq() + 1) } else { stamp };
             self.record_locked(names, stamp.seq());
             self.latest.fetch_max(stamp.0, Ordering::AcqRel);
         }
@@ -42,7 +49,11 @@ impl Index {
         let _one_writer = self.writer.lock();
         let latest = self.latest();
         let stamp = Stamp::new(latest.generation(), latest.seq() + 1);
-        self.era.write().provisional_past.get_or_insert(latest.seq());
+        let mut era = self.era.write();
+        if era.provisional_past.is_none() {
+            (era.provisional_past, era.applied_before) = (Some(latest.seq()), self.applied().seq());
+        }
+        drop(era);
         self.record_locked(names, stamp.seq());
         self.latest.fetch_max(stamp.0, Ordering::AcqRel);
         self.applied.fetch_max(stamp.0, Ordering::AcqRel);

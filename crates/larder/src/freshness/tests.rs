@@ -269,3 +269,30 @@ fn equal_bytes_of_different_kinds_are_different_names() {
     let joined = |parts: [&'static [u8]; 2]| hash_projection(Shape::leading(2), parts.into_iter(), seed);
     assert_ne!(joined([b"ab", b"c"]), joined([b"a", b"bc"]));
 }
+
+/// Found by chaos: 3 was acknowledged here before 1 and 2 of others had been heard, then the log was lost.
+#[cfg(feature = "redis")]
+#[test]
+fn a_position_that_only_made_up_ones_have_passed_is_not_applied() {
+    let index = index_of(4096);
+    let at = |seq| Position { epoch: Epoch(7), seq };
+    index.enter_own(&names(Names::new().key("own")), Stamp::new(1, 3));
+    assert!(!index.has_applied(at(1)));
+    for _ in 0..3 {
+        index.enter_provisionally(&names(Names::new().key("queued")));
+    }
+    assert!(index.has_applied(at(0)));
+    assert!(!index.has_applied(at(2)), "what stands there was never heard");
+    assert!(!index.has_applied(Position { epoch: Epoch(8), seq: 0 }));
+}
+
+/// An entry may be stamped with a made-up position before the answer comes.
+#[cfg(feature = "redis")]
+#[test]
+fn an_own_append_that_is_answered_late_is_past_the_made_up_positions() {
+    let index = index_of(4096);
+    let made_up = index.enter_provisionally(&names(Names::new().key("other")));
+    assert_eq!(judge(&index, "k", &[], made_up.seq()), None);
+    index.enter_own(&names(Names::new().key("k")), Stamp::new(1, 1));
+    assert_eq!(judge(&index, "k", &[], made_up.seq()), Some(StaleBy::Key));
+}

@@ -127,7 +127,9 @@ struct Pending {
 
 /// Names that took effect here and wait to be appended.
 struct Queue {
-    names: HashMap<Vec<u8>, Name>,
+    /// The number tells a name from the same name queued once more: what is on its way to the log covers the first alone.
+    names: HashMap<Vec<u8>, (u64, Name)>,
+    number: u64,
     bytes: usize,
     /// Whether the log can be reached, so that nothing may be queued. Changes under this lock together with the link.
     open: bool,
@@ -171,7 +173,7 @@ impl RedisLog {
             keys: Keys::new(&options.prefix),
             instance: options.instance.clone().unwrap_or_else(|| format!("{:016x}", fastrand::u64(..))),
             to_append,
-            queue: Mutex::new(Queue { names: HashMap::new(), bytes: 0, open: false, epoch }),
+            queue: Mutex::new(Queue { names: HashMap::new(), number: 0, bytes: 0, open: false, epoch }),
             heard: AtomicU64::new(0),
             adopted: AtomicBool::new(false),
             used_up: Mutex::new(None),
@@ -323,7 +325,9 @@ impl Inner {
         }
         let conflict = append.guard.as_ref().is_some_and(|guard| self.index.judge(&guard.key, &guard.hashes, guard.since).is_some());
         queue.bytes += more;
-        queue.names.extend(encoded.into_iter().map(|(bytes, name)| (bytes, name.clone())));
+        queue.number += 1;
+        let number = queue.number;
+        queue.names.extend(encoded.into_iter().map(|(bytes, name)| (bytes, (number, name.clone()))));
         let stamp = self.index.enter_provisionally(&append.names);
         let position = Position { epoch: queue.epoch, seq: stamp.seq() };
         drop(queue);
@@ -343,13 +347,20 @@ impl Inner {
 }
 
 impl Queue {
-    /// Takes out what was appended.
-    fn remove(&mut self, appended: &[Vec<u8>]) {
-        for bytes in appended {
-            if self.names.remove(bytes).is_some() {
-                self.bytes -= bytes.len() + NAME_OVERHEAD;
-            }
-        }
+    /// What there is to append, and how far that goes.
+    fn waiting(&self) -> (u64, Vec<Name>) {
+        (self.number, self.names.values().map(|(_, name)| name.clone()).collect())
+    }
+
+    /// Takes out what was appended. Not a name that was queued again since: its source may have changed after the log took the
+    /// first, and others may have loaded in between.
+    fn remove_up_to(&mut self, appended: u64) {
+        let Queue { names, bytes: size, .. } = self;
+        names.retain(|bytes, (number, _)| {
+            let stays = *number > appended;
+            *size -= if stays { 0 } else { bytes.len() + NAME_OVERHEAD };
+            stays
+        });
     }
 }
 

@@ -12,7 +12,6 @@ use super::{Inner, boot_ns, inbox};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::Snapshot;
 use crate::mutation::Mutation;
-use crate::name::Name;
 use crate::position::{Epoch, Stamp};
 use crate::remote::link::{Opened, Server, failed};
 use crate::remote::{reply, script};
@@ -143,15 +142,14 @@ impl Inner {
     /// What is queued, into the log; as often as there is more.
     async fn append_queue(&self, connection: &mut MultiplexedConnection, epoch: Epoch) -> Result<()> {
         loop {
-            let queued: Vec<(Vec<u8>, Name)> = self.queue.lock().names.iter().map(|(bytes, name)| (bytes.clone(), name.clone())).collect();
-            if queued.is_empty() {
+            let (upto, names) = self.queue.lock().waiting();
+            if names.is_empty() {
                 return Ok(());
             }
-            let (bytes, names): (Vec<_>, Vec<_>) = queued.into_iter().unzip();
             if !self.append_queued(connection, epoch, &names).await? {
                 return Err(Error::of_tier("the log changed while it was taken up"));
             }
-            self.queue.lock().remove(&bytes);
+            self.queue.lock().remove_up_to(upto);
         }
     }
 

@@ -1,0 +1,228 @@
+//! A run: instances of larder over one Redis, clients that use them, faults that shake them, and quiet moments in which
+//! everything must be right and what was recorded is checked.
+
+#[path = "client.rs"]
+mod client;
+#[path = "fleet.rs"]
+mod fleet;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use client::Client;
+use fleet::{Instances, Moments, open};
+use larder::{Larder, Mutation, Names};
+use larder_testkit::chaos::report::Part;
+use larder_testkit::chaos::site::{Site, Topology};
+use larder_testkit::chaos::{Fault, History, Mischief, Read, Standing, check};
+use larder_testkit::history::{Found, Promise, World};
+use larder_testkit::redis::StartError;
+use larder_testkit::wait;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+pub use fleet::INSTANCES;
+use fleet::{NAMESPACES, PARTS, SYMBOLS, Seen, found, place};
+
+/// How long any operation may take: its own time-outs are well below.
+pub const OPERATION_MAX: Duration = Duration::from_secs(5);
+
+/// How often things are broken between two quiet moments.
+const STRIKES: usize = 8;
+
+/// Stories of violations that are kept; the others are counted.
+const STORIES_MAX: usize = 10;
+
+/// What a run is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub topology: Topology,
+    pub seed: u64,
+    /// Clients of each instance.
+    pub clients: usize,
+    /// How long a client waits, on average, between two operations.
+    pub pause: Duration,
+    /// How long it goes on. It ends with a quiet moment.
+    pub length: Duration,
+    /// What may be broken.
+    pub faults: Vec<Fault>,
+    /// The rule that is taken away from all instances.
+    pub mutation: Option<Mutation>,
+    /// Whether to say how it goes.
+    pub tells: bool,
+}
+
+/// Plays a plan to its end, or with a rule taken away until that is seen.
+///
+/// # Errors
+/// When Redis is not installed, or does not come up.
+pub fn play(plan: &Plan) -> Result<Part, StartError> {
+    let site = Site::start(plan.topology, INSTANCES)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().enable_io().build();
+    let runtime = runtime.expect("a test may start threads");
+    let world = Arc::new(World::new(&NAMESPACES, SYMBOLS, PARTS));
+    let fleet = Arc::new(Instances::start(&site, world, plan.mutation, runtime.handle()));
+    let mut part = Part::default();
+    let mut mischief = Mischief::new(&site, &*fleet, INSTANCES, plan.seed);
+    let began = Instant::now();
+    let mut past = History::default();
+    for round in 0.. {
+        let history = stretch(plan, round, began + plan.length, &runtime, &fleet, &mut mischief, &mut part);
+        past.join(history);
+        past.join(runtime.block_on(quiet(&fleet, &mut part)));
+        past.join(fleet.take_notes());
+        account(plan, &fleet, &past, &mut part);
+        past = past.remainder(fleet.world.subjects().len());
+        if plan.tells {
+            let (operations, violations) = (part.tally.total(), part.violations.len());
+            eprintln!("{:>5} s  {}  {operations} operations, {violations} violations", began.elapsed().as_secs(), plan.topology);
+        }
+        if began.elapsed() >= plan.length || (plan.mutation.is_some() && !part.violations.is_empty()) {
+            break;
+        }
+    }
+    part.damage.join(mischief.damage());
+    part.violations.extend(part.damage.unrecovered.iter().map(|what| format!("Liveness: {what}")));
+    runtime.block_on(fleet.close());
+    drop(fleet);
+    runtime.shutdown_timeout(OPERATION_MAX);
+    Ok(part)
+}
+
+/// Clients work while things are broken.
+fn stretch(
+    plan: &Plan,
+    round: u64,
+    until: Instant,
+    runtime: &Runtime,
+    fleet: &Arc<Instances>,
+    mischief: &mut Mischief<'_>,
+    part: &mut Part,
+) -> History {
+    fleet.over.store(false, Ordering::Release);
+    let clients: Vec<JoinHandle<_>> = (0..INSTANCES * plan.clients)
+        .map(|number| {
+            let rng = fastrand::Rng::with_seed(plan.seed ^ (number as u64 + 1) << 32 ^ round << 8);
+            runtime.spawn(Client::new(fleet.clone(), number % INSTANCES, rng, plan.pause).work())
+        })
+        .collect();
+    let observers: Vec<JoinHandle<_>> = (0..INSTANCES).map(|number| runtime.spawn(fleet.clone().observe(number))).collect();
+    if plan.faults.is_empty() {
+        let _nothing_ends_it = wait::until(until.saturating_duration_since(Instant::now()).min(Duration::from_secs(2)), || false);
+    } else {
+        // With a rule taken away the first violation ends the run, so it is looked for often.
+        let strikes = if plan.mutation.is_some() { 2 } else { STRIKES };
+        for _ in 0..strikes {
+            if Instant::now() < until {
+                mischief.strike(&plan.faults);
+            }
+        }
+    }
+    fleet.over.store(true, Ordering::Release);
+    let mut history = History::default();
+    for client in clients {
+        let (own, tally, violations) = runtime.block_on(client).expect("a client that panicked says why");
+        history.join(own);
+        part.tally.join(tally);
+        part.violations.extend(violations);
+    }
+    for observer in observers {
+        history.join(runtime.block_on(observer).expect("an observer does not panic"));
+    }
+    history
+}
+
+/// All is quiet: nothing is queued, all have applied everything, and what each tier has is read.
+async fn quiet(fleet: &Arc<Instances>, part: &mut Part) -> History {
+    let mut history = History::default();
+    let mut complain = |what: String| part.violations.push(format!("Liveness: when all was quiet, {what}"));
+    let settled = tokio::time::timeout(OPERATION_MAX, async {
+        while larder_testkit::chaos::Fleet::unrecovered(&**fleet).is_some() {
+            tokio::task::yield_now().await;
+        }
+    });
+    if settled.await.is_err() {
+        complain("not all instances had recovered".to_owned());
+        return history;
+    }
+    let running: Vec<_> = (0..INSTANCES).map(|number| fleet.running(number)).collect();
+    for running in &running {
+        let asked = fleet.now();
+        if running.shared().queued == 0 {
+            history.drained.push((running.life, asked, fleet.now()));
+        }
+    }
+    let receipt = match running[0].larder.invalidate(Names::new().tag("nobody has it")).await {
+        Ok(receipt) if !receipt.is_queued() => receipt,
+        other => {
+            complain(format!("an invalidation was not appended: {other:?}"));
+            return history;
+        }
+    };
+    for running in &running {
+        if let Err(error) = running.larder.reach(receipt.position(), OPERATION_MAX).await {
+            complain(format!("instance {:?} did not reach {}: {error}", running.life, receipt.position()));
+        }
+        let flushed = tokio::time::timeout(OPERATION_MAX, running.larder.flush()).await;
+        if !matches!(flushed, Ok(Ok(()))) {
+            complain(format!("instance {:?} did not write what waits: {flushed:?}, {:?}", running.life, running.larder.stats().backing));
+        }
+    }
+    let newcomer = open(fleet.world_url(), INSTANCES, &fleet.settings).await;
+    for (life, larder) in running.iter().map(|running| (running.life, &running.larder)).chain([(fleet.newcomer(), &newcomer)]) {
+        history.join(read_everything(fleet, life, larder).await);
+    }
+    drop(newcomer.close().await);
+    part.quiet += 1;
+    history
+}
+
+/// Every key, from memory and past it.
+async fn read_everything(fleet: &Instances, life: larder_testkit::chaos::Life, larder: &Larder) -> History {
+    let mut history = History::default();
+    for (subject, of) in fleet.world.subjects().iter().enumerate() {
+        let space = larder.namespace::<Seen>(of.namespace).expect("every name is a namespace");
+        let mut note = |began, found, claims, what| {
+            let ended = fleet.now();
+            history.reads.push(Read { life, began, ended, subject, at_least: None, claims, strict: None, quiet: true, found, what });
+        };
+        let began = fleet.now();
+        if let Ok(peeked) = space.peek(of.key()).await {
+            let claims = peeked.as_ref().and_then(|answer| answer.position).map(place);
+            note(began, peeked.map_or(Found::Nothing, |answer| found(&answer.value)), claims, "a last peek");
+        }
+        let began = fleet.now();
+        if let Ok(got) = space.get(of.key()).await {
+            note(began, got.as_deref().map_or(Found::Nothing, found), None, "a last get");
+        }
+    }
+    history
+}
+
+/// Checks what was recorded, and counts.
+fn account(plan: &Plan, fleet: &Instances, history: &History, part: &mut Part) {
+    part.judged += history.judged() as u64;
+    for violation in check(&fleet.world, history) {
+        // Only what a reader was given counts against a missing rule: that positions are out of order is a symptom.
+        if plan.mutation.is_none() || violation.promise != Promise::Order {
+            if part.violations.len() < STORIES_MAX {
+                part.violations.push(violation.to_string());
+            } else {
+                part.violations.push(format!("{:?}", violation.promise));
+            }
+        }
+    }
+    let counted_before = fleet.counted.swap(fleet.now().ticket, Ordering::AcqRel);
+    let queued = history.changes.iter().filter(|change| change.standing == Standing::Queued && change.began.ticket > counted_before);
+    for change in queued {
+        let arrived = history.drained.iter().any(|(life, asked, _)| *life == change.life && *asked > change.ended);
+        let alive = fleet.running(change.life.instance).life == change.life;
+        part.queued[0] += 1;
+        part.queued[1] += u64::from(arrived);
+        part.queued[2] += u64::from(!arrived && !alive);
+        if !arrived && alive {
+            part.violations.push(format!("Liveness: {} was queued and never arrived", change.what));
+        }
+    }
+}
