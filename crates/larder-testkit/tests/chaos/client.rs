@@ -360,15 +360,17 @@ impl Client {
         let subject = self.rng.usize(0..world.subjects().len());
         let of = world.subjects()[subject].clone();
         let any = Selection::default();
-        let (names, subjects, item) = match self.rng.u32(0..200) {
-            0..120 => (Names::new().key(of.whole_key()), vec![subject], of.items[0]),
+        let (names, what, subjects, item) = match self.rng.u32(0..200) {
+            0..120 => (Names::new().key(of.whole_key()), of.whole_key(), vec![subject], of.items[0]),
             120..145 => {
-                let names = Names::new().tag(format!("symbol:S{}", of.symbol));
-                (names, world.select(Selection { symbol: Some(of.symbol), ..any }), world.symbol_item(of.symbol))
+                let tag = format!("symbol:S{}", of.symbol);
+                let subjects = world.select(Selection { symbol: Some(of.symbol), ..any });
+                (Names::new().tag(&tag), format!("the tag {tag}"), subjects, world.symbol_item(of.symbol))
             }
             145..155 => {
-                let names = Names::new().tag(format!("part:p{}", of.part));
-                (names, world.select(Selection { part: Some(of.part), ..any }), world.part_item(of.part))
+                let tag = format!("part:p{}", of.part);
+                let subjects = world.select(Selection { part: Some(of.part), ..any });
+                (Names::new().tag(&tag), format!("the tag {tag}"), subjects, world.part_item(of.part))
             }
             155..196 => {
                 let selection = Selection {
@@ -376,15 +378,17 @@ impl Client {
                     symbol: Some(of.symbol),
                     part: Some(of.part).filter(|_| self.rng.bool()),
                 };
-                (Names::new().pattern(selection.pattern(self.rng.bool())), world.select(selection), of.items[0])
+                let pattern = selection.pattern(self.rng.bool());
+                (Names::new().pattern(&pattern), format!("the pattern {pattern}"), world.select(selection), of.items[0])
             }
             196..199 => {
                 let selection = Selection { namespace: Some(of.namespace), ..any };
-                (Names::new().namespace(of.namespace), world.select(selection), of.items[0])
+                let what = format!("the namespace {}", of.namespace);
+                (Names::new().namespace(of.namespace), what, world.select(selection), of.items[0])
             }
-            _ => (Names::new().everything(), world.select(any), of.items[1]),
+            _ => (Names::new().everything(), "everything".to_owned(), world.select(any), of.items[1]),
         };
-        let what = format!("invalidation of {names:?}");
+        let what = format!("invalidation of {what}");
         world.change(item);
         let (floor, began) = (world.counters(), self.fleet.now());
         let running = self.running.clone();
