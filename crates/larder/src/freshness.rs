@@ -40,7 +40,7 @@ use crate::pattern::{Pattern, Shape};
 use crate::position::{Epoch, Position, SEQ_BITS, SEQ_MAX, Stamp};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
 
-#[cfg(feature = "redis")]
+#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a log that is shared is entered so"))]
 mod shared;
 mod snapshot;
 

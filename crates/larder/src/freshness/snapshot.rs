@@ -12,12 +12,8 @@
 
 use std::sync::Arc;
 
-use crate::pattern::Pattern;
-#[cfg(feature = "redis")]
-use crate::pattern::Shape;
-#[cfg(feature = "redis")]
-use crate::position::SEQ_BITS;
-use crate::position::{Epoch, SEQ_MAX};
+use crate::pattern::{Pattern, Shape};
+use crate::position::{Epoch, SEQ_BITS, SEQ_MAX};
 use crate::sync::{AtomicU64, Ordering};
 
 use super::{GLOBS_MAX, Glob, Index, Line, PAIRS, SHAPES_MAX};
@@ -95,7 +91,6 @@ impl Snapshot {
 
     /// Raises an index of the same epoch to at least what this copy knows, while readers go on. Each line becomes at
     /// least as cautious as either; shapes join before the names that need them.
-    #[cfg(feature = "redis")]
     pub(super) fn merge_into(&self, index: &Index) {
         for shape in &self.shapes {
             if !index.join_shapes(Shape(*shape)) {

@@ -271,7 +271,6 @@ fn equal_bytes_of_different_kinds_are_different_names() {
 }
 
 /// Found by chaos: 3 was acknowledged here before 1 and 2 of others had been heard, then the log was lost.
-#[cfg(feature = "redis")]
 #[test]
 fn a_position_that_only_made_up_ones_have_passed_is_not_applied() {
     let index = index_of(4096);
@@ -287,7 +286,6 @@ fn a_position_that_only_made_up_ones_have_passed_is_not_applied() {
 }
 
 /// An entry may be stamped with a made-up position before the answer comes.
-#[cfg(feature = "redis")]
 #[test]
 fn an_own_append_that_is_answered_late_is_past_the_made_up_positions() {
     let index = index_of(4096);
