@@ -44,6 +44,7 @@ See it work:
 Run it:
   larder serve                   a cache in memory, on http://127.0.0.1:7070
   larder serve --data ./larder   the same, kept on disk
+  larder serve --redis URL       one cache on many machines, over Redis or Valkey
   larder config schema           every setting, with its default and what it is for
 
 Use it, from here or from any language over HTTP:
@@ -81,8 +82,11 @@ Examples:
   larder demo --compare                 the same workload on a TTL alone, and on deleting what was updated
   larder demo --seconds 60 --bars-per-second 2000
   larder demo --reads 1000000 --json
+  larder demo --redis spawn             three servers that are one cache, over a Redis that it starts (needs redis-server)
+  larder demo --redis redis://127.0.0.1:6379 --instances 5
 
-Nothing is needed for it and nothing is left behind: the data are in the program, the cache in a temporary folder.")]
+Nothing is needed for it and nothing is left behind: the data are in the program, the cache in a temporary folder. Over
+Redis, all keys have a prefix of their own and are removed in the end.")]
     Demo(DemoArgs),
     Serve(ServeArgs),
     Get(GetArgs),
@@ -133,7 +137,7 @@ fn run_demo(args: &DemoArgs) -> Result<ExitCode, Failure> {
         Verdict::Held => Ok(ExitCode::SUCCESS),
         Verdict::Broken => Ok(NO.into()),
         Verdict::Interrupted => {
-            eprintln!("larder: the demo was stopped before its end, so it found nothing; its folder is removed");
+            eprintln!("larder: the demo was stopped before its end, so it found nothing; what it made is removed");
             Ok(INTERRUPTED.into())
         }
     }

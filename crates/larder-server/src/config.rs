@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! catalog (what there is) ──> document (file) ─┐
-//!                             environment ─────┼──> effective settings ──> policies, Config
+//!                             environment ─────┼──> effective settings ──> policies, Redis, Config
 //!                             flags ───────────┘          └──> show
 //! ```
 
@@ -11,7 +11,9 @@ mod catalog;
 mod document;
 mod fault;
 mod policy;
+mod redis;
 mod schema;
+mod secret;
 mod show;
 pub mod units;
 mod value;
@@ -24,7 +26,10 @@ use std::time::Duration;
 use crate::settings::HttpLimits;
 use larder::{Builder, Durability, Larder, Policy};
 
-use catalog::{DEFAULT_NAMESPACE, FIXED, HTTP, NAMESPACES, Section, TOP, variable};
+pub use redis::Redis;
+pub use secret::RedisAddress;
+
+use catalog::{DEFAULT_NAMESPACE, FIXED, HTTP, NAMESPACES, REDIS, Section, TOP, variable};
 use document::{Document, Given, Givens};
 pub use fault::{Fault, Faults, Place};
 pub use schema::{annotated, json_schema};
@@ -43,7 +48,7 @@ pub struct FlagGiven {
 }
 
 /// The configuration, checked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The folder for entries and the log, if there is to be one.
     pub data: Option<PathBuf>,
@@ -57,6 +62,8 @@ pub struct Config {
     pub durability: Durability,
     /// When puts are acknowledged.
     pub put_durability: Durability,
+    /// The Redis that holds entries and log, if they are to be shared.
+    pub redis: Option<Redis>,
     /// The server's door.
     pub http: Http,
     /// The policy of namespaces without a section.
@@ -103,13 +110,15 @@ impl Config {
             (name.clone(), policy)
         });
         let namespaces = namespaces.collect();
+        let redis = redis::of(&document.fixed[REDIS.name], &environment, &mut faults);
+        one_backing(&document, &mut faults);
         if !faults.is_empty() {
             return Err(Faults::new(faults));
         }
-        Ok(Self::of(document, default_namespace, namespaces))
+        Ok(Self::of(document, redis, default_namespace, namespaces))
     }
 
-    fn of(document: Document, default_namespace: Policy, namespaces: BTreeMap<String, Policy>) -> Self {
+    fn of(document: Document, redis: Option<Redis>, default_namespace: Policy, namespaces: BTreeMap<String, Policy>) -> Self {
         let top = Typed(&document.fixed[TOP.name]);
         let http = Typed(&document.fixed[HTTP.name]);
         Self {
@@ -119,6 +128,7 @@ impl Config {
             index_bytes: top.length("index"),
             durability: top.durability("durability"),
             put_durability: top.durability("put_durability"),
+            redis,
             http: Http {
                 listen: http.address("listen"),
                 limits: HttpLimits {
@@ -147,10 +157,24 @@ impl Config {
             .put_durability(self.put_durability)
             .default_policy(self.default_namespace.clone());
         let builder = self.namespaces.iter().fold(builder, |builder, (name, policy)| builder.namespace(name, policy.clone()));
-        match &self.data {
-            Some(folder) => builder.data(folder),
+        let builder = self.data.iter().fold(builder, Builder::data);
+        match &self.redis {
+            Some(redis) => redis.under(builder),
             None => builder,
         }
+    }
+}
+
+/// Entries and the log are in one place. A folder that is given beside Redis would stay empty, and what was in it before
+/// would be neither served nor invalidated: that is told rather than passed over.
+fn one_backing(document: &Document, faults: &mut Vec<Fault>) {
+    let (data, url) = (document.fixed[TOP.name].get("data"), document.fixed[REDIS.name].get("url"));
+    if let (Some(data), Some(url)) = (data, url) {
+        let message = format!(
+            "data: found {} together with redis.url ({}); entries and the log are in Redis then, and nothing would be kept in the folder: give one of the two",
+            data.value, url.place
+        );
+        faults.push(Fault::new(&data.place, message));
     }
 }
 

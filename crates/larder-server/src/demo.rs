@@ -13,11 +13,13 @@
 //!                        └──> staleness, histogram ──> report ──> print
 //! ```
 //!
-//! Nothing here but the implementations of `cache::DemoCache` knows which cache is run.
+//! Nothing here but the implementations of `cache::DemoCache` knows which cache is run: larder in this process, or a fleet of
+//! servers over one Redis, or one of the conventional caches.
 
 mod cache;
 mod embedded;
 mod features;
+mod fleet;
 mod histogram;
 mod horizon;
 mod keyspace;
@@ -36,6 +38,8 @@ mod world;
 
 use std::fmt;
 use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +49,7 @@ use tokio::time::Instant;
 use crate::serve::ServeError;
 use cache::DemoCache;
 use embedded::{Embedded, EmbeddedError};
+use fleet::{Fleet, FleetCache, FleetError};
 use larder_cache::LarderCache;
 use market::{Market, MarketError};
 use naive::{NaiveCache, OnUpdate};
@@ -55,6 +60,11 @@ use run::{Extent, Live, RunError, Settings, Stage};
 
 /// Time to live under delete-on-update: only a backstop there, as such caches commonly have.
 const DELETE_BACKSTOP: Duration = Duration::from_secs(60);
+
+/// Readers of the cache in this process, which answer in a microsecond or so.
+const READERS: u64 = 256;
+/// Readers of servers over HTTP: enough to keep two cores busy; more would only wait for each other.
+const READERS_OVER_HTTP: u64 = 48;
 
 /// What `larder demo` can be asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -71,9 +81,15 @@ pub struct DemoArgs {
     /// Print one JSON object. Whoever parses the command line sets this.
     #[arg(skip)]
     pub json: bool,
-    /// Tasks that read at once
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    readers: u64,
+    /// Run over several servers that are one cache, at this Redis; "spawn" brings one of its own
+    #[arg(long, value_name = "URL", conflicts_with = "compare")]
+    redis: Option<String>,
+    /// Servers over that Redis
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "redis", value_parser = clap::value_parser!(u8).range(2..=32))]
+    instances: u8,
+    /// Tasks that read at once [default: 256, or 48 over Redis]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    readers: Option<u64>,
     /// Bars that arrive each second, over all symbols
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     bars_per_second: u32,
@@ -89,7 +105,7 @@ impl DemoArgs {
     fn settings(&self) -> Settings {
         Settings {
             extent: self.reads.map_or_else(|| Extent::For(Duration::from_secs(self.seconds)), Extent::Reads),
-            readers: self.readers,
+            readers: self.readers.unwrap_or(if self.redis.is_some() { READERS_OVER_HTTP } else { READERS }),
             bars_per_second: f64::from(self.bars_per_second),
             seed: self.seed,
             ..Settings::default()
@@ -119,6 +135,8 @@ pub enum DemoError {
     Listen(io::Error),
     /// larder's server did not end in order.
     Serve(ServeError),
+    /// The servers over one Redis cannot be started or ended.
+    Fleet(FleetError),
     /// A part of the demo itself broke.
     Broke(JoinError),
     /// The results cannot be written.
@@ -134,6 +152,7 @@ impl fmt::Display for DemoError {
             Self::Cache(error) => write!(f, "the demo's cache cannot be opened or closed: {error}"),
             Self::Listen(error) => write!(f, "the demo's cache cannot be served on a loopback port: {error}"),
             Self::Serve(error) => write!(f, "the demo's server did not end in order: {error}"),
+            Self::Fleet(error) => error.fmt(f),
             Self::Broke(error) => write!(f, "the demo's server broke: {error}"),
             Self::Output(error) => write!(f, "the results cannot be written: {error}"),
         }
@@ -148,6 +167,7 @@ impl std::error::Error for DemoError {
             Self::Folder(error) | Self::Listen(error) | Self::Output(error) => Some(error),
             Self::Cache(error) => Some(error),
             Self::Serve(error) => Some(error),
+            Self::Fleet(error) => Some(error),
             Self::Broke(error) => Some(error),
         }
     }
@@ -162,6 +182,12 @@ impl From<MarketError> for DemoError {
 impl From<RunError> for DemoError {
     fn from(error: RunError) -> Self {
         Self::Run(error)
+    }
+}
+
+impl From<FleetError> for DemoError {
+    fn from(error: FleetError) -> Self {
+        Self::Fleet(error)
     }
 }
 
@@ -194,19 +220,68 @@ pub enum Verdict {
 /// Whatever keeps it from coming to a verdict.
 pub async fn demonstrate(args: &DemoArgs, stopped: impl Future<Output = ()>) -> Result<Verdict, DemoError> {
     let market = Arc::new(Market::bundled()?);
+    let stopped = std::pin::pin!(stopped);
+    let outcome = match &args.redis {
+        None => in_this_process(&market, args, stopped).await?,
+        Some(redis) => over_redis(&market, redis, args, stopped).await?,
+    };
+    let Some(outcome) = outcome else { return Ok(Verdict::Interrupted) };
+    say(&shown(&outcome, args))?;
+    Ok(if outcome.holds() { Verdict::Held } else { Verdict::Broken })
+}
+
+/// Over larder in this process; nothing if it was stopped before its end.
+async fn in_this_process(
+    market: &Arc<Market>,
+    args: &DemoArgs,
+    stopped: impl Future<Output = ()>,
+) -> Result<Option<DemoOutcome>, DemoError> {
     let embedded = Embedded::open().await?;
     if !args.json {
-        say(&print::opening(&args.settings(), &market, embedded::MEMORY_BYTES, embedded.addr()))?;
+        say(&print::opening(&args.settings(), market, embedded::MEMORY_BYTES, embedded.addr()))?;
     }
     let played = tokio::select! {
-        outcome = play_all(&market, &embedded, args) => Some(outcome),
+        outcome = play_all(market, &embedded, args) => Some(outcome),
         () = stopped => None,
     };
     let closed = embedded.close().await;
-    let Some(outcome) = played.transpose()? else { return Ok(Verdict::Interrupted) };
+    let outcome = played.transpose()?;
     closed?;
-    say(&shown(&outcome, args))?;
-    Ok(if outcome.holds() { Verdict::Held } else { Verdict::Broken })
+    Ok(outcome)
+}
+
+/// Over several servers that are one cache; nothing if it was stopped before its end.
+async fn over_redis(
+    market: &Arc<Market>,
+    redis: &str,
+    args: &DemoArgs,
+    mut stopped: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Option<DemoOutcome>, DemoError> {
+    // Dropped half started, it kills what was.
+    let fleet = tokio::select! {
+        fleet = Fleet::start(redis, args.instances.into()) => fleet?,
+        () = &mut stopped => return Ok(None),
+    };
+    let addrs = fleet.addrs();
+    if !args.json {
+        say(&print::opening_of_fleet(&args.settings(), market, embedded::MEMORY_BYTES, &addrs, &fleet.redis()))?;
+    }
+    let played = tokio::select! {
+        outcome = play_over(market, &addrs, args) => Some(outcome),
+        () = stopped => None,
+    };
+    let ended = fleet.stop().await;
+    let outcome = played.transpose()?;
+    ended?;
+    Ok(outcome)
+}
+
+async fn play_over(market: &Arc<Market>, addrs: &[SocketAddr], args: &DemoArgs) -> Result<DemoOutcome, DemoError> {
+    let settings = args.settings();
+    let stage = Arc::new(Stage::set(market, &settings, Instant::now()));
+    let cache = Arc::new(FleetCache::over(addrs, market));
+    let report = play("larder", &stage, &cache, &settings).await?;
+    Ok(DemoOutcome { main: report.over(cache.report()), compared: Vec::new() })
 }
 
 fn say(text: &str) -> Result<(), DemoError> {
@@ -218,16 +293,16 @@ async fn play_all(market: &Arc<Market>, embedded: &Embedded, args: &DemoArgs) ->
     let settings = args.settings();
     let stage = Arc::new(Stage::set(market, &settings, Instant::now()));
     let cache = LarderCache::over(embedded.larder(), market).map_err(DemoError::Cache)?;
-    let main = play("larder", &stage, cache, &settings).await?;
+    let main = play("larder", &stage, &Arc::new(cache), &settings).await?;
     let compared = if args.compare { baselines(market, args).await? } else { Vec::new() };
     Ok(DemoOutcome { main, compared })
 }
 
 /// Runs a cache on a stage made for it, showing progress.
-async fn play<C: DemoCache>(mode: &str, stage: &Arc<Stage>, cache: C, settings: &Settings) -> Result<DemoReport, DemoError> {
+async fn play<C: DemoCache>(mode: &str, stage: &Arc<Stage>, cache: &Arc<C>, settings: &Settings) -> Result<DemoReport, DemoError> {
     let live = Arc::new(Live::default());
     let progress = Progress::show(mode, settings.extent, &live);
-    let report = run::run(mode, &Arc::new(cache), stage, settings, &live).await;
+    let report = run::run(mode, cache, stage, settings, &live).await;
     drop(progress);
     Ok(report?)
 }
@@ -240,7 +315,7 @@ async fn baselines(market: &Arc<Market>, args: &DemoArgs) -> Result<Vec<DemoRepo
     for (mode, on_update, time_to_live) in modes {
         let stage = Arc::new(Stage::set(market, &settings, Instant::now()));
         let cache = NaiveCache::new(Arc::clone(&stage.keyspace), on_update, time_to_live);
-        reports.push(play(mode, &stage, cache, &settings).await?);
+        reports.push(play(mode, &stage, &Arc::new(cache), &settings).await?);
     }
     Ok(reports)
 }
@@ -299,10 +374,15 @@ mod tests {
         assert_eq!(args.settings().extent, Extent::For(Duration::from_secs(3)));
         let args = parse(&["--reads", "1000000"]).expect("it is in range");
         assert_eq!(args.settings().extent, Extent::Reads(1_000_000));
+        assert_eq!(args.settings().readers, READERS);
+        let args = parse(&["--redis", "spawn"]).expect("three servers unless told otherwise");
+        assert_eq!((args.settings().readers, args.instances), (READERS_OVER_HTTP, 3));
     }
 
     #[test]
     fn what_cannot_run_is_refused() {
+        assert_eq!(parse(&["--instances", "3"]).expect_err("of what").kind(), clap::error::ErrorKind::MissingRequiredArgument);
+        assert_eq!(parse(&["--redis", "spawn", "--compare"]).expect_err("over HTTP").kind(), clap::error::ErrorKind::ArgumentConflict);
         for line in [["--seconds", "0"], ["--readers", "0"], ["--bars-per-second", "0"], ["--ttl-ms", "0"]] {
             let error = parse(&line).expect_err("zero makes no sense");
             assert_eq!(error.kind(), clap::error::ErrorKind::ValueValidation, "{line:?}");

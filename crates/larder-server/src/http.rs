@@ -32,6 +32,7 @@ use problem::{Kind, Problem};
 
 pub mod entries;
 pub mod headers;
+pub mod health;
 pub mod invalidations;
 pub mod keys;
 pub mod many;
@@ -49,6 +50,8 @@ pub struct App {
     raw: Raw,
     limits: HttpLimits,
     gate: Gate,
+    /// Whether nothing is answered that other instances could have made wrong, and so nothing while they are not heard.
+    is_strict: bool,
     /// What answers from the backing tier are said to come from.
     backing: &'static str,
 }
@@ -58,10 +61,10 @@ pub type Shared = Arc<App>;
 
 impl App {
     /// What the routes need to serve a cache.
-    pub fn new(larder: Larder, limits: HttpLimits) -> Shared {
+    pub fn new(larder: Larder, limits: HttpLimits, is_strict: bool) -> Shared {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         let gate = Gate::new(limits.requests_max);
-        Arc::new(App { raw: larder.raw(), larder, limits, gate, backing })
+        Arc::new(App { raw: larder.raw(), larder, limits, gate, is_strict, backing })
     }
 
     /// Where requests are let in.
@@ -149,6 +152,7 @@ pub fn data_plane() -> Vec<Endpoint> {
         Endpoint::new(Method::POST, "/v1/invalidations", post(invalidations::invalidate)),
         Endpoint::new(Method::GET, "/v1/keys", get(keys::list)),
         Endpoint::new(Method::GET, "/v1/stats", get(stats::show)),
+        Endpoint::new(Method::GET, "/v1/health", get(health::show)),
     ]
 }
 

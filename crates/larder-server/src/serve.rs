@@ -32,6 +32,8 @@ pub struct Serve {
     pub http: SocketAddr,
     /// What clients may ask for at most.
     pub limits: HttpLimits,
+    /// Whether the cache shares its log and is strict, so that it is of no use while the log cannot be reached.
+    pub is_strict: bool,
     /// How long open requests may still take once the server is told to stop.
     pub drain: Duration,
 }
@@ -52,10 +54,10 @@ impl Serve {
     /// # Errors
     /// When it cannot be had.
     pub async fn bind(self) -> io::Result<Bound> {
-        let Serve { larder, http, limits, drain } = self;
+        let Serve { larder, http, limits, is_strict, drain } = self;
         let listener = TcpListener::bind(http).await?;
         let addr = listener.local_addr()?;
-        let app = App::new(larder.clone(), limits.clone());
+        let app = App::new(larder.clone(), limits.clone(), is_strict);
         let connections = Connections::new(http::router(app.clone()), &limits);
         Ok(Bound { app, connections, larder, listener, addr, drain })
     }

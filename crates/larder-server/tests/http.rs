@@ -6,6 +6,8 @@ mod client;
 mod limits;
 #[path = "http/races.rs"]
 mod races;
+#[path = "http/shared.rs"]
+mod shared;
 
 use std::time::Duration;
 
@@ -146,7 +148,7 @@ fn invalidations_of_every_kind_take_effect_and_have_a_receipt() {
         let reply = server.post("/v1/invalidations", body);
         assert_eq!(reply.status, 200, "{kind}: {reply:?}");
         let receipt = reply.json();
-        assert_eq!(receipt, json!({ "position": server.larder.position().to_string(), "names": count, "widened": 0 }));
+        assert_eq!(receipt, json!({ "position": server.larder.position().to_string(), "names": count, "widened": 0, "queued": false }));
         let missed = server.get("n:a:1");
         missed.problem(404, "miss");
         assert_eq!(server.get("m:a:1").status == 200, kind != "everything", "{kind}");
@@ -156,6 +158,19 @@ fn invalidations_of_every_kind_take_effect_and_have_a_receipt() {
     let status = server.get("n:a:1").header("cache-status").unwrap().to_owned();
     // Which of the two depends on whether the sweeper was there first.
     assert!(["larder; fwd=stale; detail=invalidated", "larder; fwd=miss; detail=absent"].contains(&status.as_str()), "{status}");
+}
+
+#[test]
+fn a_server_alone_has_obeyed_everywhere() {
+    let server = Server::plain();
+    let names = json!({ "tags": ["t"] });
+    let receipt = server.post("/v1/invalidations?applied_everywhere=1s%20500ms", names.clone()).json();
+    assert_eq!(receipt["spread"], json!({ "instances": 1, "lagging": [] }));
+    assert!(server.post("/v1/invalidations", names.clone()).json().get("spread").is_none(), "it was not asked for");
+    for time in ["500", "soon", "%FF", "%"] {
+        server.post(&format!("/v1/invalidations?applied_everywhere={time}"), names.clone()).problem(400, "invalid-request");
+    }
+    assert_eq!(server.larder.stats().log.appends, 2, "what is refused changes nothing");
 }
 
 #[test]
@@ -287,7 +302,8 @@ fn probes_and_the_document_are_there() {
     let verbose = server.request("GET", "/readyz?verbose").send();
     assert_eq!(verbose.status, 200);
     let checks = json!([{ "name": "server", "ok": true, "needed": true }, { "name": "log", "ok": true, "needed": true }]);
-    assert_eq!(verbose.json(), json!({ "ready": true, "checks": checks }));
+    assert_eq!(verbose.json(), json!({ "ready": true, "degraded": false, "checks": checks }));
+    assert_eq!(server.request("GET", "/v1/health").send().json(), json!({ "state": "healthy", "findings": [] }));
     let document = server.request("GET", "/openapi.json").send().json();
     assert_eq!(document, larder_server::http::openapi::document());
     // Whatever is documented is answered by its route, and not by one of the two fallbacks.

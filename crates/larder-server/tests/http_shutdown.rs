@@ -11,7 +11,8 @@ use larder_server::settings::HttpLimits;
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_stops_the_server_in_order() {
     let larder = Larder::builder().build().await.unwrap();
-    let serve = Serve { larder, http: ([127, 0, 0, 1], 0).into(), limits: HttpLimits::default(), drain: Duration::from_secs(5) };
+    let serve =
+        Serve { larder, http: ([127, 0, 0, 1], 0).into(), limits: HttpLimits::default(), is_strict: false, drain: Duration::from_secs(5) };
     let bound = serve.bind().await.unwrap();
     let addr = bound.http_addr();
     let told = shutdown_signal();

@@ -208,7 +208,11 @@ impl RedisOptions {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Whether the settings make sense.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`], for those that do not.
+    pub fn check(&self) -> Result<()> {
         let bad = |why: &str| Err(Error::new(ErrorKind::InvalidConfig, why.to_owned()));
         if self.prefix.is_empty()
             || self.prefix.len() > PREFIX_LEN_MAX

@@ -45,6 +45,10 @@ pub struct ConfigArgs {
     /// The folder for entries and the log; without one the cache is in memory only
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
+    /// Share entries and invalidations with all servers at this Redis or Valkey, such as redis://127.0.0.1:6379, or
+    /// env:NAME for one that holds a password
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
     /// Memory for entries, such as 256MiB
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
@@ -55,7 +59,12 @@ pub struct ConfigArgs {
 
 impl ConfigArgs {
     fn flags(&self) -> Vec<FlagGiven> {
-        let given = [("data", "--data", &self.data), ("memory", "--memory", &self.memory), ("http.listen", "--http", &self.http)];
+        let given = [
+            ("data", "--data", &self.data),
+            ("redis.url", "--redis", &self.redis),
+            ("memory", "--memory", &self.memory),
+            ("http.listen", "--http", &self.http),
+        ];
         let given = given.into_iter().filter_map(|(setting, flag, text)| Some((setting, flag, text.clone()?)));
         given.map(|(setting, flag, text)| FlagGiven { setting, flag, text }).collect()
     }

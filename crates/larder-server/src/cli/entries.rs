@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use ureq::http::StatusCode;
 
 use super::NO;
-use super::client::{Client, ServerArgs, entry_path, percent_encoded, time};
+use super::client::{Answer, Client, ServerArgs, entry_path, percent_encoded, time};
 use super::failure::Failure;
 use super::output::{self, Output};
 use crate::config::units::{roughly, show_time};
@@ -93,9 +94,9 @@ pub fn get(args: &GetArgs, out: Output) -> Result<ExitCode, Failure> {
     let answer = client.ask("GET", &entry_path(&args.key))?;
     if answer.status.is_success() {
         if args.verbose {
-            let told = ["cache-status", "age", "cache-control", "cache-tag", "etag", "content-type", "larder-position"];
+            let told = ["cache-status", "larder-freshness", "age", "cache-control", "cache-tag", "etag", "content-type", "larder-position"];
             let told = told.iter().filter_map(|name| Some((name, answer.header(name)?)));
-            told.for_each(|(name, value)| eprintln!("{name:>15}  {value}"));
+            told.for_each(|(name, value)| eprintln!("{name:>16}  {value}"));
         }
         output::value(&answer.body)?;
         return Ok(ExitCode::SUCCESS);
@@ -140,11 +141,23 @@ pub fn put(args: &PutArgs, out: Output) -> Result<ExitCode, Failure> {
         return Err(client.refused(&answer));
     }
     let position = answer.header("larder-position");
-    out.say(&json!({ "key": args.key, "bytes": bytes, "position": position }), || {
+    out.say(&json!({ "key": args.key, "bytes": bytes, "position": position, "queued": is_queued(&answer) }), || {
         let ttl = args.ttl.map(|ttl| format!(" for {}", show_time(ttl))).unwrap_or_default();
         format!("stored {} ({}){ttl}", args.key, roughly(bytes))
     })?;
+    remark_if_queued(&answer, out);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a change took effect on that server alone so far.
+fn is_queued(answer: &Answer) -> bool {
+    answer.status == StatusCode::ACCEPTED
+}
+
+fn remark_if_queued(answer: &Answer, out: Output) {
+    if is_queued(answer) {
+        out.remark("larder: Redis cannot be reached; other servers are told when it can be again");
+    }
 }
 
 /// The value that an argument names.
@@ -179,7 +192,9 @@ pub fn rm(args: &RmArgs, out: Output) -> Result<ExitCode, Failure> {
     if !answer.status.is_success() {
         return Err(client.refused(&answer));
     }
-    out.say(&json!({ "key": args.key, "position": answer.header("larder-position") }), || format!("removed {}", args.key))?;
+    let told = json!({ "key": args.key, "position": answer.header("larder-position"), "queued": is_queued(&answer) });
+    out.say(&told, || format!("removed {}", args.key))?;
+    remark_if_queued(&answer, out);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use larder::ErrorKind;
+use larder::{ErrorKind, Larder};
 use serde_json::json;
 
 use super::config::{ConfigArgs, unusable};
 use super::failure::Failure;
 use super::logging::{self, LogFormat};
 use super::output::Output;
-use crate::config::Config;
 use crate::config::units::Size;
+use crate::config::{Config, Redis};
 use crate::serve::{Serve, shutdown_signal};
 
 /// Serve a cache over HTTP
@@ -20,6 +20,7 @@ use crate::serve::{Serve, shutdown_signal};
 Examples:
   larder serve                                   in memory only, on http://127.0.0.1:7070
   larder serve --data ./larder --memory 1GiB     kept on disk in ./larder
+  larder serve --redis redis://127.0.0.1:6379    one cache with all servers that share this Redis
   larder serve --config larder.toml
   larder serve --http 127.0.0.1:0 --json         on a free port, told as one JSON object on stdout
 
@@ -36,22 +37,44 @@ pub struct ServeArgs {
     /// How log lines look
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     log_format: LogFormat,
+    /// Also end, in order, when standard input ends: for programs that start a server and may be killed
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
 }
 
 /// Carries out `larder serve`.
 pub fn serve(args: &ServeArgs, out: Output) -> Result<ExitCode, Failure> {
     logging::start(args.log_format)?;
     let config = args.config.read()?.map_err(|faults| unusable(&faults))?;
-    super::runtime()?.block_on(run(&config, out))?;
+    super::runtime()?.block_on(run(&config, args.until_stdin_ends, out))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run(config: &Config, out: Output) -> Result<(), Failure> {
+async fn run(config: &Config, until_stdin_ends: bool, out: Output) -> Result<(), Failure> {
     // From here on a signal ends the server in order, however early it comes.
-    let shutdown = shutdown_signal();
+    let signalled = shutdown_signal();
+    let abandoned = until_stdin_ends.then(stdin_ended);
+    let shutdown = async {
+        let abandoned = async {
+            match abandoned {
+                Some(ended) => ended.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = signalled => {}
+            () = abandoned => {}
+        }
+    };
     let larder = config.builder().build().await.map_err(|error| not_opened(&error))?;
     let http = &config.http;
-    let serve = Serve { larder: larder.clone(), http: http.listen, limits: http.limits.clone(), drain: http.drain };
+    let serve = Serve {
+        larder: larder.clone(),
+        http: http.listen,
+        limits: http.limits.clone(),
+        is_strict: config.redis.as_ref().is_some_and(Redis::is_strict),
+        drain: http.drain,
+    };
     let bound = match serve.bind().await {
         Ok(bound) => bound,
         Err(error) => {
@@ -60,16 +83,47 @@ async fn run(config: &Config, out: Output) -> Result<(), Failure> {
             return Err(Failure::new(what).hint("--http takes another address; port 0 takes a free one"));
         }
     };
-    let url = format!("http://{}", bound.http_addr());
-    let data = config.data.as_ref().map(|data| data.display().to_string());
-    out.say(&json!({ "serving": url, "data": data, "memory_bytes": config.memory_bytes }), || {
-        let memory = Size(config.memory_bytes);
-        match &data {
-            Some(data) => format!("larder serves {url} ({memory} of memory, data in {data})"),
-            None => format!("larder serves {url} ({memory} of memory only: a restart forgets everything; --data DIR keeps it)"),
-        }
-    })?;
+    say(config, &larder, &format!("http://{}", bound.http_addr()), out)?;
     bound.run_until(shutdown).await.map_err(Failure::new)
+}
+
+/// Says what is served where.
+fn say(config: &Config, larder: &Larder, url: &str, out: Output) -> Result<(), Failure> {
+    let data = config.data.as_ref().map(|data| data.display().to_string());
+    let redis = config.redis.as_ref().map(Redis::shown);
+    let shared = larder.stats().log.shared;
+    let (instance, connected) = (shared.as_ref().map(|log| log.instance.as_str()), shared.as_ref().map(|log| log.connected));
+    let told = json!({
+        "serving": url, "data": data, "redis": redis, "instance": instance, "connected": connected,
+        "memory_bytes": config.memory_bytes,
+    });
+    out.say(&told, || {
+        let memory = Size(config.memory_bytes);
+        match (&data, redis) {
+            (_, Some(redis)) => {
+                let name = instance.map(|instance| format!(" as {instance}")).unwrap_or_default();
+                let yet = if connected == Some(false) { ", which cannot be reached yet" } else { "" };
+                format!("larder serves {url} ({memory} of memory, shared{name} over {redis}{yet})")
+            }
+            (Some(data), None) => format!("larder serves {url} ({memory} of memory, data in {data})"),
+            (None, None) => format!("larder serves {url} ({memory} of memory only: a restart forgets everything; --data DIR keeps it)"),
+        }
+    })
+}
+
+/// Ends when standard input does. A thread of its own reads it, which the end of the process does not wait for: a read that
+/// the runtime knows of would have to return first.
+fn stdin_ended() -> impl Future<Output = ()> + Send {
+    let (ended, told) = tokio::sync::oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        let read = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        tracing::info!(?read, "standard input has ended");
+        drop(ended);
+    });
+    async {
+        // Nothing is ever sent: the sender is dropped, which is an error, and the news.
+        told.await.unwrap_or_default();
+    }
 }
 
 fn not_opened(error: &larder::Error) -> Failure {

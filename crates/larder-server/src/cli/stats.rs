@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use super::client::{Client, ServerArgs};
 use super::failure::Failure;
-use super::output::Output;
+use super::output::{Output, plural};
 use crate::config::units::roughly;
 use crate::demo::{count, percent};
 
@@ -36,8 +36,9 @@ pub fn stats(args: &StatsArgs, out: Output) -> Result<ExitCode, Failure> {
 /// The tiers, the log and the index: a line for each.
 fn whole(stats: &Json) -> String {
     let mut lines = vec![line("memory", &memory(&stats["memory"]))];
-    lines.push(line("disk", &backing(&stats["backing"])));
+    lines.push(line(stats["backing"]["name"].as_str().unwrap_or("backing"), &backing(&stats["backing"])));
     lines.push(line("log", &log(&stats["log"])));
+    lines.extend(shared(&stats["log"]["shared"]).map(|text| line("shared", &text)));
     lines.push(line("index", &index(&stats["index"])));
     lines.join("\n")
 }
@@ -55,10 +56,23 @@ fn backing(backing: &Json) -> String {
     if backing.is_null() {
         return "none: entries are in memory only".to_owned();
     }
-    let state = match backing["degraded"].as_str() {
+    let mut state = match backing["degraded"].as_str() {
         Some(reason) => format!("; DEGRADED: {reason}"),
         None => String::new(),
     };
+    match backing["breaker"].as_str() {
+        Some("open") => state += "; not asked for now, as it failed too often",
+        Some("half_open") => state += "; being tried again",
+        _ => {}
+    }
+    let queued = number(&backing["queued_bytes"]);
+    if queued > 0 {
+        state += &format!("; {} wait to be written", roughly(queued));
+    }
+    if backing["name"] != "disk" {
+        // What others keep there too is not this server's to count.
+        return format!("{} errors{state}", count(number(&backing["errors"])));
+    }
     let (bytes, on_disk) = (roughly(number(&backing["bytes"])), roughly(number(&backing["bytes_on_disk"])));
     format!("{} entries, {bytes} ({on_disk} on disk){state}", count(number(&backing["entries"])))
 }
@@ -66,6 +80,28 @@ fn backing(backing: &Json) -> String {
 fn log(log: &Json) -> String {
     let state = log["failed"].as_str().map(|reason| format!("; TAKES NO CHANGES: {reason}")).unwrap_or_default();
     format!("{} appends, position {}{state}", count(number(&log["appends"])), log["position"].as_str().unwrap_or("unknown"))
+}
+
+/// How it stands with the log that other servers share; nothing where there is none.
+fn shared(shared: &Json) -> Option<String> {
+    let instance = shared["instance"].as_str()?;
+    let mut text = format!("as {instance}, heard {} ms ago", count(number(&shared["unheard_for_ms"])));
+    if shared["connected"] != true {
+        let trouble = shared["trouble"].as_str().unwrap_or("not tried yet");
+        text += &format!("; NOT CONNECTED ({trouble}): changes made elsewhere are not known here");
+    }
+    let (behind, queued) = (number(&shared["behind"]), number(&shared["queued"]));
+    if behind > 0 {
+        text += &format!("; {} behind", plural(behind, "position"));
+    }
+    if queued > 0 {
+        text += &format!("; {} ({}) to be told to the others", plural(queued, "name"), roughly(number(&shared["queued_bytes"])));
+    }
+    let rejected = number(&shared["inbox_rejected"]);
+    if rejected > 0 {
+        text += &format!("; {} of the inbox could not be understood", plural(rejected, "record"));
+    }
+    Some(text)
 }
 
 fn index(index: &Json) -> String {
@@ -131,7 +167,7 @@ mod tests {
             "total": namespace("total", 10),
             "namespaces": [namespace("features", 10), { "name": "other", "requests": 0, "entries": 0, "counts": {} }],
             "memory": { "capacity_bytes": 256 << 20, "bytes": 1_536, "entries": 1_234 },
-            "backing": { "entries": 2, "bytes": 10, "bytes_on_disk": 2_048, "degraded": null },
+            "backing": { "name": "disk", "entries": 2, "bytes": 10, "bytes_on_disk": 2_048, "degraded": null, "breaker": "closed" },
             "log": { "position": "abc-7", "appends": 7, "failed": null },
             "index": { "bytes": 16 << 20, "false_miss_rate": 0.0 },
         });
@@ -147,6 +183,19 @@ mod tests {
         stats["index"]["false_miss_rate"] = 0.02.into();
         let text = whole(&stats);
         for part in ["DEGRADED: the disk is full", "TAKES NO CHANGES: no room", "larger one"] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+        assert!(!text.contains("shared"), "{text}");
+        stats["backing"] = json!({ "name": "redis", "errors": 3, "queued_bytes": 2_048, "degraded": "no answer", "breaker": "open" });
+        stats["log"]["shared"] = json!({
+            "instance": "a", "connected": false, "trouble": "refused", "unheard_for_ms": 1_234, "behind": 1, "queued": 2, "queued_bytes": 2_048,
+        });
+        let text = whole(&stats);
+        for part in [
+            "redis   3 errors; DEGRADED: no answer; not asked for now, as it failed too often; 2.0 KiB wait to be written",
+            "shared  as a, heard 1,234 ms ago; NOT CONNECTED (refused)",
+            "1 position behind; 2 names (2.0 KiB) to be told to the others",
+        ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }
         stats["backing"] = Json::Null;

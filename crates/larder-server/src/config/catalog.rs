@@ -47,7 +47,7 @@ pub const TOP: Section = Section {
         optional(
             "data",
             Kind::Path,
-            "The folder for entries on disk and for the invalidation log. One process at a time uses it. Without it the cache is in memory only.",
+            "The folder for entries on disk and for the invalidation log. One process at a time uses it. Without it, and without Redis, the cache is in memory only.",
         ),
         setting("memory", Kind::Size { least: MEMORY_MIN }, "256 MiB", "The shared memory pool, keys and bookkeeping included."),
         setting("disk", Kind::Size { least: 1 << 20 }, "10 GiB", "Entries kept on disk before the disk tier evicts. Needs data."),
@@ -61,7 +61,7 @@ pub const TOP: Section = Section {
             "durability",
             DURABILITY,
             "fsync",
-            "When an invalidation, removal or update is acknowledged: once it is on stable storage (fsync), or once the operating system has it (os).",
+            "When an invalidation, removal or update is acknowledged: once it is on stable storage (fsync), or once the operating system has it (os). Where the log is in Redis, its appendfsync decides.",
         ),
         setting("put_durability", DURABILITY, "os", "The same for puts. After a crash of the machine under \"os\" the cache starts cold."),
     ],
@@ -102,6 +102,73 @@ pub const HTTP: Section = Section {
         setting("drain", Kind::Time, "10s", "How long requests under way may go on after the server was told to stop."),
     ],
 };
+
+/// Redis or Valkey, where several machines share one cache.
+pub const REDIS: Section = Section {
+    name: "redis",
+    about: "Redis or Valkey: the entries and the invalidation log of all servers that are given the same one, which then behave as one cache. Nothing is kept in a folder of this machine beside it.",
+    settings: &[
+        optional(
+            "url",
+            Kind::RedisAddress,
+            "Where it is: redis://HOST:PORT/DATABASE, rediss:// for TLS, unix:///PATH, redis+sentinel://HOST:PORT,HOST:PORT/MASTER or redis+cluster://HOST:PORT,HOST:PORT. A password in it is taken from the environment alone. Without it nothing is shared.",
+        ),
+        optional("user", Kind::Text("the name of a user"), "The user of Redis' access control list. Needs password."),
+        optional("password", Kind::Secret, "The password, in the place of what the address says."),
+        setting(
+            "prefix",
+            Kind::Text(PREFIX),
+            "larder",
+            "What all keys in Redis begin with: caches with different prefixes do not see each other.",
+        ),
+        optional(
+            "certificate_authority",
+            Kind::File,
+            "The certificate (PEM) of the authority that signed Redis' own. Needs an address with TLS. Without it, those of the system are trusted.",
+        ),
+        optional("client_certificate", Kind::File, "The certificate (PEM) that is shown to Redis. Needs client_key."),
+        optional("client_key", Kind::File, "The key (PEM) of client_certificate."),
+        setting("connect_timeout", Kind::Time, "2s", "How long opening a connection may take."),
+        setting("operation_timeout", Kind::Time, "500ms", "How long an operation may take before it counts as failed."),
+        setting("heartbeat", Kind::Time, "200ms", "How often the shared log is heard at least."),
+        setting(
+            "queue_bytes",
+            Kind::Size { least: 0 },
+            "64 MiB",
+            "Invalidations that wait here while Redis cannot be reached, to be told to the others when it is back. More are refused.",
+        ),
+        setting("write_queue_bytes", Kind::Size { least: 0 }, "64 MiB", "Entries that wait here to be written. More are not written."),
+        setting(
+            "stream_len",
+            Kind::Count { least: 100, most: 1 << 30 },
+            "10000",
+            "About how many groups of changes the shared log keeps. A server that falls behind by more reads a snapshot.",
+        ),
+        setting(
+            "replicas",
+            Kind::Count { least: 0, most: 64 },
+            "0",
+            "How many replicas must have a change before it counts as made. With as many as there are, what max_staleness promises also holds through a failover that leaves the old master running.",
+        ),
+        optional("instance", Kind::Text(INSTANCE), "What this server is called where servers are listed. Without it, a random name."),
+        setting(
+            "mode",
+            MODE,
+            "available",
+            "What to do while Redis cannot be heard: go on with what is in memory, say so in each answer and queue invalidations (available), or refuse what cannot be guaranteed (strict).",
+        ),
+        setting(
+            "max_staleness",
+            Kind::Time,
+            "1s",
+            "For how long after the shared log was last heard what is in memory counts as verified.",
+        ),
+    ],
+};
+
+const MODE: Kind = Kind::Choice(&["available", "strict"]);
+const PREFIX: &str = "a prefix of 1 to 64 bytes without any of {}[]*?\\";
+const INSTANCE: &str = "a name of 1 to 128 bytes";
 
 /// The policy of namespaces.
 const POLICY: &[Setting] = &[
@@ -145,7 +212,7 @@ const POLICY: &[Setting] = &[
         "json",
         "How typed values become bytes. What comes over HTTP is bytes already and stays as it came.",
     ),
-    optional("compression.codec", Kind::Choice(&["zstd", "lz4"]), "Compresses values in the disk tier: zstd is smaller, lz4 faster."),
+    optional("compression.codec", Kind::Choice(&["zstd", "lz4"]), "Compresses values on disk and in Redis: zstd is smaller, lz4 faster."),
     setting("compression.above", Kind::Size { least: 0 }, "4 KiB", "Values up to this size are not compressed."),
     setting(
         "tags",
@@ -154,7 +221,14 @@ const POLICY: &[Setting] = &[
         "Tags that every entry gets from its key: {1} is the key's second segment, {0} the namespace. For example [\"symbol:{1}\"].",
     ),
     optional("memory", Kind::Size { least: MEMORY_MIN }, "Memory of the namespace's own, instead of a share of the common pool."),
-    setting("backing", Kind::Flag, "true", "Whether entries also go to disk, where there is one."),
+    setting("backing", Kind::Flag, "true", "Whether entries also go to disk or to Redis, where there is one."),
+    optional("mode", MODE, "What to do while Redis cannot be heard, as in [redis], which decides unless this is given."),
+    optional("max_staleness", Kind::Time, "For how long memory counts as verified, as in [redis], which decides unless this is given."),
+    optional(
+        "one_load_in_fleet",
+        Kind::Time,
+        "Lets one server of those that share a Redis load a key at a time: the others wait up to this long for its value before they load it themselves.",
+    ),
 ];
 
 /// What holds for namespaces without a section.
@@ -172,7 +246,7 @@ pub const NAMESPACES: Section = Section {
 };
 
 /// The sections whose place is fixed: all but the namespaces.
-pub const FIXED: [&Section; 3] = [&TOP, &HTTP, &DEFAULT_NAMESPACE];
+pub const FIXED: [&Section; 4] = [&TOP, &HTTP, &REDIS, &DEFAULT_NAMESPACE];
 
 impl Section {
     /// The setting of this name.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::catalog::{DEFAULT_NAMESPACE, HTTP, NAMESPACES, Section, TOP};
+use super::catalog::{FIXED, NAMESPACES, Section, TOP};
 use super::fault::{Fault, Place, did_you_mean};
 use super::value::{Value, describe};
 
@@ -57,7 +57,7 @@ type Found<'i> = Spanned<DeValue<'i>>;
 impl Reading<'_> {
     fn top(&mut self, table: &DeTable<'_>) {
         for (key, found) in table {
-            let fixed = [&HTTP, &DEFAULT_NAMESPACE].into_iter().find(|section| section.name == key.get_ref());
+            let fixed = sections().find(|section| section.name == key.get_ref());
             match (fixed, found.get_ref()) {
                 (Some(section), DeValue::Table(inner)) => {
                     let mut givens = Givens::new();
@@ -179,9 +179,14 @@ impl Reading<'_> {
     }
 }
 
+/// The sections that have a heading of their own.
+fn sections() -> impl Iterator<Item = &'static Section> {
+    FIXED.into_iter().filter(|section| section.name != TOP.name)
+}
+
 /// What may be written in a section: settings and groups; at the top, sections too.
 fn known(section: &Section) -> impl Iterator<Item = &'static str> {
-    let sections = [HTTP.name, DEFAULT_NAMESPACE.name, NAMESPACES.name].into_iter().filter(|_| section.name == TOP.name);
+    let sections = sections().chain([&NAMESPACES]).map(|section| section.name).filter(|_| section.name == TOP.name);
     let mut names: Vec<_> =
         section.settings.iter().map(|setting| setting.name.split_once('.').map_or(setting.name, |(group, _)| group)).collect();
     names.dedup();

@@ -1,7 +1,7 @@
 //! From a namespace's settings to its policy. What larder itself finds wrong is told at the setting that it was the fault
 //! of.
 
-use larder::{Codec, Compression, Policy};
+use larder::{Codec, Compression, Mode, Policy};
 
 use super::catalog::DEFAULT_NAMESPACE;
 use super::document::Givens;
@@ -52,6 +52,9 @@ fn with(policy: Policy, name: &str, value: &Value, givens: &Givens) -> Policy {
         ("tags", Value::Texts(tags)) => tags.iter().fold(policy, |policy, tag| policy.tag(tag)),
         ("memory", Value::Size(bytes)) => policy.own_memory(*bytes),
         ("backing", Value::Flag(flag)) => policy.backing(*flag),
+        ("mode", Value::Choice(word)) => policy.mode(mode(word)),
+        ("max_staleness", Value::Time(time)) => policy.max_staleness(*time),
+        ("one_load_in_fleet", Value::Time(time)) => policy.one_load_in_fleet(*time),
         (name, value) => unreachable!("{name} is not a setting of a namespace that could be {value}"),
     }
 }
@@ -71,6 +74,15 @@ fn compression(word: &str) -> Compression {
         "zstd" => Compression::Zstd,
         "lz4" => Compression::Lz4,
         other => unreachable!("the catalog has no compression {other}"),
+    }
+}
+
+/// The mode that a word of the catalog stands for.
+pub fn mode(word: &str) -> Mode {
+    match word {
+        "available" => Mode::Available,
+        "strict" => Mode::Strict,
+        other => unreachable!("the catalog has no mode {other}"),
     }
 }
 

@@ -37,6 +37,10 @@ fn example(setting: &Setting) -> String {
         Some(default) => setting.kind.parse(default).expect("a test reads every default").to_string(),
         None => match setting.kind {
             Kind::Path => "\"/var/lib/larder\"  (not set)".to_owned(),
+            Kind::File => "\"/etc/larder/file.pem\"  (not set)".to_owned(),
+            Kind::Text(_) => "\"name\"  (not set)".to_owned(),
+            Kind::Secret => "\"env:REDIS_PASSWORD\"  (not set)".to_owned(),
+            Kind::RedisAddress => "\"redis://127.0.0.1:6379\"  (not set)".to_owned(),
             Kind::Time => "\"5m\"  (not set)".to_owned(),
             Kind::Size { .. } => "\"64 MiB\"  (not set)".to_owned(),
             Kind::Choice(words) => format!("\"{}\"  (not set)", words[0]),
@@ -101,7 +105,8 @@ fn object(section: &Section) -> Json {
 
 fn property(section: &Section, setting: &Setting) -> Json {
     let mut property = match setting.kind {
-        Kind::Path => json!({ "type": "string", "minLength": 1 }),
+        Kind::Path | Kind::File | Kind::Text(_) | Kind::RedisAddress => json!({ "type": "string", "minLength": 1 }),
+        Kind::Secret => json!({ "type": "string", "pattern": "^(env|file):.+" }),
         Kind::Time | Kind::Address => json!({ "type": "string" }),
         Kind::Size { least } => json!({ "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": least }] }),
         Kind::Choice(words) => json!({ "enum": words }),

@@ -121,6 +121,9 @@ fn every_policy_setting_arrives() {
         tags = ["symbol:{1}", "model:{3}"]
         memory = "64 MiB"
         backing = false
+        mode = "strict"
+        max_staleness = "300ms"
+        one_load_in_fleet = "2s"
         "#,
     )
     .expect("it is right");
@@ -142,9 +145,113 @@ fn every_policy_setting_arrives() {
         .tag("symbol:{1}")
         .tag("model:{3}")
         .own_memory(64 << 20)
-        .backing(false);
+        .backing(false)
+        .mode(larder::Mode::Strict)
+        .max_staleness(ms(300))
+        .one_load_in_fleet(s(2));
     assert_eq!(config.namespaces["features"], expected);
     assert_eq!(config.default_namespace, Policy::default());
+}
+
+#[test]
+fn redis_is_described_and_its_secrets_stay_out_of_sight() {
+    let folder = tempfile::tempdir().expect("temporary files can be written");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("it can be written");
+        path.display().to_string()
+    };
+    let (password, certificate) = (file("password", "hunter2\n"), file("ca.pem", "-----BEGIN CERTIFICATE-----\n"));
+    let text = format!(
+        r#"
+        [redis]
+        url = "rediss://cache.local:6380/1"
+        user = "ada"
+        password = "file:{password}"
+        prefix = "shop"
+        certificate_authority = "{certificate}"
+        client_certificate = "{certificate}"
+        client_key = "{certificate}"
+        connect_timeout = "1s"
+        operation_timeout = "50ms"
+        heartbeat = "100ms"
+        queue_bytes = "1 MiB"
+        write_queue_bytes = "2 MiB"
+        stream_len = 1000
+        replicas = 1
+        instance = "a"
+        mode = "strict"
+        max_staleness = "500ms"
+        "#
+    );
+    let config = read(&text).expect("it is right");
+    let redis = config.redis.as_ref().expect("it is given");
+    assert_eq!(redis.shown(), "rediss://cache.local:6380/1");
+    let shown = show(&config);
+    for part in ["password = \"file:", "mode = \"strict\"", "instance = \"a\"", "prefix = \"shop\""] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    // Whatever shows a configuration, shows no password.
+    let variables = environment(&[("LARDER_REDIS_URL", "redis://ada:hunter2@cache.local"), ("SECRET", "redis://:hunter2@other.local")]);
+    let from_environment = Config::read(None, variables.clone(), &[]).expect("the environment may hold a password");
+    let flags = [FlagGiven { setting: "redis.url", flag: "--redis", text: "env:SECRET".to_owned() }];
+    let from_reference = Config::read(None, variables, &flags).expect("so may a variable that is named");
+    assert_eq!(from_environment.redis.as_ref().map(Redis::shown), Some("redis://ada:***@cache.local"));
+    assert_eq!(from_reference.redis.as_ref().map(Redis::shown), Some("redis://:***@other.local"));
+    for config in [&config, &from_environment, &from_reference] {
+        for text in [show(config), show_json(config).to_string(), format!("{config:?}")] {
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+    }
+    assert!(read("").expect("it is right").redis.is_none());
+}
+
+#[test]
+fn what_is_wrong_with_redis_is_told_at_once() {
+    let text = r#"
+data = "/var/lib/larder"
+
+[redis]
+url = "redis://ada:hunter2@127.0.0.1"
+user = "ada"
+prefxi = "shop"
+heartbeat = 5
+certificate_authority = "/no/such/file"
+client_key = "/no/such/key"
+stream_len = 1
+mode = "careful"
+"#;
+    let found = faults(text);
+    let expected = [
+        "larder.toml:2:1: data: found \"/var/lib/larder\" together with redis.url (larder.toml:5:1); entries and the log are in Redis then,",
+        "larder.toml:5:1: redis.url: found \"redis://ada:***@127.0.0.1\"; a password does not stand in a file or on a command line:",
+        "larder.toml:6:1: redis.user: found \"ada\"; expected password beside it",
+        "larder.toml:7:1: redis.prefxi: there is no such setting; did you mean \"prefix\"?",
+        "larder.toml:8:13: redis.heartbeat: found the number 5, expected a time such as \"500ms\"",
+        "larder.toml:9:1: redis.certificate_authority: found \"/no/such/file\"; it has no use at an address without TLS",
+        "larder.toml:9:1: redis.certificate_authority: found \"/no/such/file\"; /no/such/file cannot be read: ",
+        "larder.toml:10:1: redis.client_key: found \"/no/such/key\"; it has no use",
+        "larder.toml:10:1: redis.client_key: found \"/no/such/key\"; expected client_certificate beside it",
+        "larder.toml:10:1: redis.client_key: found \"/no/such/key\"; /no/such/key cannot be read: ",
+        "larder.toml:11:14: redis.stream_len: found the number 1, expected a whole number from 100 to ",
+        "larder.toml:12:8: redis.mode: found \"careful\", expected \"available\" or \"strict\"",
+    ];
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}\n{expected}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    assert!(!found.concat().contains("hunter2"), "{found:#?}");
+
+    let literal = faults("[redis]\nurl = \"redis://h\"\npassword = \"hunter2\"");
+    assert_eq!(literal, ["larder.toml:3:12: redis.password: found a text that is not shown here, expected \"env:NAME\" or \"file:PATH\""]);
+    let nowhere = faults("[redis]\nurl = \"http://:hunter2@h\"\npassword = \"env:LARDER_NO_SUCH\"\nprefix = \"a{b}\"\ninstance = \"\"");
+    assert!(nowhere[0].starts_with("larder.toml:2:1: redis.url: found \"http://:***@h\";"), "{nowhere:#?}");
+    assert!(nowhere.concat().contains("the environment has no variable LARDER_NO_SUCH"), "{nowhere:#?}");
+    assert!(nowhere.concat().contains("redis.instance: found \"\", expected a name of 1 to 128 bytes"), "{nowhere:#?}");
+    assert!(faults("[redsi]\nurl = \"redis://h\"")[0].ends_with("did you mean \"redis\"?"));
+    let flags = [FlagGiven { setting: "redis.url", flag: "--redis", text: "redis://h".to_owned() }];
+    let both = Config::read(None, environment(&[("LARDER_DATA", "x")]), &flags).expect_err("one is to be given").to_string();
+    assert!(both.starts_with("environment LARDER_DATA: data: found \"x\" together with redis.url (flag --redis)"), "{both}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
+use super::secret::{REFERENCE_EXPECTED, RedisAddress, Reference};
 use super::units::{SIZE_EXPECTED, Size, TIME_EXPECTED, parse_size, parse_time, show_time};
 
 /// What is expected of a setting.
@@ -15,6 +16,14 @@ use super::units::{SIZE_EXPECTED, Size, TIME_EXPECTED, parse_size, parse_time, s
 pub enum Kind {
     /// A folder.
     Path,
+    /// A file.
+    File,
+    /// A text that is not empty, and what it is.
+    Text(&'static str),
+    /// What must not stand in a configuration: only where it is to be found does.
+    Secret,
+    /// Where Redis is, or where that is to be found.
+    RedisAddress,
     /// Bytes, at least so many.
     Size {
         /// The least.
@@ -44,8 +53,14 @@ pub enum Kind {
 /// What a setting holds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// See [`Kind::Path`].
+    /// See [`Kind::Path`] and [`Kind::File`].
     Path(PathBuf),
+    /// See [`Kind::Text`].
+    Text(String),
+    /// See [`Kind::Secret`].
+    Secret(Reference),
+    /// See [`Kind::RedisAddress`].
+    RedisAddress(RedisAddress),
     /// See [`Kind::Size`].
     Size(u64),
     /// See [`Kind::Time`].
@@ -69,6 +84,10 @@ impl Kind {
     pub fn expected(self) -> String {
         match self {
             Self::Path => "a folder, as text that is not empty".to_owned(),
+            Self::File => "a file, as text that is not empty".to_owned(),
+            Self::Text(what) => what.to_owned(),
+            Self::Secret => REFERENCE_EXPECTED.to_owned(),
+            Self::RedisAddress => format!("an address such as \"redis://127.0.0.1:6379\", or {REFERENCE_EXPECTED} that holds one"),
             Self::Size { least } if least <= 1 => SIZE_EXPECTED.to_owned(),
             Self::Size { least } => format!("{SIZE_EXPECTED}, at least {}", Size(least)),
             Self::Time => TIME_EXPECTED.to_owned(),
@@ -87,7 +106,11 @@ impl Kind {
     /// What was found.
     pub fn parse(self, text: &str) -> Result<Value, String> {
         let value = match self {
-            Self::Path => (!text.is_empty()).then(|| Value::Path(text.into())),
+            Self::Path | Self::File => (!text.is_empty()).then(|| Value::Path(text.into())),
+            Self::Text(_) => (!text.is_empty()).then(|| Value::Text(text.into())),
+            // What stands there is likely to be the secret itself, so it is not repeated.
+            Self::Secret => return Reference::parse(text).map(Value::Secret).ok_or_else(|| "a text that is not shown here".to_owned()),
+            Self::RedisAddress => RedisAddress::parse(text).map(Value::RedisAddress),
             Self::Size { least } => parse_size(text).filter(|bytes| *bytes >= least).map(Value::Size),
             Self::Time => parse_time(text).map(Value::Time),
             Self::Address => text.parse().ok().map(Value::Address),
@@ -109,9 +132,8 @@ impl Kind {
     /// What was found.
     pub fn read(self, found: &DeValue<'_>) -> Result<Value, String> {
         let value = match (self, found) {
-            (Self::Path | Self::Size { .. } | Self::Time | Self::Address | Self::Choice(_), DeValue::String(text)) => {
-                return self.parse(text);
-            }
+            (Self::Path | Self::File | Self::Text(_) | Self::Secret | Self::RedisAddress, DeValue::String(text))
+            | (Self::Size { .. } | Self::Time | Self::Address | Self::Choice(_), DeValue::String(text)) => return self.parse(text),
             (Self::Size { least }, DeValue::Integer(number)) => unsigned(number).filter(|bytes| *bytes >= least).map(Value::Size),
             (Self::Count { least, most }, DeValue::Integer(number)) => {
                 unsigned(number).filter(|number| (least..=most).contains(number)).map(Value::Count)
@@ -159,6 +181,9 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => write!(f, "{}", quoted(&path.to_string_lossy())),
+            Self::Text(text) => write!(f, "{}", quoted(text)),
+            Self::Secret(reference) => write!(f, "{}", quoted(&reference.to_string())),
+            Self::RedisAddress(address) => write!(f, "{}", quoted(&address.to_string())),
             Self::Size(bytes) => write!(f, "\"{}\"", Size(*bytes)),
             Self::Time(time) => write!(f, "\"{}\"", show_time(*time)),
             Self::Address(address) => write!(f, "\"{address}\""),
@@ -184,6 +209,9 @@ impl Value {
     pub fn json(&self) -> serde_json::Value {
         match self {
             Self::Path(path) => path.to_string_lossy().into(),
+            Self::Text(text) => text.as_str().into(),
+            Self::Secret(reference) => reference.to_string().into(),
+            Self::RedisAddress(address) => address.to_string().into(),
             Self::Size(bytes) => Size(*bytes).to_string().into(),
             Self::Time(time) => show_time(*time).into(),
             Self::Address(address) => address.to_string().into(),

@@ -5,6 +5,8 @@ use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use larder::Position;
+
 use super::features::Features;
 use super::keyspace::Key;
 use super::market::SymbolId;
@@ -16,8 +18,8 @@ use super::source::{DemoValue, Source};
 pub enum Served {
     /// The memory tier.
     Memory,
-    /// The disk tier.
-    Disk,
+    /// The tier behind it.
+    Backing,
     /// A load that another read had begun.
     Joined,
     /// A load of its own.
@@ -31,6 +33,31 @@ pub struct Answer<H> {
     pub value: H,
     /// Who answered.
     pub served: Served,
+}
+
+/// What came of telling a cache of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// How many invalidations it took.
+    pub invalidations: u64,
+    /// Where more than one instance serves the cache, and not all are known to obey: the position that they have to reach.
+    pub unsettled: Option<Position>,
+}
+
+impl Told {
+    /// Whoever reads obeys.
+    pub fn everyone(invalidations: u64) -> Self {
+        Self { invalidations, unsettled: None }
+    }
+}
+
+/// Which changes a read is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldTo {
+    /// Those that the cache had acknowledged when the read began.
+    Acknowledged,
+    /// Those that every instance was known to obey when the read began.
+    Settled,
 }
 
 /// A cache that the demo can drive.
@@ -51,10 +78,26 @@ pub trait DemoCache: Send + Sync + 'static {
         source: &Arc<Source>,
     ) -> impl Future<Output = Result<Answer<Self::Held<Prediction>>, Self::Error>> + Send;
 
-    /// The symbol has a new bar: what was made from the last one is wrong. Returns how many invalidations that took;
-    /// once it has returned, no read that begins may be answered from the old bar.
-    fn on_bar(&self, symbol: SymbolId) -> impl Future<Output = Result<u64, Self::Error>> + Send;
+    /// The symbol has a new bar: what was made from the last one is wrong. Once it has returned, no read that is held to
+    /// what is acknowledged, and begins then, may be answered from the old bar.
+    fn on_bar(&self, symbol: SymbolId) -> impl Future<Output = Result<Told, Self::Error>> + Send;
 
     /// The line has a new release: what the last one predicted is wrong. As [`DemoCache::on_bar`].
-    fn on_model(&self, model: ModelId) -> impl Future<Output = Result<u64, Self::Error>> + Send;
+    fn on_model(&self, model: ModelId) -> impl Future<Output = Result<Told, Self::Error>> + Send;
+
+    /// Waits until every instance has reached a position, and says whether they have. Once they have, no read at all that
+    /// begins may be answered with what was invalidated there.
+    fn settle(&self, _: Position) -> impl Future<Output = Result<bool, Self::Error>> + Send {
+        std::future::ready(Ok(true))
+    }
+
+    /// The cache as the reader with this number sees it.
+    fn for_reader(self: &Arc<Self>, _: u64) -> Arc<Self> {
+        Arc::clone(self)
+    }
+
+    /// What the reads through this view are held to.
+    fn held_to(&self) -> HeldTo {
+        HeldTo::Acknowledged
+    }
 }

@@ -84,7 +84,7 @@ impl Embedded {
 
 async fn bind(larder: &Larder) -> io::Result<Bound> {
     let http = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    Serve { larder: larder.clone(), http, limits: HttpLimits::default(), drain: DRAIN }.bind().await
+    Serve { larder: larder.clone(), http, limits: HttpLimits::default(), is_strict: false, drain: DRAIN }.bind().await
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use larder::{Cached, Codec, Larder, Names, Namespace, Policy, Source as From};
 
-use super::cache::{Answer, DemoCache, Served};
+use super::cache::{Answer, DemoCache, Served, Told};
 use super::features::Features;
 use super::keyspace::Key;
 use super::market::{Market, SymbolId};
@@ -59,10 +59,10 @@ impl LarderCache {
     }
 
     /// One invalidation, by tag or by pattern, whichever it is the turn of.
-    async fn update(&self, by_tag: impl FnOnce() -> Names, by_pattern: impl FnOnce() -> Names) -> larder::Result<u64> {
+    async fn update(&self, by_tag: impl FnOnce() -> Names, by_pattern: impl FnOnce() -> Names) -> larder::Result<Told> {
         let turn = self.updates.fetch_add(1, Ordering::Relaxed);
         let names = if turn.is_multiple_of(2) { by_tag() } else { by_pattern() };
-        self.larder.invalidate(names).await.map(|_receipt| 1)
+        self.larder.invalidate(names).await.map(|_receipt| Told::everyone(1))
     }
 }
 
@@ -79,7 +79,7 @@ async fn read<V: DemoValue>(namespace: &Namespace<V>, key: &Key, source: &Arc<So
     let answer = namespace.lookup_or_load(key.within_namespace(), load).await?;
     let served = match answer.source {
         From::Memory => Served::Memory,
-        From::Backing => Served::Disk,
+        From::Backing => Served::Backing,
         _ if ran.load(Ordering::Relaxed) => Served::Loaded,
         _ => Served::Joined,
     };
@@ -98,14 +98,14 @@ impl DemoCache for LarderCache {
         read(&self.predictions, key, source).await
     }
 
-    async fn on_bar(&self, symbol: SymbolId) -> larder::Result<u64> {
+    async fn on_bar(&self, symbol: SymbolId) -> larder::Result<Told> {
         let ticker = self.market.name(symbol);
         let by_tag = || Names::new().tag(format!("symbol:{ticker}"));
         let by_pattern = || [FEATURES, PREDICTIONS].iter().fold(Names::new(), |names, ns| names.pattern(format!("{ns}:{ticker}:**")));
         self.update(by_tag, by_pattern).await
     }
 
-    async fn on_model(&self, model: ModelId) -> larder::Result<u64> {
+    async fn on_model(&self, model: ModelId) -> larder::Result<Told> {
         let line = model.line();
         let by_tag = || Names::new().tag(format!("model:{line}"));
         let by_pattern = || Names::new().pattern(format!("{PREDICTIONS}:*:*:{line}"));

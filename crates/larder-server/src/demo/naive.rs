@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::cache::{Answer, DemoCache};
+use super::cache::{Answer, DemoCache, Told};
 use super::features::Features;
 use super::keyspace::{Key, KeyId, Keyspace, Kind};
 use super::market::SymbolId;
@@ -51,9 +51,9 @@ impl NaiveCache {
         Self { keyspace, on_update, features, predictions }
     }
 
-    fn update(&self, keys: &[KeyId]) -> u64 {
+    fn update(&self, keys: &[KeyId]) -> Told {
         if self.on_update == OnUpdate::Ignore {
-            return 0;
+            return Told::everyone(0);
         }
         for key in keys.iter().map(|&id| self.keyspace.key(id)) {
             match key.kind {
@@ -61,7 +61,7 @@ impl NaiveCache {
                 Kind::Prediction(_) => self.predictions.delete(&key.name),
             }
         }
-        1
+        Told::everyone(1)
     }
 }
 
@@ -82,11 +82,11 @@ impl DemoCache for NaiveCache {
         Ok(read(&self.predictions, key, source).await)
     }
 
-    async fn on_bar(&self, symbol: SymbolId) -> Result<u64, Infallible> {
+    async fn on_bar(&self, symbol: SymbolId) -> Result<Told, Infallible> {
         Ok(self.update(self.keyspace.of_symbol(symbol)))
     }
 
-    async fn on_model(&self, model: ModelId) -> Result<u64, Infallible> {
+    async fn on_model(&self, model: ModelId) -> Result<Told, Infallible> {
         Ok(self.update(self.keyspace.of_model(model)))
     }
 }

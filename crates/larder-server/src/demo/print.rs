@@ -9,7 +9,7 @@ use comfy_table::{Cell, CellAlignment, Table};
 use super::horizon::Horizon;
 use super::market::Market;
 use super::model::LINES;
-use super::report::{DemoOutcome, DemoReport};
+use super::report::{DemoOutcome, DemoReport, FleetReport};
 use super::run::Settings;
 
 /// A row: its label, and what it shows of a run.
@@ -28,7 +28,8 @@ const ROWS: &[Row] = &[
     ("entries made stale", entries_made_stale),
     ("hit rate", |r| percent(r.hit_rate)),
     ("  from memory", |r| count(r.hits.memory)),
-    ("  from disk", |r| count(r.hits.disk)),
+    (OF_DISK, |r| count(r.hits.disk)),
+    (OF_REDIS, |r| count(r.hits.redis)),
     ("joined another's load", |r| count(r.joined)),
     ("loads from the source", |r| count(r.loads)),
     ("loads avoided", |r| count(r.loads_avoided)),
@@ -36,18 +37,25 @@ const ROWS: &[Row] = &[
     ("reads a second", |r| count(r.reads_per_second as u64)),
 ];
 
+/// Rows of a run over several servers.
+const FLEET_ROWS: &[(&str, fn(&FleetReport) -> String)] = &[
+    ("servers", |f| count(f.instances)),
+    ("  reads of another than was told", |f| count(f.cross_instance_reads_checked)),
+    ("  changes seen to be obeyed by all", |f| count(f.changes_settled)),
+    ("  obeyed elsewhere after, p50 / p99", |f| format!("{} / {}", latency(f.propagation_p50_us), latency(f.propagation_p99_us))),
+];
+
+/// Rows that say nothing where this is not the tier behind memory.
+const OF_DISK: &str = "  from disk";
+const OF_REDIS: &str = "  from Redis";
+
 /// What a newcomer needs to know before the figures: what is run, and what it is held to.
 pub fn opening(settings: &Settings, market: &Market, memory_bytes: u64, addr: SocketAddr) -> String {
-    let (symbols, lines) = (market.symbols().len(), LINES.len());
-    let keys = symbols * Horizon::ALL.len() * (1 + lines);
-    let latency = &settings.source_latency;
     format!(
         "\
 larder demo: does a cache ever serve what the world has made wrong?
 
-  The world    daily bars of {symbols} real stocks arrive, {bars:.0} a second; {lines} models are retrained, {releases:.0} a second.
-  The values   {keys} keys: features of each stock over {horizons} horizons (returns, averages, RSI, volatility), and each
-               model's prediction from them. Computing one takes the source {shortest} to {longest}.
+{world}
   The cache    larder with {memory} KiB of memory, too little for all of them, over its store on disk. Entries live until
                they are invalidated: a bar takes out what was made from its stock, a release its model's predictions.
   The readers  {readers} tasks ask for popular keys as fast as they can.
@@ -58,13 +66,53 @@ Look inside while it runs:
   curl -i http://{addr}/v1/entries/features:AAPL:1d
   larder stats --server http://{addr}
 ",
+        world = world(settings, market),
+        memory = memory_bytes >> 10,
+        readers = count(settings.readers),
+    )
+}
+
+/// The same for a run over several servers.
+pub fn opening_of_fleet(settings: &Settings, market: &Market, memory_bytes: u64, addrs: &[SocketAddr], redis: &str) -> String {
+    let curls: Vec<String> = addrs.iter().map(|addr| format!("  curl -i http://{addr}/v1/entries/features:AAPL:1d\n")).collect();
+    format!(
+        "\
+larder demo: do several servers ever serve what the world has made wrong?
+
+{world}
+  The cache    {instances} larder servers, each with {memory} KiB of memory, over {redis}.
+               Entries live until they are invalidated. Every change is told to the first server alone.
+  The readers  {readers} tasks ask all of them over HTTP, and fill what they miss.
+  The promise  A read at any server that names the position of an invalidation (Larder-At-Least) never gets what was made
+               before it; nor does one that names none, once all servers are known to obey. Every single read is checked
+               against one of the two, and one of 256 values is computed again and compared bit by bit.
+
+Look inside while it runs:
+{curls}  larder stats --server http://{first}
+",
+        world = world(settings, market),
+        instances = addrs.len(),
+        memory = memory_bytes >> 10,
+        readers = count(settings.readers),
+        curls = curls.concat(),
+        first = addrs[0],
+    )
+}
+
+/// The world and its values.
+fn world(settings: &Settings, market: &Market) -> String {
+    let (symbols, lines) = (market.symbols().len(), LINES.len());
+    let keys = symbols * Horizon::ALL.len() * (1 + lines);
+    let latency = &settings.source_latency;
+    format!(
+        "  The world    daily bars of {symbols} real stocks arrive, {bars:.0} a second; {lines} models are retrained, {releases:.0} a second.
+  The values   {keys} keys: features of each stock over {horizons} horizons (returns, averages, RSI, volatility), and each
+               model's prediction from them. Computing one takes the source {shortest} to {longest}.",
         bars = settings.bars_per_second,
         releases = settings.releases_per_second,
         horizons = Horizon::ALL.len(),
         shortest = self::latency(latency.start().as_secs_f64() * 1e6),
         longest = self::latency(latency.end().as_secs_f64() * 1e6),
-        memory = memory_bytes >> 10,
-        readers = count(settings.readers),
     )
 }
 
@@ -76,11 +124,17 @@ pub fn outcome(outcome: &DemoOutcome) -> String {
 
 /// What to try after this.
 fn next(outcome: &DemoOutcome) -> &'static str {
-    if outcome.compared.is_empty() {
+    if outcome.main.fleet.is_some() {
+        "\
+Next:
+  larder serve --redis URL              one cache of your own on many machines; give each the same URL
+  larder demo --compare                 in one process: the same workload on a TTL alone, and on deleting what was updated"
+    } else if outcome.compared.is_empty() {
         "\
 Next:
   larder demo --compare                 the same workload on a TTL alone, and on deleting what was updated
   larder demo --bars-per-second 2000    ten times the updates
+  larder demo --redis spawn             over three servers that share a Redis (needs redis-server)
   larder serve                          a cache of your own, over HTTP"
     } else {
         "\
@@ -113,9 +167,13 @@ fn table(outcome: &DemoOutcome) -> Table {
     table.load_style(UTF8_FULL_CONDENSED);
     let header = outcome.reports().map(|report| Cell::new(&report.mode).set_alignment(CellAlignment::Right));
     table.set_header(std::iter::once(Cell::new("")).chain(header));
-    for (label, show) in ROWS {
+    let over_redis = outcome.main.fleet.is_some();
+    for (label, show) in ROWS.iter().filter(|(label, _)| *label != if over_redis { OF_DISK } else { OF_REDIS }) {
         let figures = outcome.reports().map(|report| Cell::new(show(report)).set_alignment(CellAlignment::Right));
         table.add_row(std::iter::once(Cell::new(label)).chain(figures));
+    }
+    for (fleet, (label, show)) in outcome.main.fleet.iter().flat_map(|fleet| FLEET_ROWS.iter().map(move |row| (fleet, row))) {
+        table.add_row([Cell::new(label), Cell::new(show(fleet)).set_alignment(CellAlignment::Right)]);
     }
     table
 }
@@ -129,14 +187,22 @@ fn closing(outcome: &DemoOutcome) -> String {
 
 fn of_main(report: &DemoReport) -> String {
     let (mode, reads) = (&report.mode, count(report.reads_checked));
+    let fleet = report.fleet.as_ref().map(|fleet| {
+        let elsewhere = count(fleet.cross_instance_reads_checked);
+        (format!("'s {} servers", fleet.instances), format!(", {elsewhere} of them at a server that was not told itself"))
+    });
+    let (servers, elsewhere) = fleet.unwrap_or_default();
     if report.wrong_values > 0 {
         let wrong = count(report.wrong_values);
         return format!("{mode} returned {wrong} values that are not what their bar and model make of their key.");
     }
     match report.stale_reads {
         _ if report.reads_checked == 0 => format!("{mode} was not read: nothing was checked."),
+        0 if report.fleet.as_ref().is_some_and(|fleet| fleet.cross_instance_reads_checked == 0) => {
+            format!("{mode} was not read elsewhere than where it was told: nothing was checked.")
+        }
         0 => format!(
-            "Zero of {reads} reads from {mode} were stale: none served a feature of a superseded bar or a prediction \
+            "Zero of {reads} reads from {mode}{servers} were stale{elsewhere}: none served a feature of a superseded bar or a prediction \
              of a superseded model."
         ),
         _ => format!("{mode} served {} stale reads among {reads}; at worst {}.", stale(report), furthest(report)),
@@ -244,7 +310,7 @@ mod tests {
             worst_superseded_ms: 41.5,
             values_verified: 49_000,
             wrong_values: 0,
-            hits: HitsByTier { memory: 12_000_000, disk: 0 },
+            hits: HitsByTier { memory: 12_000_000, disk: 0, redis: 0 },
             hit_rate: 0.972,
             joined: 95_678,
             loads: 250_000,
@@ -252,7 +318,47 @@ mod tests {
             reads_per_second: 1_234_567.8,
             p50_us: 0.612,
             p99_us: 4_321.0,
+            fleet: None,
         }
+    }
+
+    fn fleet(reads_elsewhere: u64) -> FleetReport {
+        FleetReport {
+            instances: 3,
+            cross_instance_reads_checked: reads_elsewhere,
+            changes_settled: 9_000,
+            propagation_p50_us: 812.5,
+            propagation_p99_us: 4_321.0,
+        }
+    }
+
+    #[test]
+    fn several_servers_have_their_own_rows() {
+        let report = DemoReport { hits: HitsByTier { memory: 5, disk: 7, redis: 0 }, ..report("larder", 0) };
+        let fleet_run = DemoOutcome { main: report.over(fleet(8_230_452)), compared: Vec::new() };
+        let printed = outcome(&fleet_run);
+        for part in [
+            "from Redis",
+            "8,230,452",
+            "812.5 µs / 4.3 ms",
+            "Zero of 12,345,678 reads from larder's 3 servers were stale, 8,230,452 of them at",
+        ] {
+            assert!(printed.contains(part), "{part} in {printed}");
+        }
+        assert!(!printed.contains("from disk"), "{printed}");
+        let json = serde_json::to_value(&fleet_run).expect("finite numbers serialise");
+        assert_eq!((&json["instances"], &json["hits"]["redis"]), (&3.into(), &7.into()));
+        for field in ["cross_instance_reads_checked", "propagation_p50_us", "propagation_p99_us"] {
+            assert!(json[field].is_number(), "{field} in {json}");
+        }
+        assert_eq!(serde_json::from_value::<DemoOutcome>(json).expect("what was written can be read"), fleet_run);
+        assert!(fleet_run.holds());
+        let one_alone = DemoOutcome { main: report_of_fleet(0), compared: Vec::new() };
+        assert!(!one_alone.holds() && outcome(&one_alone).contains("nothing was checked"));
+    }
+
+    fn report_of_fleet(reads_elsewhere: u64) -> DemoReport {
+        report("larder", 0).over(fleet(reads_elsewhere))
     }
 
     #[test]

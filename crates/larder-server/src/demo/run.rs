@@ -189,7 +189,7 @@ pub async fn run<C: DemoCache>(
     let mut readers = JoinSet::new();
     for number in 0..settings.readers {
         let until = reader::Until::of(settings, number, began);
-        let reader = reader::Reader::new(cache, stage, live, settings.seed.wrapping_add(number));
+        let reader = reader::Reader::new(&cache.for_reader(number), stage, live, settings.seed.wrapping_add(number));
         readers.spawn(reader.read_until(until, settings.rest, stopped.clone()));
     }
     drop(stopped);

@@ -2,10 +2,13 @@
 //! the newest, and which the cache has been told of.
 //!
 //! ```text
-//! a bar arrives:   current := n   ->   cache.on_bar(..) returns   ->   acknowledged := n
+//! a bar arrives:   current := n   ->   cache.on_bar(..) returns   ->   acknowledged := n   ->   all obey   ->   settled := n
 //! a read begins:   expected := acknowledged ...... the value is stale iff its bar < expected
 //! a load runs:     reads current
 //! ```
+//!
+//! Where one cache has many instances, a read that names no position can be held only to what every instance was known to
+//! obey when it began: its expected is `settled`.
 //!
 //! Only what was acknowledged *before* a read began is held against it: a cache cannot know of a change whose
 //! invalidation has not returned. Histories are numbers, not lists: the closes themselves stay in the market.
@@ -38,6 +41,7 @@ const TIMES_KEPT: u64 = 1_024;
 struct Track {
     current: AtomicU64,
     acknowledged: AtomicU64,
+    settled: AtomicU64,
     /// When the latest steps were acknowledged, in nanoseconds since the world began, at `step % TIMES_KEPT`.
     times: Box<[AtomicU64]>,
 }
@@ -47,6 +51,7 @@ impl Track {
         Self {
             current: AtomicU64::new(step),
             acknowledged: AtomicU64::new(step),
+            settled: AtomicU64::new(step),
             times: (0..TIMES_KEPT).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -61,6 +66,14 @@ impl Track {
 
     fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Acquire)
+    }
+
+    fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    fn settle(&self, step: u64) {
+        self.settled.fetch_max(step, Ordering::Release);
     }
 
     /// The time goes in before the step, so that whoever sees the step sees its time.
@@ -120,6 +133,11 @@ impl World {
         self.symbols[symbol.index()].acknowledge(bar, self.nanos(now));
     }
 
+    /// Every instance obeys the invalidation for that bar.
+    pub fn bar_settled(&self, symbol: SymbolId, bar: u64) {
+        self.symbols[symbol.index()].settle(bar);
+    }
+
     /// The line was retrained: the source has changed. Returns the release.
     pub fn model_released(&self, model: ModelId) -> u64 {
         self.models[model.index()].advance()
@@ -130,6 +148,11 @@ impl World {
         self.models[model.index()].acknowledge(release, self.nanos(now));
     }
 
+    /// Every instance obeys the invalidation for that release.
+    pub fn model_settled(&self, model: ModelId, release: u64) {
+        self.models[model.index()].settle(release);
+    }
+
     /// What a load of the key that reads the source now would find.
     pub fn current(&self, key: &Key) -> AsOf {
         self.at(key, Track::current)
@@ -138,6 +161,11 @@ impl World {
     /// The oldest that a read of the key which begins now may return.
     pub fn acknowledged(&self, key: &Key) -> AsOf {
         self.at(key, Track::acknowledged)
+    }
+
+    /// The oldest that a read of the key may return which begins now, at any instance.
+    pub fn settled(&self, key: &Key) -> AsOf {
+        self.at(key, Track::settled)
     }
 
     fn at(&self, key: &Key, step: impl Fn(&Track) -> u64) -> AsOf {
@@ -200,6 +228,10 @@ mod tests {
         world.bar_acknowledged(key.symbol, bar, now);
         world.model_acknowledged(model, release, now);
         assert_eq!(world.acknowledged(key), world.current(key));
+        assert_eq!(world.settled(key), AsOf { bar: 100, release: Some(1) });
+        world.bar_settled(key.symbol, bar);
+        world.model_settled(model, release);
+        assert_eq!(world.settled(key), world.current(key));
     }
 
     #[test]

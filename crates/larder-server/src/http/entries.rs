@@ -5,9 +5,9 @@ use axum::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, X_CONTENT_TYPE_
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use larder::{Answer, FillToken, Item, Lookup, Miss, Position, Source};
+use larder::{Answer, FillToken, Freshness, Item, Lookup, Miss, Position, Receipt, Source};
 
-use super::headers::{self, CACHE_STATUS, CACHE_TAG, LARDER_FILL, LARDER_POSITION, Status, Times};
+use super::headers::{self, CACHE_STATUS, CACHE_TAG, LARDER_FILL, LARDER_FRESHNESS, LARDER_POSITION, Status, Times};
 use super::payload::{EntryKey, Payload, Reached};
 use super::problem::{Kind, Problem};
 use super::{App, Shared, no_content};
@@ -39,7 +39,8 @@ pub(super) fn status_of<'a>(app: &'a App, answer: &Answer<Bytes>) -> Status<'a> 
     let (now, value) = (app.larder.clock().now_ms(), &answer.value);
     let tier = if answer.source == Source::Memory { "memory" } else { app.backing };
     match answer.freshness {
-        larder::Freshness::Stale => Status::Stale { tier, over: value.stale_for(now) },
+        Freshness::Stale => Status::Stale { tier, over: value.stale_for(now) },
+        Freshness::Unverified => Status::Unverified { tier, left: value.fresh_for(now) },
         _ => Status::Hit { tier, left: value.fresh_for(now) },
     }
 }
@@ -68,6 +69,9 @@ fn answered(app: &App, answer: &Answer<Bytes>, asked: &HeaderMap) -> Response {
     let tags = headers::tags_text(value.tags());
     if !tags.is_empty() {
         insert(&mut response, CACHE_TAG, tags);
+    }
+    if answer.freshness == Freshness::Unverified {
+        insert(&mut response, LARDER_FRESHNESS, "unverified".to_owned());
     }
     answer.position.into_iter().for_each(|position| at(&mut response, position));
     with_status(response, status_of(app, answer))
@@ -115,13 +119,22 @@ pub async fn write(
     Payload(body): Payload,
 ) -> Result<Response, Problem> {
     let item = item(&headers, &body)?;
-    let mut response = no_content();
     match headers::fill_token(&headers)? {
-        None => at(&mut response, app.raw.put(&key, item).await?.position()),
-        Some(token) if app.raw.fill(&key, token, item).await? => at(&mut response, token.position()),
-        Some(_) => return Err(stale_fill(&key)),
+        None => Ok(changed(&app.raw.put(&key, item).await?)),
+        Some(token) if app.raw.fill(&key, token, item).await? => {
+            let mut response = no_content();
+            at(&mut response, token.position());
+            Ok(response)
+        }
+        Some(_) => Err(stale_fill(&key)),
     }
-    Ok(response)
+}
+
+/// The answer to a change: 204 where the log has it; 202 where it took effect here and waits to be told to others.
+fn changed(receipt: &Receipt) -> Response {
+    let mut response = if receipt.is_queued() { StatusCode::ACCEPTED.into_response() } else { no_content() };
+    at(&mut response, receipt.position());
+    response
 }
 
 /// The problem of a fill that was not kept.
@@ -149,8 +162,5 @@ fn item(headers: &HeaderMap, body: &Bytes) -> Result<Item<Bytes>, Problem> {
 /// # Errors
 /// See [`Problem`].
 pub async fn remove(State(app): State<Shared>, EntryKey(key): EntryKey) -> Result<Response, Problem> {
-    let receipt = app.raw.remove([&key]).await?;
-    let mut response = no_content();
-    at(&mut response, receipt.position());
-    Ok(response)
+    Ok(changed(&app.raw.remove([&key]).await?))
 }

@@ -13,6 +13,8 @@ use super::percent;
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// An entry's tags, separated by commas. What is not visible ASCII, and `,` and `%`, is percent-encoded.
 pub const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
+/// On a value that could not be verified: that it could not. On no other.
+pub const LARDER_FRESHNESS: HeaderName = HeaderName::from_static("larder-freshness");
 /// The position that an answer reflects, or that a change got.
 pub const LARDER_POSITION: HeaderName = HeaderName::from_static("larder-position");
 /// On a read: the position that the answer must reflect at least.
@@ -168,6 +170,13 @@ pub enum Status<'a> {
         /// How much longer it is fresh as far as time goes.
         left: Option<Duration>,
     },
+    /// A value that is fresh as far as is known here, while other instances cannot be heard.
+    Unverified {
+        /// Where it came from.
+        tier: &'a str,
+        /// How much longer it is fresh as far as time goes.
+        left: Option<Duration>,
+    },
     /// A value past its time, within its window.
     Stale {
         /// Where it came from.
@@ -191,6 +200,8 @@ impl fmt::Display for Status<'_> {
         match self {
             Status::Hit { tier, left: Some(left) } => write!(f, "hit; ttl={}; detail={tier}", left.as_secs()),
             Status::Hit { tier, left: None } => write!(f, "hit; detail={tier}"),
+            Status::Unverified { tier, left: Some(left) } => write!(f, "hit; ttl={}; detail=unverified-{tier}", left.as_secs()),
+            Status::Unverified { tier, left: None } => write!(f, "hit; detail=unverified-{tier}"),
             // RFC 9211: a stale answer is a hit whose time left is below zero.
             Status::Stale { tier, over } => write!(f, "hit; ttl=-{}; detail=stale-{tier}", over.as_secs().max(1)),
             Status::Negative => f.write_str("hit; detail=negative"),
@@ -307,6 +318,8 @@ mod tests {
             (Status::Hit { tier, left: seconds(59) }, "larder; hit; ttl=59; detail=disk"),
             (Status::Hit { tier, left: None }, "larder; hit; detail=disk"),
             (Status::Stale { tier, over: Duration::from_millis(20) }, "larder; hit; ttl=-1; detail=stale-disk"),
+            (Status::Unverified { tier, left: seconds(59) }, "larder; hit; ttl=59; detail=unverified-disk"),
+            (Status::Unverified { tier, left: None }, "larder; hit; detail=unverified-disk"),
             (Status::Negative, "larder; hit; detail=negative"),
             (Status::Absent, "larder; fwd=miss; detail=absent"),
             (Status::Expired, "larder; fwd=stale; detail=expired"),

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use axum::Json as Answer;
 use axum::extract::State;
+use axum::http::StatusCode;
 use bytes::Bytes;
-use larder::{FillToken, Item, Lookup, Source};
+use larder::{FillToken, Freshness, Item, Lookup, Receipt, Source};
 use serde::{Deserialize, Serialize};
 
 use super::octets::Octets;
@@ -83,6 +84,9 @@ pub struct Entry {
     pub fresh_for_ms: Option<u64>,
     /// The position that it reflects.
     pub position: Option<String>,
+    /// Whether it could not be verified, because other instances cannot be heard. Left out where it could.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unverified: bool,
 }
 
 /// `POST /v1/entries/get`.
@@ -139,6 +143,7 @@ fn entry(app: &App, answer: &larder::Answer<Bytes>, room: &mut usize) -> Result<
         age_ms: ms(answer.age),
         fresh_for_ms: value.fresh_for(app.larder.clock().now_ms()).map(ms),
         position: answer.position.map(|position| position.to_string()),
+        unverified: answer.freshness == Freshness::Unverified,
     })
 }
 
@@ -183,6 +188,8 @@ pub struct NewEntry {
 pub struct WriteAnswer {
     /// The last position that was appended; null where all were fills.
     pub position: Option<String>,
+    /// Whether the puts took effect here alone so far, and wait to be told to other instances.
+    pub queued: bool,
     /// One for each entry, in their order.
     pub entries: Vec<Written>,
 }
@@ -203,7 +210,7 @@ pub struct Written {
 ///
 /// # Errors
 /// See [`Problem`], for everything but fills, which succeed or fail one by one.
-pub async fn write(State(app): State<Shared>, Json(request): Json<WriteRequest>) -> Result<Answer<WriteAnswer>, Problem> {
+pub async fn write(State(app): State<Shared>, Json(request): Json<WriteRequest>) -> Result<(StatusCode, Answer<WriteAnswer>), Problem> {
     check_count(request.entries.len())?;
     let (mut puts, mut fills, mut written) = (Vec::new(), Vec::new(), Vec::new());
     for (place, entry) in request.entries.into_iter().enumerate() {
@@ -219,7 +226,10 @@ pub async fn write(State(app): State<Shared>, Json(request): Json<WriteRequest>)
         let refused = fill(&app, token, entry).await.err().map(Problem::document);
         written[place] = Written { key: written[place].key.clone(), stored: refused.is_none(), problem: refused };
     }
-    Ok(Answer(WriteAnswer { position: receipt.map(|receipt| receipt.position().to_string()), entries: written }))
+    let queued = receipt.as_ref().is_some_and(Receipt::is_queued);
+    let position = receipt.map(|receipt| receipt.position().to_string());
+    let status = if queued { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((status, Answer(WriteAnswer { position, queued, entries: written })))
 }
 
 async fn fill(app: &App, token: FillToken, entry: NewEntry) -> Result<(), Problem> {

@@ -37,6 +37,7 @@ pub fn document() -> Value {
             "/v1/invalidations": { "post": invalidate() },
             "/v1/keys": { "get": keys() },
             "/v1/stats": { "get": stats() },
+            "/v1/health": { "get": health() },
             "/livez": { "get": livez() },
             "/readyz": { "get": readyz() },
             "/openapi.json": { "get": openapi() },
@@ -52,6 +53,11 @@ with that header. If anything the entry depends on was invalidated in between, t
 stored.\n\n\
 To change: change your source first, then POST the invalidation, or PUT the new value. Give the Larder-Position of the \
 answer to readers elsewhere, who send it as Larder-At-Least.\n\n\
+Several servers over one Redis are one cache. Each obeys an invalidation at once where it was made, and within \
+milliseconds elsewhere. While Redis cannot be heard, an available server answers from memory and says so \
+(Larder-Freshness: unverified); it takes changes with 202: they took effect on it, and are told to the others as soon as \
+can be, while the position in that answer means nothing to them. A strict server refuses what it cannot guarantee with 503 \
+(unverified, log-unavailable).\n\n\
 Every error is application/problem+json; its `type` says which. Any route may also answer 503 (overloaded, draining) and \
 504 (timed-out).";
 
@@ -66,7 +72,7 @@ fn entry() -> Value {
 }
 
 fn read(id: &str, summary: &str, with_body: bool) -> Value {
-    let headers = header_refs(&["CacheControl", "Age", "ETag", "CacheStatus", "CacheTag", "Position", "Fill"]);
+    let headers = header_refs(&["CacheControl", "Age", "ETag", "CacheStatus", "Freshness", "CacheTag", "Position", "Fill"]);
     let mut found = json!({
         "description": "A fresh value; or, within its stale-while-revalidate window, one past its time. Then Cache-Status has a \
             negative ttl, and Larder-Fill is the right to store a new one.",
@@ -88,6 +94,7 @@ fn read(id: &str, summary: &str, with_body: bool) -> Value {
             "400": problem(&[Kind::InvalidKey, Kind::InvalidHeader]),
             "404": miss,
             "412": problem(&[Kind::UnknownPosition]),
+            "503": problem(&[Kind::Unverified, Kind::Overloaded, Kind::Draining]),
             "504": problem(&[Kind::NotReached, Kind::TimedOut]),
             "default": problem(&[]),
         },
@@ -106,6 +113,7 @@ fn write() -> Value {
             "content": { "*/*": { "schema": { "type": "string", "format": "binary" } } },
         },
         "responses": {
+            "202": queued("Stored here.", None),
             "204": { "description": "Stored.", "headers": header_refs(&["Position"]) },
             "400": problem(&[Kind::InvalidKey, Kind::InvalidTag, Kind::InvalidTtl, Kind::InvalidHeader, Kind::InvalidRequest]),
             "408": problem(&[Kind::BodyTimeout]),
@@ -124,6 +132,7 @@ fn remove() -> Value {
         "summary": "Invalidates a key, whether there is an entry or not.",
         "tags": ["entries"],
         "responses": {
+            "202": queued("No reader of this server gets it any more.", None),
             "204": { "description": "No reader gets it any more.", "headers": header_refs(&["Position"]) },
             "400": problem(&[Kind::InvalidKey]),
             "503": problem(&[Kind::LogUnavailable, Kind::Overloaded, Kind::Draining]),
@@ -146,6 +155,7 @@ fn read_many() -> Value {
             "413": problem(&[Kind::BodyTooLarge]),
             "415": problem(&[Kind::UnsupportedMediaType]),
             "422": problem(&[Kind::AnswerTooLarge]),
+            "503": problem(&[Kind::Unverified, Kind::Overloaded, Kind::Draining]),
             "504": problem(&[Kind::NotReached, Kind::TimedOut]),
             "default": problem(&[]),
         },
@@ -160,6 +170,7 @@ fn write_many() -> Value {
         "requestBody": json_body("WriteRequest"),
         "responses": {
             "200": json_answer("What became of each, in their order.", "WriteAnswer"),
+            "202": queued("What became of each here, in their order.", Some("WriteAnswer")),
             "400": problem(&[Kind::InvalidRequest, Kind::InvalidKey, Kind::InvalidTag, Kind::InvalidTtl]),
             "413": problem(&[Kind::BodyTooLarge, Kind::ValueTooLarge]),
             "415": problem(&[Kind::UnsupportedMediaType]),
@@ -174,9 +185,11 @@ fn invalidate() -> Value {
         "operationId": "invalidate",
         "summary": "Invalidates names, all at one position. When it answers, no reader gets what depends on them any more.",
         "tags": ["invalidations"],
+        "parameters": parameter_refs(&["AppliedEverywhere"]),
         "requestBody": json_body("Invalidation"),
         "responses": {
             "200": json_answer("The receipt.", "Receipt"),
+            "202": queued("The receipt; it took effect here.", Some("Receipt")),
             "400": problem(&[Kind::InvalidRequest, Kind::InvalidKey, Kind::InvalidTag, Kind::InvalidPattern]),
             "413": problem(&[Kind::BodyTooLarge]),
             "415": problem(&[Kind::UnsupportedMediaType]),
@@ -212,6 +225,27 @@ fn stats() -> Value {
     })
 }
 
+fn health() -> Value {
+    json!({
+        "operationId": "health",
+        "summary": "What deserves attention, and what to do about it. Whether requests should be sent here, /readyz says.",
+        "tags": ["server"],
+        "responses": { "200": json_answer("The report.", "Health"), "default": problem(&[]) },
+    })
+}
+
+/// The answer to a change that is yet to be told to other servers.
+fn queued(what: &str, schema: Option<&str>) -> Value {
+    let description = format!(
+        "{what} Redis cannot be reached: the change waits to be told to the other servers, and its position means \
+        nothing to them."
+    );
+    match schema {
+        Some(schema) => json_answer(&description, schema),
+        None => json!({ "description": description, "headers": header_refs(&["Position"]) }),
+    }
+}
+
 fn livez() -> Value {
     json!({
         "operationId": "livez",
@@ -228,8 +262,8 @@ fn readyz() -> Value {
         "tags": ["server"],
         "parameters": parameter_refs(&["Verbose"]),
         "responses": {
-            "200": readiness("They should."),
-            "503": readiness("They should not: the server is shutting down, or its log takes no changes."),
+            "200": readiness("They should; also where something that is not needed is not in order (degraded), such as Redis."),
+            "503": readiness("They should not: the server is shutting down, or its log takes no changes, or it is strict and Redis away."),
         },
     })
 }
@@ -286,7 +320,7 @@ struct Header {
     description: &'static str,
 }
 
-const HEADERS: [Header; 7] = [
+const HEADERS: [Header; 8] = [
     Header {
         component: "CacheControl",
         name: "Cache-Control",
@@ -300,6 +334,12 @@ const HEADERS: [Header; 7] = [
         name: "Cache-Status",
         description: "How the answer was come by (RFC 9211): hit or fwd, the time left (below zero on a stale one), and in detail the \
             tier, or why there is none.",
+    },
+    Header {
+        component: "Freshness",
+        name: "Larder-Freshness",
+        description: "unverified: the value is fresh as far as this server knows, but it has not heard of other servers' changes for \
+            longer than max_staleness. On no other answer.",
     },
     Header { component: "CacheTag", name: "Cache-Tag", description: "The entry's tags, percent-encoded, separated by commas." },
     Header {
@@ -333,7 +373,10 @@ fn parameters() -> Value {
                 its namespace.", larder::KEY_LEN_MAX),
         },
         "IfNoneMatch": header("If-None-Match", "Entity tags that the client has, or *."),
-        "AtLeast": header("Larder-At-Least", "A position that the answer must reflect at least, as a write or a receipt gave it."),
+        "AtLeast": header("Larder-At-Least", "A position that the answer must reflect at least, as a write or a receipt of any server \
+            over the same Redis gave it."),
+        "AppliedEverywhere": query("applied_everywhere", "Also waits until every server over the same Redis obeys, or for this time at \
+            most, such as 500ms; the answer then says who does not. At most half of what a request may take.", json!({ "type": "string" })),
         "WaitMs": parameter("header", "Larder-Wait-Ms", "How long to wait for that position, in milliseconds; 1,000 unless given, \
             and at most half of what a request may take.", json!({ "type": "integer", "minimum": 0 })),
         "Times": header("Cache-Control", "max-age, stale-while-revalidate and stale-if-error, in seconds; other directives are \

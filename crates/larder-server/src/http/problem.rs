@@ -13,7 +13,7 @@ use super::octets::Octets;
 /// What every problem's `type` begins with.
 const TYPE_PREFIX: &str = "urn:larder:problem:";
 
-/// When to come again, in seconds, after a refusal for want of room.
+/// When to come again, in seconds, after a refusal for want of room, or of a log that is heard.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 macro_rules! kinds {
@@ -76,6 +76,8 @@ kinds! {
     Draining = 503 "draining" "The server is shutting down",
     /// The invalidation log does not take the change; the detail says what did take effect.
     LogUnavailable = 503 "log-unavailable" "The invalidation log failed",
+    /// A strict read cannot be answered, because the log that is shared with other instances is not heard.
+    Unverified = 503 "unverified" "What is cached cannot be verified",
     /// The backing tier failed.
     TierFailed = 503 "tier-failed" "The backing tier failed",
     /// The position asked for was not reached in time.
@@ -111,6 +113,7 @@ impl From<ErrorKind> for Kind {
             ErrorKind::LogUnavailable => Kind::LogUnavailable,
             ErrorKind::Tier => Kind::TierFailed,
             ErrorKind::NotReached => Kind::NotReached,
+            ErrorKind::Unverified => Kind::Unverified,
             ErrorKind::UnknownPosition => Kind::UnknownPosition,
             ErrorKind::Closed => Kind::Draining,
             // Loaders, types and files are the server's own affair; a request cannot ask for them.
@@ -204,7 +207,7 @@ impl IntoResponse for Problem {
         // A cache on the way must not keep a miss that the next request may fill.
         let headers = [(CONTENT_TYPE, "application/problem+json"), (CACHE_CONTROL, "no-store")];
         let mut response = (status, headers, body).into_response();
-        if matches!(kind, Kind::Overloaded | Kind::Draining) {
+        if matches!(kind, Kind::Overloaded | Kind::Draining | Kind::Unverified) {
             response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         response

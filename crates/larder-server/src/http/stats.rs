@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::Json as Answer;
 use axum::extract::State;
-use larder::tier::TierState;
-use larder::{BackingStats, Latencies, NamespaceStats, Stats};
+use larder::tier::{BreakerState, TierState};
+use larder::{BackingStats, Latencies, NamespaceStats, SharedLogStats, Stats};
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
@@ -99,6 +99,8 @@ pub struct Backing {
     pub name: String,
     /// Why it cannot be used; null where it can.
     pub degraded: Option<String>,
+    /// Whether it is asked at all: `closed` where it is, `open` where it failed too often, `half_open` while it is tried.
+    pub breaker: String,
     /// Live entries.
     pub entries: u64,
     /// Bytes of the live entries.
@@ -134,6 +136,39 @@ pub struct Log {
     pub syncs: u64,
     /// Why it takes no appends; null where it does.
     pub failed: Option<String>,
+    /// What is known of the instances that share it; null where it is this server's own.
+    pub shared: Option<SharedLog>,
+}
+
+/// A log that is shared with other instances.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedLog {
+    /// What this instance is called.
+    pub instance: String,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Why it is not.
+    pub trouble: Option<String>,
+    /// How long ago it was last heard.
+    pub unheard_for_ms: u64,
+    /// Positions that are known of and not applied here yet.
+    pub behind: u64,
+    /// Changes that wait to be told to it.
+    pub queued: u64,
+    /// Bytes of them.
+    pub queued_bytes: u64,
+    /// Changes that were refused, because the queue was full or the namespace is strict.
+    pub refused: u64,
+    /// Times that the log was taken up anew.
+    pub connects: u64,
+    /// Epochs adopted since the start; each is a cold start.
+    pub epochs: u64,
+    /// Times that a snapshot was read, because the stream no longer had what came next.
+    pub resyncs: u64,
+    /// Invalidations taken from the inbox, where other programs put them.
+    pub inbox_taken: u64,
+    /// What came there and was none.
+    pub inbox_rejected: u64,
 }
 
 /// The freshness index.
@@ -169,7 +204,13 @@ fn document(stats: Stats, requests_under_way: u64) -> Document {
         total: (&stats.total).into(),
         namespaces: stats.namespaces.iter().map(Namespace::from).collect(),
         memory: Memory { capacity_bytes: memory.capacity, bytes: memory.bytes, entries: memory.entries },
-        log: Log { position: log.position.to_string(), appends: log.appends, syncs: log.syncs, failed: log.failed.clone() },
+        log: Log {
+            position: log.position.to_string(),
+            appends: log.appends,
+            syncs: log.syncs,
+            failed: log.failed.clone(),
+            shared: log.shared.as_ref().map(SharedLog::from),
+        },
         index: Index {
             bytes: index.bytes as u64,
             shapes: index.shapes as u64,
@@ -217,14 +258,44 @@ impl From<&Latencies> for Latency {
     }
 }
 
+impl From<&SharedLogStats> for SharedLog {
+    fn from(stats: &SharedLogStats) -> Self {
+        SharedLog {
+            instance: stats.instance.clone(),
+            connected: stats.connected,
+            trouble: stats.trouble.clone(),
+            unheard_for_ms: u64::try_from(stats.unheard_for.as_millis()).unwrap_or(u64::MAX),
+            behind: stats.behind,
+            queued: stats.queued,
+            queued_bytes: stats.queued_bytes,
+            refused: stats.refused,
+            connects: stats.connects,
+            epochs: stats.epochs,
+            resyncs: stats.resyncs,
+            inbox_taken: stats.inbox_taken,
+            inbox_rejected: stats.inbox_rejected,
+        }
+    }
+}
+
+/// A breaker's state, as it is written.
+fn breaker_text(state: BreakerState) -> &'static str {
+    match state {
+        BreakerState::Open => "open",
+        BreakerState::HalfOpen => "half_open",
+        BreakerState::Closed => "closed",
+    }
+}
+
 impl From<BackingStats> for Backing {
-    fn from(BackingStats { name, state, stats, .. }: BackingStats) -> Self {
+    fn from(BackingStats { name, state, stats, breaker, .. }: BackingStats) -> Self {
         Backing {
             name: name.into(),
             degraded: match state {
                 TierState::Healthy => None,
                 TierState::Degraded(reason) => Some(reason),
             },
+            breaker: breaker_text(breaker).into(),
             entries: stats.entries,
             bytes: stats.bytes,
             bytes_on_disk: stats.bytes_on_disk,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 
 async fn app(limits: HttpLimits) -> Shared {
-    App::new(Larder::builder().build().await.expect("a cache in memory"), limits)
+    App::new(Larder::builder().build().await.expect("a cache in memory"), limits, false)
 }
 
 /// Serves a router, asks it once, and gives status and problem.

@@ -35,7 +35,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let (larder, bound) = runtime.block_on(async {
             let larder = cache.build().await.unwrap();
-            let serve = Serve { larder: larder.clone(), http: ([127, 0, 0, 1], 0).into(), limits, drain };
+            let serve = Serve { larder: larder.clone(), http: ([127, 0, 0, 1], 0).into(), limits, is_strict: false, drain };
             (larder, serve.bind().await.unwrap())
         });
         let addr = bound.http_addr();
@@ -54,7 +54,7 @@ impl Server {
     }
 
     pub fn request(&self, method: &str, path: &str) -> Request {
-        Request { addr: self.addr, head: format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n"), body: Vec::new() }
+        Request::to(self.addr, method, path)
     }
 
     pub fn get(&self, key: &str) -> Reply {
@@ -97,6 +97,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// To a server wherever it runs.
+    pub fn to(addr: SocketAddr, method: &str, path: &str) -> Self {
+        Request { addr, head: format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n"), body: Vec::new() }
+    }
+
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
         self.head += &format!("{name}: {}\r\n", value.as_ref());
         self

@@ -48,7 +48,7 @@ async fn a_read_says_who_answered_it() {
     }
     let mut of_disk = 0;
     for other in stage.keyspace.keys() {
-        of_disk += u32::from(served(&cache, &stage, other).await == Served::Disk);
+        of_disk += u32::from(served(&cache, &stage, other).await == Served::Backing);
     }
     assert!(of_disk > 300, "most of what was evicted is on disk, not {of_disk}");
     larder.close().await.expect("it closes");
@@ -83,10 +83,10 @@ async fn an_update_reaches_exactly_what_hangs_on_it() {
             served(&cache, &stage, key).await;
         }
         let concerned = if turn < 2 {
-            assert_eq!(cache.on_bar(symbol).await.expect("the log takes it"), 1);
+            assert_eq!(cache.on_bar(symbol).await.expect("the log takes it"), Told::everyone(1));
             stage.keyspace.of_symbol(symbol)
         } else {
-            assert_eq!(cache.on_model(model).await.expect("the log takes it"), 1);
+            assert_eq!(cache.on_model(model).await.expect("the log takes it"), Told::everyone(1));
             stage.keyspace.of_model(model)
         };
         for key in stage.keyspace.keys() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::super::cache::DemoCache;
+use super::super::cache::{DemoCache, Told};
 use super::super::market::{Bar, Day, Replay};
 use super::super::model::ModelId;
 use super::{Live, RunError, Stage};
@@ -99,33 +99,43 @@ impl<C: DemoCache> Feed<C> {
     async fn bar(&mut self, bar: Bar) -> Result<(), RunError> {
         let number = self.stage.world.bar_arrived(bar.symbol);
         self.tally.entries_made_stale += self.stage.source.superseded(self.stage.keyspace.of_symbol(bar.symbol));
-        let invalidations = self
-            .cache
-            .on_bar(bar.symbol)
-            .await
-            .map_err(|error| RunError::Invalidate { subject: self.stage.market.name(bar.symbol).to_owned(), error: Box::new(error) })?;
+        let told = self.cache.on_bar(bar.symbol).await.map_err(|error| self.failed(self.stage.market.name(bar.symbol), error))?;
         self.stage.world.bar_acknowledged(bar.symbol, number, Instant::now());
         self.tally.bars += 1;
-        self.tally.invalidations += invalidations;
+        self.tally.invalidations += told.invalidations;
         self.tally.first_day.get_or_insert(bar.day);
         self.tally.last_day = self.tally.last_day.max(Some(bar.day));
         Live::add(&self.live.bars, 1);
+        if self.settles(told).await.map_err(|error| self.failed(self.stage.market.name(bar.symbol), error))? {
+            self.stage.world.bar_settled(bar.symbol, number);
+        }
         Ok(())
     }
 
     async fn release(&mut self, model: ModelId) -> Result<(), RunError> {
         let release = self.stage.world.model_released(model);
         self.tally.entries_made_stale += self.stage.source.superseded(self.stage.keyspace.of_model(model));
-        let invalidations = self
-            .cache
-            .on_model(model)
-            .await
-            .map_err(|error| RunError::Invalidate { subject: model.line().to_string(), error: Box::new(error) })?;
+        let told = self.cache.on_model(model).await.map_err(|error| self.failed(&model.line().to_string(), error))?;
         self.stage.world.model_acknowledged(model, release, Instant::now());
         self.tally.releases += 1;
-        self.tally.invalidations += invalidations;
+        self.tally.invalidations += told.invalidations;
         Live::add(&self.live.releases, 1);
+        if self.settles(told).await.map_err(|error| self.failed(&model.line().to_string(), error))? {
+            self.stage.world.model_settled(model, release);
+        }
         Ok(())
+    }
+
+    /// Whether every instance obeys what the cache was told; waits until they do.
+    async fn settles(&self, told: Told) -> Result<bool, C::Error> {
+        match told.unsettled {
+            None => Ok(true),
+            Some(position) => self.cache.settle(position).await,
+        }
+    }
+
+    fn failed(&self, subject: &str, error: C::Error) -> RunError {
+        RunError::Invalidate { subject: subject.to_owned(), error: Box::new(error) }
     }
 
     /// The time to the next event of a Poisson process.

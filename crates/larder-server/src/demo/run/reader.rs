@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::super::cache::{Answer, DemoCache, Served};
+use super::super::cache::{Answer, DemoCache, HeldTo, Served};
 use super::super::histogram::Histogram;
 use super::super::keyspace::{Key, Kind};
 use super::super::source::DemoValue;
@@ -58,8 +58,8 @@ pub struct ReaderTally {
     pub latency: Histogram,
     /// Reads answered by the memory tier.
     pub memory: u64,
-    /// Reads answered by the disk tier.
-    pub disk: u64,
+    /// Reads answered by the tier behind it.
+    pub backing: u64,
     /// Reads that waited for another's load.
     pub joined: u64,
     /// Reads that loaded.
@@ -76,7 +76,7 @@ impl ReaderTally {
         self.staleness.merge(&other.staleness);
         self.latency.merge(&other.latency);
         self.memory += other.memory;
-        self.disk += other.disk;
+        self.backing += other.backing;
         self.joined += other.joined;
         self.loaded += other.loaded;
         self.values_verified += other.values_verified;
@@ -84,7 +84,7 @@ impl ReaderTally {
     }
 
     fn hits(&self) -> u64 {
-        self.memory + self.disk
+        self.memory + self.backing
     }
 
     /// Takes one answer into account; returns when it came.
@@ -98,7 +98,7 @@ impl ReaderTally {
         self.latency.record(now - began);
         match answer.served {
             Served::Memory => self.memory += 1,
-            Served::Disk => self.disk += 1,
+            Served::Backing => self.backing += 1,
             Served::Joined => self.joined += 1,
             Served::Loaded => self.loaded += 1,
         }
@@ -116,7 +116,7 @@ impl ReaderTally {
 #[derive(Clone, Copy)]
 struct Question<'a> {
     key: &'a Key,
-    /// What had been acknowledged before it began.
+    /// What it is held to, as it stood before the read began.
     expected: AsOf,
     began: Instant,
     /// Whether its value is to be recomputed.
@@ -174,8 +174,11 @@ impl<C: DemoCache> Reader<C> {
         let key = stage.keyspace.key(stage.workload.draw(random));
         let failed = |error: C::Error| RunError::Read { key: key.name.clone(), error: Box::new(error) };
         let verified = random.u64(..VERIFIED_ONE_IN) == 0;
-        // What is acknowledged by now is what the read is held to, so this comes before it.
-        let expected = stage.world.acknowledged(key);
+        // What stands by now is what the read is held to, so this comes before it.
+        let expected = match cache.held_to() {
+            HeldTo::Acknowledged => stage.world.acknowledged(key),
+            HeldTo::Settled => stage.world.settled(key),
+        };
         let question = Question { key, expected, began: Instant::now(), verified };
         match key.kind {
             Kind::Features => {

@@ -7,9 +7,11 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use super::super::cache::{Answer, Served};
+use larder::Position;
+
+use super::super::cache::{Answer, HeldTo, Served, Told};
 use super::super::features::Features;
 use super::super::keyspace::{Key, KeyId, Kind};
 use super::super::market::SymbolId;
@@ -36,12 +38,12 @@ impl DemoCache for NoCache {
         Ok(Answer { value, served: Served::Loaded })
     }
 
-    async fn on_bar(&self, _: SymbolId) -> Result<u64, Infallible> {
-        Ok(1)
+    async fn on_bar(&self, _: SymbolId) -> Result<Told, Infallible> {
+        Ok(Told::everyone(1))
     }
 
-    async fn on_model(&self, _: ModelId) -> Result<u64, Infallible> {
-        Ok(1)
+    async fn on_model(&self, _: ModelId) -> Result<Told, Infallible> {
+        Ok(Told::everyone(1))
     }
 }
 
@@ -109,14 +111,71 @@ impl DemoCache for Stamped {
         self.read(&self.predictions, key, source).await
     }
 
-    async fn on_bar(&self, symbol: SymbolId) -> Result<u64, Infallible> {
+    async fn on_bar(&self, symbol: SymbolId) -> Result<Told, Infallible> {
         *self.invalidated.lock().expect("no test panics inside").symbols.entry(symbol).or_default() += 1;
-        Ok(1)
+        Ok(Told::everyone(1))
     }
 
-    async fn on_model(&self, model: ModelId) -> Result<u64, Infallible> {
+    async fn on_model(&self, model: ModelId) -> Result<Told, Infallible> {
         *self.invalidated.lock().expect("no test panics inside").models.entry(model).or_default() += 1;
-        Ok(1)
+        Ok(Told::everyone(1))
+    }
+}
+
+/// Two instances that are read by turns, of which one is told of bars. The other obeys when a change is settled, or is only
+/// said to.
+struct Pair {
+    told: Stamped,
+    other: Stamped,
+    /// Bars that the other has not heard of.
+    pending: Mutex<Vec<SymbolId>>,
+    obeys: bool,
+    reads: AtomicUsize,
+}
+
+impl Pair {
+    fn new(obeys: bool) -> Self {
+        Self { told: Stamped::default(), other: Stamped::default(), pending: Mutex::default(), obeys, reads: AtomicUsize::new(0) }
+    }
+
+    fn next(&self) -> &Stamped {
+        if self.reads.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) { &self.told } else { &self.other }
+    }
+}
+
+impl DemoCache for Pair {
+    type Held<V: DemoValue> = Arc<V>;
+    type Error = Infallible;
+
+    async fn features(&self, key: &Key, source: &Arc<Source>) -> Result<Answer<Arc<Features>>, Infallible> {
+        self.next().features(key, source).await
+    }
+
+    async fn prediction(&self, key: &Key, source: &Arc<Source>) -> Result<Answer<Arc<Prediction>>, Infallible> {
+        self.next().prediction(key, source).await
+    }
+
+    async fn on_bar(&self, symbol: SymbolId) -> Result<Told, Infallible> {
+        self.told.on_bar(symbol).await?;
+        self.pending.lock().expect("no test panics inside").push(symbol);
+        Ok(Told { invalidations: 1, unsettled: Some("00000000000000ab-1".parse().expect("it is a position")) })
+    }
+
+    async fn on_model(&self, model: ModelId) -> Result<Told, Infallible> {
+        self.told.on_model(model).await?;
+        self.other.on_model(model).await
+    }
+
+    async fn settle(&self, _: Position) -> Result<bool, Infallible> {
+        let pending = std::mem::take(&mut *self.pending.lock().expect("no test panics inside"));
+        for symbol in pending.into_iter().filter(|_| self.obeys) {
+            self.other.on_bar(symbol).await?;
+        }
+        Ok(true)
+    }
+
+    fn held_to(&self) -> HeldTo {
+        HeldTo::Settled
     }
 }
 
@@ -143,11 +202,11 @@ impl DemoCache for Broken {
         Ok(Answer { value: Box::new(Arc::clone(source).load(key.id).await), served: Served::Loaded })
     }
 
-    async fn on_bar(&self, _: SymbolId) -> io::Result<u64> {
+    async fn on_bar(&self, _: SymbolId) -> io::Result<Told> {
         Err(io::Error::other("the log is gone"))
     }
 
-    async fn on_model(&self, _: ModelId) -> io::Result<u64> {
+    async fn on_model(&self, _: ModelId) -> io::Result<Told> {
         Err(io::Error::other("the log is gone"))
     }
 }
@@ -225,6 +284,15 @@ async fn a_stamp_taken_after_the_load_is_found_out() {
     let cache = |_: &Stage| Stamped { stamp_too_late: AtomicBool::new(true), ..Stamped::default() };
     let report = play(&settings, cache).await;
     assert!(report.stale_reads > 100, "{report:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_does_not_obey_is_found_out() {
+    let settings = Settings { bars_per_second: 300.0, ..settings(seed()) };
+    let report = play(&settings, |_| Pair::new(true)).await;
+    assert_eq!((report.reads_checked, report.stale_reads), (60_000, 0), "{report:#?}");
+    let report = play(&settings, |_| Pair::new(false)).await;
+    assert!(report.stale_by_bar > 1_000 && report.stale_by_release == 0, "{report:#?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,8 +22,9 @@ pub fn all() -> Value {
         "Found": found(),
         "WriteRequest": closed(&["entries"], json!({ "entries": list("NewEntry", Some(ENTRIES_MAX)) })),
         "NewEntry": new_entry(),
-        "WriteAnswer": open(&["position", "entries"], json!({
+        "WriteAnswer": open(&["position", "queued", "entries"], json!({
             "position": or_null(reference("Position"), "The last that was appended; null where all were fills."),
+            "queued": queued(),
             "entries": list("Written", None),
         })),
         "Written": open(&["key", "stored"], json!({
@@ -32,16 +33,20 @@ pub fn all() -> Value {
             "problem": reference("Problem"),
         })),
         "Invalidation": invalidation(),
-        "Receipt": open(&["position", "names", "widened"], json!({
+        "Receipt": open(&["position", "names", "widened", "queued"], json!({
             "position": reference("Position"),
             "names": count("How many names were invalidated."),
             "widened": count("How many of them were widened to a broader one, for want of room in the index."),
+            "queued": queued(),
+            "spread": reference("Spread"),
         })),
+        "Spread": spread(),
         "Keys": open(&["keys", "next"], json!({
             "keys": list("Octets", None),
             "next": or_null(json!({ "type": "string" }), "The cursor of the next page; null at the end."),
         })),
         "Readiness": readiness(),
+        "Health": health(),
         "Stats": stats(),
         "Namespace": namespace(),
         "Latency": latency(),
@@ -121,6 +126,8 @@ fn found() -> Value {
             "age_ms": count("How long ago it was made."),
             "fresh_for_ms": or_null(json!({ "type": "integer" }), "How much longer it is fresh as far as time goes; null: for ever."),
             "position": or_null(reference("Position"), "What it reflects."),
+            "unverified": { "type": "boolean", "description": "Whether it could not be verified, as Larder-Freshness says. Left out where \
+                it could." },
             "fill": reference("FillToken"),
         }),
     )
@@ -168,7 +175,62 @@ fn readiness() -> Value {
             "message": { "type": "string" },
         }),
     );
-    open(&["ready", "checks"], json!({ "ready": { "type": "boolean" }, "checks": { "type": "array", "items": check } }))
+    open(
+        &["ready", "degraded", "checks"],
+        json!({
+            "ready": { "type": "boolean" },
+            "degraded": { "type": "boolean", "description": "Whether any of the checks failed, needed or not." },
+            "checks": { "type": "array", "items": check },
+        }),
+    )
+}
+
+fn health() -> Value {
+    let finding = open(
+        &["severity", "about", "what", "advice"],
+        json!({
+            "severity": {
+                "type": "string", "enum": ["notice", "degraded", "failing"],
+                "description": "A notice could hurt later; degraded works worse than it should; failing refuses changes.",
+            },
+            "about": { "type": "string", "description": "The part that it is about, such as log." },
+            "what": { "type": "string" },
+            "advice": { "type": "string", "description": "What to do about it." },
+        }),
+    );
+    open(
+        &["state", "findings"],
+        json!({
+            "state": { "type": "string", "enum": ["healthy", "degraded", "failing"], "description": "Healthy also with notices." },
+            "findings": { "type": "array", "items": finding },
+        }),
+    )
+}
+
+fn queued() -> Value {
+    json!({ "type": "boolean", "description": "Whether it took effect on this server alone so far, and waits to be told to the others." })
+}
+
+fn spread() -> Value {
+    let lagging = open(
+        &["instance", "behind", "unseen_for_ms"],
+        json!({
+            "instance": { "type": "string", "description": "What it is called." },
+            "behind": or_null(json!({ "type": "integer" }), "How many positions; null where that cannot be said."),
+            "unseen_for_ms": count("How long ago it was last heard of."),
+        }),
+    );
+    let mut schema = open(
+        &["instances", "lagging"],
+        json!({
+            "instances": or_null(json!({ "type": "integer" }), "Servers over the same Redis, this one included; null where that cannot be known."),
+            "lagging": { "type": "array", "items": lagging, "description": "Those that did not obey when the time was over." },
+            "problem": reference("Problem"),
+        }),
+    );
+    schema["description"] =
+        "Who obeys, where the request asked for it (applied_everywhere); with a problem where that cannot be known.".into();
+    schema
 }
 
 fn stats() -> Value {
@@ -187,7 +249,27 @@ fn stats() -> Value {
     ]);
     backing["properties"]["name"] = json!({ "type": "string" });
     backing["properties"]["degraded"] = or_null(json!({ "type": "string" }), "Why it cannot be used; null where it can.");
+    backing["properties"]["breaker"] = json!({
+        "type": "string", "enum": ["closed", "open", "half_open"],
+        "description": "Whether it is asked: closed where it is, open where it failed too often, half_open while it is tried.",
+    });
+    let mut shared = counts(&[
+        "unheard_for_ms",
+        "behind",
+        "queued",
+        "queued_bytes",
+        "refused",
+        "connects",
+        "epochs",
+        "resyncs",
+        "inbox_taken",
+        "inbox_rejected",
+    ]);
+    shared["properties"]["trouble"] = or_null(json!({ "type": "string" }), "Why it is not connected; null where it is.");
+    shared["properties"]["instance"] = json!({ "type": "string", "description": "What this server is called." });
+    shared["properties"]["connected"] = json!({ "type": "boolean" });
     let mut log = counts(&["appends", "syncs"]);
+    log["properties"]["shared"] = or_null(shared, "The log in Redis; null where it is this server's own.");
     log["properties"]["position"] = reference("Position");
     log["properties"]["failed"] = or_null(json!({ "type": "string" }), "Why it takes no appends; null where it does.");
     let mut index = counts(&["bytes", "shapes", "globs", "widened"]);
