@@ -209,7 +209,7 @@ impl Builder {
     /// # Panics
     /// If it is called inside a tokio runtime.
     pub fn build_blocking(self) -> Result<Larder> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("larder").enable_time().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("larder").enable_all().build();
         let runtime = runtime.map_err(|e| Error::new(ErrorKind::InvalidConfig, "cannot start the cache's threads").with_source(e))?;
         let larder = runtime.block_on(self.build())?;
         larder.own(runtime);
@@ -263,6 +263,12 @@ impl Builder {
     #[cfg(feature = "redis")]
     fn open_redis(self, options: &crate::RedisOptions, runtime: tokio::runtime::Handle) -> Result<Parts> {
         options.check()?;
+        let strict = |policy: &Policy| policy.mode.unwrap_or(self.mode) == Mode::Strict;
+        let too_soon = |policy: &Policy| strict(policy) && policy.max_staleness.unwrap_or(self.max_staleness) <= options.heartbeat * 2;
+        if too_soon(&self.default_policy) || self.namespaces.iter().any(|(_, policy)| too_soon(policy)) {
+            let message = "the log is heard every heartbeat or two: strict reads need a max_staleness of more than two heartbeats";
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
         if self.data.is_some() {
             let message = "a cache keeps its entries in a folder or in Redis, not in both: leave one out";
             return Err(Error::new(ErrorKind::InvalidConfig, message));

@@ -304,7 +304,7 @@ impl Shared {
 
     /// Step 4: the stamp of a tier's record, unless something it depends on was invalidated after it.
     pub(crate) fn fresh_stamp(&self, key: &[u8], record: &Record) -> Option<Stamp> {
-        let stamp = self.index.stamp_of(Position { epoch: record.epoch, seq: record.seq })?;
+        let stamp = self.index.stamp_of_record(Position { epoch: record.epoch, seq: record.seq })?;
         self.index.judge(key, &self.index.hashes(key, &record.tags), stamp).is_none().then_some(stamp)
     }
 

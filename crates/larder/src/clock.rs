@@ -72,9 +72,9 @@ impl Clock {
     pub(crate) fn follow(&self, store_ms: u64, anew: bool) {
         let Some(base) = self.base else { return };
         let own = base.wall_ms + base.instant.elapsed().as_millis() as u64;
-        self.ahead_ms.store(store_ms as i64 - own as i64, Ordering::Relaxed);
+        self.ahead_ms.store(store_ms as i64 - own as i64, Ordering::Release);
         if anew {
-            self.now_ms.store(store_ms, Ordering::Relaxed);
+            self.now_ms.store(store_ms, Ordering::Release);
         }
     }
 
@@ -107,10 +107,19 @@ impl Clock {
 
 impl Base {
     fn advance(self, now_ms: &AtomicU64, ahead_ms: &AtomicI64) -> u64 {
-        let own = self.wall_ms + self.instant.elapsed().as_millis() as u64;
-        let now = own.saturating_add_signed(ahead_ms.load(Ordering::Relaxed));
-        // Two refreshers may arrive out of order; the larger one stays.
-        now_ms.fetch_max(now, Ordering::Relaxed).max(now)
+        loop {
+            // In this order: a time that was made with an older offset must not come over one that was set anew.
+            let seen = now_ms.load(Ordering::Acquire);
+            let own = self.wall_ms + self.instant.elapsed().as_millis() as u64;
+            let now = own.saturating_add_signed(ahead_ms.load(Ordering::Acquire));
+            // Two refreshers may arrive out of order; the larger one stays.
+            if now <= seen {
+                return seen;
+            }
+            if now_ms.compare_exchange_weak(seen, now, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return now;
+            }
+        }
     }
 }
 

@@ -139,6 +139,8 @@ pub(crate) struct Index {
     /// All positions up to here are in the index.
     applied: AtomicU64,
     everything: AtomicU64,
+    /// The highest position of any record that was taken in from a tier that others write to, too: it may be ahead of `latest`.
+    seen: AtomicU64,
     /// Mixed into every hash, so that nobody can prepare names that share a line.
     seed: AtomicU64,
     shape_count: AtomicUsize,
@@ -164,6 +166,7 @@ impl Index {
             latest: AtomicU64::new(Stamp::new(1, 0).0),
             applied: AtomicU64::new(Stamp::new(1, 0).0),
             everything: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
             seed: AtomicU64::new(seed_of(epoch)),
             shape_count: AtomicUsize::new(0),
             shapes: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -207,6 +210,17 @@ impl Index {
         let Era { generation, epoch, provisional_past, .. } = *self.era.read();
         let understood = position.epoch == epoch && provisional_past.is_none_or(|real| position.seq <= real);
         understood.then(|| Stamp::new(generation, position.seq))
+    }
+
+    /// The same for a record's position, which may be one that this instance has not heard of yet.
+    pub(crate) fn stamp_of_record(&self, position: Position) -> Option<Stamp> {
+        // Held while it is noted, so that positions made up later are past it.
+        let era = self.era.read();
+        let understood = position.epoch == era.epoch && era.provisional_past.is_none_or(|real| position.seq <= real);
+        understood.then(|| {
+            self.seen.fetch_max(position.seq, Ordering::AcqRel);
+            Stamp::new(era.generation, position.seq)
+        })
     }
 
     /// Whether all positions up to this one of the log are in the index. Not one that was passed only by positions made up here:
@@ -429,6 +443,7 @@ impl Index {
         self.seed.store(seed_of(snapshot.epoch), Ordering::Release);
         snapshot.fill(self);
         *era = Era { generation, epoch: snapshot.epoch, provisional_past: None, applied_before: 0 };
+        self.seen.store(0, Ordering::Release);
         self.everything.store(snapshot.everything, Ordering::Release);
         self.latest.store(Stamp::new(generation, snapshot.head).0, Ordering::Release);
         self.applied.store(Stamp::new(generation, snapshot.head).0, Ordering::Release);

@@ -185,17 +185,23 @@ impl<V: Value> View<V> {
 
     /// Waits for the backing tier no longer than the limit: to a reader, a tier that hangs is one that fails.
     pub(crate) async fn in_time<T>(&self, operation: TierFuture<'_, T>) -> Result<T> {
-        let limit = self.shared.backing_timeout;
         let Some(permit) = self.shared.breaker.admit(Instant::now()) else {
             return Err(Error::new(ErrorKind::Tier, "the backing tier failed too often and is left alone for a moment"));
         };
-        let late = |_| Err(Error::new(ErrorKind::Tier, format!("the backing tier did not answer within {limit:?}")));
-        let outcome = tokio::time::timeout(limit, operation).await.unwrap_or_else(late);
+        let outcome = self.within_limit(operation).await;
         match &outcome {
             Ok(_) => permit.succeeded(),
             Err(_) => permit.failed(Instant::now()),
         }
         outcome
+    }
+
+    /// The same for writes that are only taken into a queue: that they are says nothing about the tier behind it, so the
+    /// breaker does not hear of them.
+    pub(crate) async fn within_limit<T>(&self, operation: TierFuture<'_, T>) -> Result<T> {
+        let limit = self.shared.backing_timeout;
+        let late = |_| Err(Error::new(ErrorKind::Tier, format!("the backing tier did not answer within {limit:?}")));
+        tokio::time::timeout(limit, operation).await.unwrap_or_else(late)
     }
 
     pub(crate) fn backing_failed(&self, error: &Error) {

@@ -64,10 +64,17 @@ pub(crate) enum Topology {
 }
 
 /// Certificates; none given means those of the system.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Tls {
     authority: Option<Vec<u8>>,
     client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Without what they hold: a private key is for nobody's logs.
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("authority", &self.authority.is_some()).field("client", &self.client.is_some()).finish()
+    }
 }
 
 impl RedisOptions {
@@ -216,9 +223,9 @@ impl RedisOptions {
         let bad = |why: &str| Err(Error::new(ErrorKind::InvalidConfig, why.to_owned()));
         if self.prefix.is_empty()
             || self.prefix.len() > PREFIX_LEN_MAX
-            || self.prefix.bytes().any(|byte| matches!(byte, b'{' | b'}' | b'*' | b'?' | b'[' | b']' | b'\\'))
+            || self.prefix.bytes().any(|byte| matches!(byte, b':' | b'{' | b'}' | b'*' | b'?' | b'[' | b']' | b'\\'))
         {
-            return bad("the prefix of keys in Redis has 1 to 64 bytes, and none of {}[]*?\\");
+            return bad("the prefix of keys in Redis has 1 to 64 bytes, and none of :{}[]*?\\");
         }
         let times = [("connect", self.connect_timeout), ("operation", self.operation_timeout), ("heartbeat", self.heartbeat)];
         if let Some((name, _)) = times.iter().find(|(_, time)| *time < Duration::from_millis(1) || *time > Duration::from_secs(60)) {
@@ -265,8 +272,9 @@ pub(crate) fn entries_prefix(prefix: &str) -> Vec<u8> {
 
 /// `[user[:password]@]host[:port],host[:port]/path`
 fn hosts_of(rest: &str, default_port: u16) -> Result<(Vec<Host>, RedisConnectionInfo, &str)> {
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (credentials, hosts) = authority.rsplit_once('@').map_or((None, authority), |(credentials, hosts)| (Some(credentials), hosts));
+    // The credentials first: a slash in them must not make a part of them a host, and then a part of a message.
+    let (credentials, rest) = rest.rsplit_once('@').map_or((None, rest), |(credentials, rest)| (Some(credentials), rest));
+    let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
     // The client's own parser decodes the credentials, so that they are written alike in every kind of address.
     let probe = credentials.map_or_else(|| "redis://probe".to_owned(), |credentials| format!("redis://{credentials}@probe"));
     let info = probe.into_connection_info().map_err(|e| Error::new(ErrorKind::InvalidConfig, format!("not a Redis address: {e}")))?;

@@ -211,7 +211,7 @@ impl<V: Value> View<V> {
         let count = writes.len() as u64;
         let writing = tier.write(writes, wait);
         // Puts wait for as long as it takes.
-        let outcome = if wait == Wait::No { self.in_time(writing).await } else { writing.await };
+        let outcome = if wait == Wait::No { self.within_limit(writing).await } else { writing.await };
         match outcome {
             Ok(Outcome::Shed) => {
                 self.space.metrics.add(Count::BackingShed, count);

@@ -5,21 +5,31 @@ use super::*;
 
 impl Index {
     /// Enters names that this instance appended to a log it shares with others, and lets readers know at once (step 1).
-    /// What others appended before may come later, by [`apply`](Self::apply), so only `latest` is raised. Nothing is done
-    /// if the epoch was left meanwhile: then everything that the names were meant for is stale anyway.
+    /// What others appended before may come later, by [`apply`](Self::apply), so only `latest` is raised. Returns the stamp, of
+    /// the generation in force: the epoch may have been adopted anew since the append was sent. `None`, and nothing done, if it
+    /// was left: then everything that the names were meant for is stale anyway.
     ///
     /// The answer to an append may come after positions were made up here, because the log was held for lost. Entries may have
     /// been checked and stamped with those before the names were here, so that the real position would be too low for them:
     /// the names get another made-up one, past all.
-    pub(crate) fn enter_own(&self, names: &[Name], stamp: Stamp) {
+    pub(crate) fn enter_own(&self, names: &[Name], position: Position) -> Option<Stamp> {
         let _one_writer = self.writer.lock();
-        let latest = self.latest();
-        if stamp.generation() == latest.generation() {
-            let is_provisional = self.era.read().provisional_past.is_some();
-            let stamp = if is_provisional { Stamp::new(latest.generation(), latest.seq() + 1) } else { stamp };
-            self.record_locked(names, stamp.seq());
-            self.latest.fetch_max(stamp.0, Ordering::AcqRel);
+        let era = *self.era.read();
+        if position.epoch != era.epoch {
+            return None;
         }
+        let stamp = if era.provisional_past.is_some() { self.next_made_up() } else { Stamp::new(era.generation, position.seq) };
+        self.record_locked(names, stamp.seq());
+        self.latest.fetch_max(stamp.0, Ordering::AcqRel);
+        Some(stamp)
+    }
+
+    /// A position past all that any entry here can be stamped with. Only once the era says that positions are made up: from then
+    /// on no record can bring a higher one.
+    fn next_made_up(&self) -> Stamp {
+        let latest = self.latest();
+        let past = latest.seq().max(self.seen.load(Ordering::Acquire));
+        Stamp::new(latest.generation(), (past + 1).min(SEQ_MAX))
     }
 
     /// Enters what the shared log holds at the next position, in its order (step 2). False if that cannot be done in this
@@ -44,20 +54,20 @@ impl Index {
 
     /// Enters names at a position of this process's own making, past all that it has seen, because the shared log cannot be
     /// reached. From here on, nothing of this generation can be told to others or hear of them, and it ends with
-    /// [`adopt`](Self::adopt).
-    pub(crate) fn enter_provisionally(&self, names: &[Name]) -> Stamp {
+    /// [`adopt`](Self::adopt). Returns the guard's answer, too, which nothing can come between.
+    pub(crate) fn enter_provisionally(&self, names: &[Name], guard: impl FnOnce() -> bool) -> (Stamp, bool) {
         let _one_writer = self.writer.lock();
-        let latest = self.latest();
-        let stamp = Stamp::new(latest.generation(), latest.seq() + 1);
         let mut era = self.era.write();
         if era.provisional_past.is_none() {
-            (era.provisional_past, era.applied_before) = (Some(latest.seq()), self.applied().seq());
+            (era.provisional_past, era.applied_before) = (Some(self.latest().seq()), self.applied().seq());
         }
         drop(era);
+        let conflict = guard();
+        let stamp = self.next_made_up();
         self.record_locked(names, stamp.seq());
         self.latest.fetch_max(stamp.0, Ordering::AcqRel);
         self.applied.fetch_max(stamp.0, Ordering::AcqRel);
-        stamp
+        (stamp, conflict)
     }
 
     /// The generation, and the epoch it stands for.

@@ -275,10 +275,10 @@ fn equal_bytes_of_different_kinds_are_different_names() {
 fn a_position_that_only_made_up_ones_have_passed_is_not_applied() {
     let index = index_of(4096);
     let at = |seq| Position { epoch: Epoch(7), seq };
-    index.enter_own(&names(Names::new().key("own")), Stamp::new(1, 3));
+    index.enter_own(&names(Names::new().key("own")), at(3));
     assert!(!index.has_applied(at(1)));
     for _ in 0..3 {
-        index.enter_provisionally(&names(Names::new().key("queued")));
+        index.enter_provisionally(&names(Names::new().key("queued")), || false);
     }
     assert!(index.has_applied(at(0)));
     assert!(!index.has_applied(at(2)), "what stands there was never heard");
@@ -289,8 +289,29 @@ fn a_position_that_only_made_up_ones_have_passed_is_not_applied() {
 #[test]
 fn an_own_append_that_is_answered_late_is_past_the_made_up_positions() {
     let index = index_of(4096);
-    let made_up = index.enter_provisionally(&names(Names::new().key("other")));
+    let (made_up, _) = index.enter_provisionally(&names(Names::new().key("other")), || false);
     assert_eq!(judge(&index, "k", &[], made_up.seq()), None);
-    index.enter_own(&names(Names::new().key("k")), Stamp::new(1, 1));
+    index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(7), seq: 1 });
     assert_eq!(judge(&index, "k", &[], made_up.seq()), Some(StaleBy::Key));
+}
+
+/// Found by reading: a record that another instance had just put was ahead of everything heard here.
+#[test]
+fn a_made_up_position_is_past_the_records_that_were_taken_in() {
+    let index = index_of(4096);
+    let ahead = index.stamp_of_record(Position { epoch: Epoch(7), seq: 110 }).unwrap();
+    index.enter_provisionally(&names(Names::new().key("k")), || false);
+    assert_eq!(judge(&index, "k", &[], ahead.seq()), Some(StaleBy::Key));
+    assert!(index.latest() > ahead, "and no hit takes the quick way");
+    assert_eq!(index.stamp_of_record(Position { epoch: Epoch(7), seq: 111 }), None, "what is put there now is not comparable");
+}
+
+/// Found by reading: the answer to an append came after its epoch had been adopted anew.
+#[test]
+fn an_own_append_counts_in_whatever_generation_its_epoch_is_in_force() {
+    let index = index_of(4096);
+    index.adopt(&Snapshot { head: 5, ..Snapshot::empty(Epoch(7)) });
+    let stamp = index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(7), seq: 6 }).unwrap();
+    assert!(stamp == index.latest() && stamp.generation() > 1);
+    assert_eq!(index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(9), seq: 7 }), None);
 }

@@ -28,7 +28,7 @@
 //!
 //! Lock order: `queue`, then the index's own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -60,6 +60,9 @@ mod members;
 /// How long an append may take, tries on another connection included, before it is queued or refused.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Epochs remembered as left: more than anybody meets on one way through a partition.
+const LEFT_MAX: usize = 64;
+
 /// Bytes that a queued name takes beyond its own.
 const NAME_OVERHEAD: usize = 96;
 
@@ -83,8 +86,9 @@ struct Inner {
     heard: AtomicU64,
     /// Whether the epoch in force is one of Redis', and not the one that this instance began with.
     adopted: AtomicBool,
-    /// The epoch that has no more positions: another must begin.
-    used_up: Mutex<Option<Epoch>>,
+    /// Epochs that this instance has left, or that have no more positions: none of them may go on. A server that was cut off
+    /// may still have one.
+    left: Mutex<VecDeque<Epoch>>,
     /// Wakes those who wait for a position.
     told: Arc<Notify>,
     trouble: Mutex<Option<String>>,
@@ -176,7 +180,7 @@ impl RedisLog {
             queue: Mutex::new(Queue { names: HashMap::new(), number: 0, bytes: 0, open: false, epoch }),
             heard: AtomicU64::new(0),
             adopted: AtomicBool::new(false),
-            used_up: Mutex::new(None),
+            left: Mutex::default(),
             told,
             trouble: Mutex::new(None),
             counters: Counters::default(),
@@ -200,8 +204,12 @@ impl RedisLog {
     ///
     /// # Errors
     /// [`ErrorKind::LogUnavailable`], for an append in strict mode that the log did not confirm, or when the queue is full.
-    pub(crate) async fn append(&self, append: Append) -> Result<Appended> {
+    pub(crate) async fn append(&self, mut append: Append) -> Result<Appended> {
         let inner = &self.inner;
+        if append.names.len() > appender::NAMES_MAX || appender::write_bytes(&append) > appender::WRITE_BYTES_MAX {
+            // Too much for one step: the server would do nothing else meanwhile. The entries go the ordinary way.
+            append.writes.clear();
+        }
         if inner.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed, "the cache was closed"));
         }
@@ -283,7 +291,13 @@ impl RedisLog {
             // The keeper appends the queue before it lets anybody in, so a server in use means that nothing is queued.
             self.first_contact(APPEND_TIMEOUT).await;
         }
-        self.inner.closed.store(true, Ordering::Release);
+        {
+            // Nothing can be queued after it was counted.
+            let _queue = self.inner.queue.lock();
+            self.inner.closed.store(true, Ordering::Release);
+        }
+        // The keeper first: another heartbeat would list this instance again.
+        self.tasks.lock().drain(..).for_each(|task| task.abort());
         self.inner.leave().await;
         self.stop();
         match left() {
@@ -314,21 +328,23 @@ impl Inner {
         if queue.open {
             return None;
         }
-        let encoded: Vec<(Vec<u8>, &Name)> = append.names.iter().map(|name| (encode::name(name), name)).collect();
-        let new = encoded.iter().filter(|(bytes, _)| !queue.names.contains_key(bytes));
-        let more: usize = new.map(|(bytes, _)| bytes.len() + NAME_OVERHEAD).sum();
+        if self.closed.load(Ordering::Acquire) {
+            return Some(Err(Error::new(ErrorKind::Closed, "the cache was closed")));
+        }
+        let encoded: HashMap<Vec<u8>, &Name> = append.names.iter().map(|name| (encode::name(name), name)).collect();
+        let more: usize = encoded.keys().filter(|bytes| !queue.names.contains_key(*bytes)).map(|bytes| bytes.len() + NAME_OVERHEAD).sum();
         let limit = self.link.options.queue_bytes;
         if queue.bytes + more > limit {
             self.counters.refused.fetch_add(1, Ordering::Relaxed);
             let message = format!("Redis cannot be reached, and the queue of invalidations is full ({limit} bytes); nothing was changed");
             return Some(Err(Error::new(ErrorKind::LogUnavailable, message)));
         }
-        let conflict = append.guard.as_ref().is_some_and(|guard| self.index.judge(&guard.key, &guard.hashes, guard.since).is_some());
         queue.bytes += more;
         queue.number += 1;
         let number = queue.number;
         queue.names.extend(encoded.into_iter().map(|(bytes, name)| (bytes, (number, name.clone()))));
-        let stamp = self.index.enter_provisionally(&append.names);
+        let guard = || append.guard.as_ref().is_some_and(|guard| self.index.judge(&guard.key, &guard.hashes, guard.since).is_some());
+        let (stamp, conflict) = self.index.enter_provisionally(&append.names, guard);
         let position = Position { epoch: queue.epoch, seq: stamp.seq() };
         drop(queue);
         self.told.notify_waiters();
@@ -339,6 +355,17 @@ impl Inner {
     fn known_head(&self) -> (Epoch, u64) {
         let position = self.index.latest_position();
         position.map_or_else(|| (self.index.epoch(), 0), |position| (position.epoch, position.seq))
+    }
+
+    /// An epoch that must not go on.
+    fn leave_epoch(&self, epoch: Epoch) {
+        let mut left = self.left.lock();
+        if !left.contains(&epoch) {
+            left.push_back(epoch);
+        }
+        if left.len() > LEFT_MAX {
+            left.pop_front();
+        }
     }
 
     fn heard_at(&self, asked_ns: u64) {
@@ -370,7 +397,7 @@ pub(crate) fn boot_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// A stamp as an own append gets it.
+/// A stamp of the log's own positions.
 fn stamp(generation: u32, seq: u64) -> Stamp {
     Stamp::new(generation, seq)
 }

@@ -1,9 +1,9 @@
 -- One group of appends to the log, and the entries that are written with them.
 --
--- KEYS  meta, table, stream, then the key of each entry
+-- KEYS  meta, table, stream, members, then the key of each entry
 -- ARGV  epoch (8 bytes), deadline in the server's ms or 0, number of appends, what the stream gets, single names
 --       (u16 append, u24 fingerprint, u40 line, each), length of the stream, then the numbers of the lists that follow:
---       other names, guards, writes; and those lists
+--       other names, guards, writes; those lists; and the field and value of the caller's fence
 --
 -- Positions are given in the order of the appends. The table obeys the rule of freshness.rs: a name takes its own pair, a
 -- free one, or the oldest, whose position goes into the floor.
@@ -19,6 +19,8 @@ if deadline > 0 then
   local time = call('TIME')
   if time[1] * 1000 + time[2] / 1000 > deadline then return {'late'} end
 end
+-- Sent before its caller took the log up again: the caller was told something else by now.
+if tonumber(ARGV[9]) > 0 and call('HGET', KEYS[4], ARGV[#ARGV - 1]) ~= ARGV[#ARGV] then return {'fenced'} end
 local head, count = tonumber(m[2]), tonumber(ARGV[3])
 if head + count > 1099511627775 then return {'full'} end
 
@@ -173,7 +175,7 @@ call('XADD', stream, 'MAXLEN', '~', ARGV[6], after .. '-0', 'f', head + 1, 'd', 
 local at = 9 + others + guards
 for w = 1, writes do
   local i, kind, px = unpack('<I2I1I8', ARGV[at + 1])
-  local key, value = KEYS[3 + w], ARGV[at + 2]
+  local key, value = KEYS[4 + w], ARGV[at + 2]
   if kind == 0 then
     call('UNLINK', key)
   elseif not conflicted[i] then

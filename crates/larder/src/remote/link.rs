@@ -22,12 +22,15 @@ pub(crate) struct Link {
     server: watch::Sender<Option<Arc<Server>>>,
     failed: Notify,
     connects: AtomicU64,
+    attempts: AtomicU64,
 }
 
 /// A server whose log was verified, and the connections to it. A clone of a connection is the same connection.
 pub(crate) struct Server {
     /// Tells one set of connections from the next.
     pub(crate) number: u64,
+    /// What the log knows this set by, so that what was sent on an older one writes no entries any more.
+    pub(crate) fence: u64,
     pub(crate) append: MultiplexedConnection,
     pub(crate) data: Data,
     pub(crate) about: About,
@@ -50,7 +53,7 @@ pub(crate) struct About {
     /// What it does when its memory is full, and how much it has.
     pub(crate) eviction: String,
     pub(crate) memory_max: u64,
-    pub(crate) persistent: bool,
+    pub(crate) is_cluster: bool,
 }
 
 /// Connections that nobody may use yet but who verifies them.
@@ -65,8 +68,10 @@ pub(crate) struct Opened {
 impl Link {
     pub(crate) fn new(options: RedisOptions) -> Self {
         // A tree in which another library brings a second provider has no default one; the first to say so is right.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        Link { options, server: watch::Sender::new(None), failed: Notify::new(), connects: AtomicU64::new(0) }
+        if options.tls.is_some() {
+            drop(rustls::crypto::ring::default_provider().install_default());
+        }
+        Link { options, server: watch::Sender::new(None), failed: Notify::new(), connects: AtomicU64::new(0), attempts: AtomicU64::new(0) }
     }
 
     /// The server, while it can be used.
@@ -87,10 +92,10 @@ impl Link {
     }
 
     /// Lets everybody use a server.
-    pub(crate) fn publish(&self, opened: Opened) -> Arc<Server> {
+    pub(crate) fn publish(&self, opened: Opened, fence: u64) -> Arc<Server> {
         let number = self.connects.fetch_add(1, Ordering::Relaxed) + 1;
         let Opened { append, data, about, .. } = opened;
-        let server = Arc::new(Server { number, append, data, about, failed: AtomicU64::new(0) });
+        let server = Arc::new(Server { number, fence, append, data, about, failed: AtomicU64::new(0) });
         self.server.send_replace(Some(server.clone()));
         server
     }
@@ -133,8 +138,15 @@ impl Link {
         let operation = options.operation_timeout;
         let mut append = self.connect(&info, operation).await?;
         let about = About::of(&mut append).await?;
+        if about.is_cluster && !options.is_cluster() {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                "this server is a node of a cluster: its address begins with redis+cluster://",
+            ));
+        }
         script::load(&mut append).await.map_err(failed)?;
-        let tail = self.connect(&info, options.heartbeat + operation).await?;
+        // With replicas to wait for, a heartbeat waits twice.
+        let tail = self.connect(&info, options.heartbeat * 2 + operation).await?;
         let inbox = self.connect(&info, options.heartbeat + operation).await?;
         let data = match &options.topology {
             Topology::Cluster(seeds) => Data::Cluster(self.connect_cluster(seeds).await?),
@@ -162,13 +174,19 @@ impl Link {
     /// Each sentinel in turn, until one knows the master.
     async fn ask_sentinels(&self, master: &str, sentinels: &[Host]) -> Result<ConnectionInfo> {
         let mut last = Error::of_tier("no sentinel is configured");
-        for (host, port) in sentinels {
+        for (host, port) in self.in_turn(sentinels) {
             match self.ask_sentinel(master, host, *port).await {
                 Ok(found) => return Ok(found),
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    /// All of them, beginning with another each time: the first may be one that was cut off with a master of its own.
+    fn in_turn<'a>(&self, hosts: &'a [Host]) -> impl Iterator<Item = &'a Host> {
+        let first = self.attempts.fetch_add(1, Ordering::Relaxed) as usize % hosts.len().max(1);
+        hosts[first..].iter().chain(&hosts[..first])
     }
 
     async fn ask_sentinel(&self, master: &str, host: &str, port: u16) -> Result<ConnectionInfo> {
@@ -186,7 +204,7 @@ impl Link {
     /// The node that has the slot of the log, asked of the first that answers.
     async fn ask_cluster(&self, seeds: &[Host]) -> Result<ConnectionInfo> {
         let mut last = Error::of_tier("no node of the cluster is configured");
-        for (host, port) in seeds {
+        for (host, port) in self.in_turn(seeds) {
             match self.ask_node(host, *port).await {
                 Ok(found) => return Ok(found),
                 Err(error) => last = error,
@@ -268,7 +286,7 @@ impl About {
             version: format!("{} {}", name.0, field(name.1)),
             eviction: field("maxmemory_policy").into(),
             memory_max: field("maxmemory").parse().unwrap_or(0),
-            persistent: field("aof_enabled") == "1",
+            is_cluster: field("cluster_enabled") == "1",
         })
     }
 }

@@ -44,8 +44,8 @@ const SCAN_STEP: usize = 1_000;
 /// The pause after a write that failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Writes that fail for so long although the log's server can be used mean that the connections are of no use.
-const STUCK_AFTER: Duration = Duration::from_secs(5);
+/// How often a batch is tried before its entries go one by one.
+const TRIES_TOGETHER: u32 = 3;
 
 /// See the head of this file.
 pub(crate) struct RedisTier {
@@ -479,11 +479,18 @@ fn escape_glob(prefix: &[u8]) -> Vec<u8> {
 }
 
 /// Writes what is queued, until the tier is gone.
+///
+/// A batch that fails although Redis can be reached may hold one entry that never can be written: a key of another kind, a
+/// value that does not come across in time, a slot whose node is dead. So after some tries they go one by one, and one that
+/// still fails is given up: its readers load it.
 async fn write_on(weak: Weak<Inner>) {
-    let mut failing_since = None::<tokio::time::Instant>;
+    let mut failures = 0;
     loop {
         let Some(inner) = weak.upgrade() else { return };
-        let batch = inner.next_batch();
+        let mut batch = inner.next_batch();
+        if failures >= TRIES_TOGETHER {
+            batch.truncate(1);
+        }
         if batch.is_empty() {
             inner.more.notified().await;
             continue;
@@ -491,14 +498,16 @@ async fn write_on(weak: Weak<Inner>) {
         match inner.send(&batch).await {
             Ok(()) => {
                 inner.written(&batch);
-                failing_since = None;
+                failures = 0;
             }
             Err(error) => {
                 tracing::debug!(%error, "entries could not be written to Redis; they wait");
-                let since = *failing_since.get_or_insert_with(tokio::time::Instant::now);
-                if let Some(server) = inner.link.server().filter(|_| since.elapsed() > STUCK_AFTER) {
-                    inner.link.fail(&server, &"entries could not be written for too long");
-                    failing_since = None;
+                failures = if inner.link.is_up() { failures + 1 } else { 0 };
+                if failures > TRIES_TOGETHER {
+                    tracing::warn!(%error, key = %batch[0].0.escape_ascii(), "an entry could not be written to Redis; it was given up");
+                    inner.counters.shed.fetch_add(1, Ordering::Relaxed);
+                    inner.written(&batch);
+                    continue;
                 }
                 drop(inner);
                 tokio::time::sleep(PAUSE).await;

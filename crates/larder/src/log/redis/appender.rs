@@ -11,7 +11,7 @@ use super::encode::{Answer, Group};
 use super::{Inner, Pending};
 use crate::config::Mode;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::Appended;
+use crate::log::{Append, Appended};
 use crate::name::Name;
 use crate::pattern::Shape;
 use crate::position::{Epoch, Position};
@@ -20,8 +20,8 @@ use crate::remote::script;
 
 /// What one script may take on: the server does nothing else while it runs.
 const APPENDS_MAX: usize = 512;
-const NAMES_MAX: usize = 8_192;
-const WRITE_BYTES_MAX: usize = 4 << 20;
+pub(super) const NAMES_MAX: usize = 8_192;
+pub(super) const WRITE_BYTES_MAX: usize = 4 << 20;
 
 /// What comes first when a group is put together: how long the last look for a server may be ago.
 const GATE_PAUSE: Duration = Duration::from_millis(5);
@@ -62,19 +62,19 @@ struct Load {
 impl Load {
     fn add(&mut self, pending: Pending) {
         self.names += pending.append.names.len();
-        self.write_bytes += write_bytes(&pending);
+        self.write_bytes += write_bytes(&pending.append);
         self.appends.push(pending);
     }
 
     fn is_full_for(&self, pending: &Pending) -> bool {
         self.appends.len() >= APPENDS_MAX
             || self.names + pending.append.names.len() > NAMES_MAX
-            || self.write_bytes + write_bytes(pending) > WRITE_BYTES_MAX
+            || self.write_bytes + write_bytes(&pending.append) > WRITE_BYTES_MAX
     }
 }
 
-fn write_bytes(pending: &Pending) -> usize {
-    pending.append.writes.iter().filter_map(|write| write.record.as_ref()).map(|record| record.len()).sum()
+pub(super) fn write_bytes(append: &Append) -> usize {
+    append.writes.iter().filter_map(|write| write.record.as_ref()).map(|record| record.len()).sum()
 }
 
 impl Inner {
@@ -105,7 +105,8 @@ impl Inner {
                     }
                     return;
                 }
-                Ok(Tried::Late) => tried = None,
+                // The two clocks do not agree, or the way is too long: taking the log up again sets the one by the other.
+                Ok(Tried::Late) => self.link.fail(&server, &"an append came too late"),
                 Ok(Tried::OtherEpoch) => self.link.fail(&server, &"its log is not the one that was taken up"),
                 Err(error) => self.link.fail(&server, &error),
             }
@@ -140,28 +141,33 @@ impl Inner {
         let now = self.clock.refresh();
         let mut call = Group::new(epoch);
         group.iter().for_each(|pending| call.add(&pending.append, &shapes, generation, &self.keys.entries, now));
-        // A write that the server does long after its caller was told that it is queued would bring an old value back.
-        let patience =
-            group.iter().map(|pending| pending.deadline).min().map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
-        let deadline = now + patience.min(self.link.options.operation_timeout).as_millis() as u64;
+        // A write that the server does long after its caller was told that it is queued would bring an old value back. The
+        // fence keeps out what was sent before the log was taken up again, the deadline what comes while it is not.
+        let deadline = now + self.link.options.operation_timeout.as_millis() as u64;
         let (answer, replicas) = self.call(server, &call, deadline).await?;
         Ok(match answer {
             Answer::Late => Tried::Late,
             Answer::OtherEpoch => Tried::OtherEpoch,
             Answer::UsedUp => {
-                *self.used_up.lock() = Some(epoch);
+                self.leave_epoch(epoch);
                 Tried::OtherEpoch
             }
             Answer::Appended { first, conflicts, widened } => {
                 let enough = replicas >= self.link.options.replicas;
-                Tried::Done(self.settle(group, (generation, epoch), first, (conflicts, widened), enough))
+                Tried::Done(self.settle(
+                    group,
+                    (generation, epoch),
+                    first,
+                    (conflicts.into_iter().chain(call.foreign()).collect(), widened),
+                    enough,
+                ))
             }
         })
     }
 
     async fn call(&self, server: &Server, group: &Group, deadline: u64) -> Result<(Answer, usize)> {
         let options = &self.link.options;
-        let call = group.call(&self.keys, deadline, options.stream_len);
+        let call = group.call(&self.keys, deadline, options.stream_len, (&self.instance, server.fence));
         let mut connection = server.append.clone();
         let value = script::run(&mut connection, &call).await.map_err(failed)?;
         let answer = Answer::of(value)?;
@@ -186,9 +192,9 @@ impl Inner {
         self.counters.groups.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.counters.appends.fetch_add(group.len() as u64, std::sync::atomic::Ordering::Relaxed);
         let settled = group.iter().zip(first..).zip(0u16..).map(|((pending, seq), at)| {
-            let stamp = super::stamp(generation, seq);
+            let mut stamp = super::stamp(generation, seq);
             if !self.mutations.on(crate::Mutation::OwnAppendsLate) {
-                self.index.enter_own(&pending.append.names, stamp);
+                stamp = self.index.enter_own(&pending.append.names, Position { epoch, seq }).unwrap_or(stamp);
             }
             if pending.append.mode == Mode::Strict && !enough_replicas {
                 return Err(self.refused());
@@ -218,7 +224,7 @@ impl Inner {
         for some in names.chunks(NAMES_MAX) {
             let mut group = Group::new(epoch);
             some.chunks(1_000).for_each(|names| group.add_names(names));
-            let call = group.call(&self.keys, 0, self.link.options.stream_len);
+            let call = group.call(&self.keys, 0, self.link.options.stream_len, ("", 0));
             let value = script::run(server, &call).await.map_err(failed)?;
             if !matches!(Answer::of(value)?, Answer::Appended { .. }) {
                 return Ok(false);

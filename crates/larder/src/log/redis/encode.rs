@@ -35,6 +35,8 @@ pub(super) struct Group {
     singles: Vec<u8>,
     others: Vec<Vec<u8>>,
     guards: Vec<Vec<u8>>,
+    /// Appends whose guard is of another generation: of what happened since then nothing is known.
+    foreign: Vec<u16>,
     /// Key, head, value.
     writes: Vec<(Vec<u8>, [u8; 11], Vec<u8>)>,
 }
@@ -64,6 +66,7 @@ impl Group {
             singles: Vec::new(),
             others: Vec::new(),
             guards: Vec::new(),
+            foreign: Vec::new(),
             writes: Vec::new(),
         }
     }
@@ -73,7 +76,12 @@ impl Group {
         let at = self.count;
         self.add_names(&append.names);
         if let Some(guard) = &append.guard {
-            self.guards.push(self.guard(at, guard, shapes, generation));
+            if guard.since.generation() != generation {
+                // Neither its position nor its hashes mean anything here: a conflict, and nothing may be stored.
+                self.foreign.push(at);
+                return;
+            }
+            self.guards.push(self.guard(at, guard, shapes));
         }
         for write in &append.writes {
             let key = [entries, &write.key].concat();
@@ -84,6 +92,11 @@ impl Group {
             head[3..].copy_from_slice(&life.to_le_bytes());
             self.writes.push((key, head, write.record.as_ref().map_or_else(Vec::new, |record| record.to_vec())));
         }
+    }
+
+    /// The appends that conflict whatever the script says.
+    pub(super) fn foreign(&self) -> impl Iterator<Item = u16> + '_ {
+        self.foreign.iter().copied()
     }
 
     pub(super) fn add_names(&mut self, names: &[Name]) {
@@ -138,11 +151,9 @@ impl Group {
         op
     }
 
-    fn guard(&self, at: u16, guard: &Guard, shapes: &[Shape], generation: u32) -> Vec<u8> {
-        // Of a stamp of another generation nothing is known: everything counts as invalidated since.
-        let since = if guard.since.generation() == generation { guard.since.seq() } else { 0 };
+    fn guard(&self, at: u16, guard: &Guard, shapes: &[Shape]) -> Vec<u8> {
         let mut bytes = at.to_le_bytes().to_vec();
-        bytes.extend_from_slice(&since.to_le_bytes()[..5]);
+        bytes.extend_from_slice(&guard.since.seq().to_le_bytes()[..5]);
         bytes.extend_from_slice(&(guard.hashes.len() as u16).to_le_bytes());
         for hash in &guard.hashes {
             bytes.extend_from_slice(&hash.to_bytes());
@@ -159,10 +170,11 @@ impl Group {
         bytes
     }
 
-    /// The call. After `deadline`, in the store's milliseconds, the server does nothing.
-    pub(super) fn call(&self, keys: &Keys, deadline: u64, stream_len: usize) -> Cmd {
-        let mut call = script::call(&script::APPEND, 3 + self.writes.len());
-        call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream);
+    /// The call. After `deadline`, in the store's milliseconds, the server does nothing; nor does it write entries for an
+    /// instance that has taken the log up again since, which its fence tells.
+    pub(super) fn call(&self, keys: &Keys, deadline: u64, stream_len: usize, (instance, fence): (&str, u64)) -> Cmd {
+        let mut call = script::call(&script::APPEND, 4 + self.writes.len());
+        call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream).arg(&keys.members);
         for (key, ..) in &self.writes {
             call.arg(key);
         }
@@ -174,6 +186,7 @@ impl Group {
         for (_, head, value) in &self.writes {
             call.arg(head.as_slice()).arg(value);
         }
+        call.arg(format!("f:{instance}")).arg(fence);
         call
     }
 }
@@ -190,7 +203,7 @@ impl Answer {
                 };
                 Ok(Answer::Appended { first: reply::number(next()?, WHAT)?, conflicts: numbers(next()?)?, widened: numbers(next()?)? })
             }
-            "late" => Ok(Answer::Late),
+            "late" | "fenced" => Ok(Answer::Late),
             "epoch" | "lost" => Ok(Answer::OtherEpoch),
             "full" => Ok(Answer::UsedUp),
             _ => Err(reply::unexpected(WHAT)),
@@ -267,7 +280,7 @@ pub(super) fn snapshot(fields: Value, table: Value) -> Result<Option<Snapshot>> 
         }
     }
     let (Some(epoch), Some(head), Some(lines), Value::BulkString(table)) = (epoch, head, lines, table) else { return Ok(None) };
-    if table.len() != lines * crate::freshness::LINE_BYTES {
+    if lines.checked_mul(crate::freshness::LINE_BYTES) != Some(table.len()) {
         return Ok(None);
     }
     Ok(Snapshot::of_parts((epoch, head, everything), &table, &shapes, globs))

@@ -6,7 +6,8 @@
 //!
 //! All instances read it as one consumer group, so that each message is appended by one of them, and then obeyed by all. It
 //! is taken from the stream only when the log has it: an instance that dies in between leaves it to another. So a message
-//! takes effect at least once, and in the order of the stream as long as nobody dies. What is no invalidation goes to
+//! takes effect at least once; messages that are read by different instances may be appended in another order than they were
+//! written. What is no invalidation goes to
 //! `{larder}:inbox:rejected`, with the reason.
 
 use std::sync::Weak;
@@ -22,7 +23,7 @@ use crate::config::Mode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{Append, Durability};
 use crate::name::Names;
-use crate::remote::link::query;
+use crate::remote::link::{failed, query};
 use crate::remote::reply;
 
 const GROUP: &str = "larder";
@@ -69,8 +70,10 @@ impl Inner {
                 Err(why) => self.reject(connection, &id, &why).await?,
             }
             self.counters.inbox_taken.fetch_add(1, Ordering::Relaxed);
-            query(connection, cmd("XACK").arg(&self.keys.inbox).arg(GROUP).arg(&id)).await?;
-            query(connection, cmd("XDEL").arg(&self.keys.inbox).arg(&id)).await?;
+            // Together: a message that was acknowledged and not deleted would stay for ever.
+            let mut done = ::redis::pipe();
+            done.atomic().cmd("XACK").arg(&self.keys.inbox).arg(GROUP).arg(&id).cmd("XDEL").arg(&self.keys.inbox).arg(&id);
+            done.query_async::<()>(connection).await.map_err(failed)?;
         }
         Ok(())
     }

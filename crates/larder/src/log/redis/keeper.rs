@@ -20,6 +20,13 @@ use crate::remote::{reply, script};
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(1_000);
 
+/// A link that lived for so long was a good one.
+const LIVED: Duration = Duration::from_secs(1);
+
+/// Rounds of taking the queue and the log up, after which new appends wait for the end of it: where invalidations never end,
+/// neither would the rounds.
+const ROUNDS_MAX: usize = 2;
+
 /// Records of the stream that one read brings.
 const READ_MAX: usize = 512;
 
@@ -30,16 +37,20 @@ pub(super) async fn run(weak: Weak<Inner>) {
         let Some(inner) = weak.upgrade() else { return };
         let why = match inner.take_up().await {
             Ok((server, tail, inbox)) => {
-                pause = PAUSE_MIN;
-                let inbox = tokio::spawn(inbox::run(weak.clone(), inbox)).abort_handle();
+                let began = Instant::now();
+                let _inbox = Ends(tokio::spawn(inbox::run(weak.clone(), inbox)).abort_handle());
                 let why = inner.follow(&server, tail).await;
-                inbox.abort();
-                inner.close_gate();
+                // The link first: where the gate is closed nothing may still be appended.
                 inner.link.fail(&server, &why);
+                // A server that is lost as soon as it is found must not be asked thirty times a second.
+                if began.elapsed() > LIVED {
+                    pause = PAUSE_MIN;
+                }
                 why
             }
             Err(error) => error,
         };
+        inner.close_gate();
         tracing::debug!(error = %why, "the log in Redis cannot be followed now; it will be taken up anew");
         *inner.trouble.lock() = Some(why.to_string());
         drop(inner);
@@ -60,12 +71,16 @@ impl Inner {
     /// take up the log, and only then let the others in.
     async fn take_up(&self) -> Result<(Arc<Server>, MultiplexedConnection, MultiplexedConnection)> {
         let mut opened = self.link.open().await?;
-        let epoch = self.ensure(&mut opened).await?;
-        loop {
+        let fence = fastrand::u64(1..);
+        let epoch = self.ensure(&mut opened, fence).await?;
+        for round in 1.. {
+            if round > ROUNDS_MAX {
+                self.queue.lock().open = true;
+            }
             self.append_queue(&mut opened.append, epoch).await?;
             let asked_ns = boot_ns();
             let same = epoch == self.index.epoch() && self.adopted.load(Ordering::Acquire);
-            let snapshot = if same && !self.index.is_provisional() { None } else { Some(self.snapshot(&opened.append, epoch).await?) };
+            let snapshot = if same && !self.index.is_provisional() { None } else { Some(self.snapshot(&opened.tail, epoch).await?) };
             let mut queue = self.queue.lock();
             if !queue.names.is_empty() || (snapshot.is_none() && self.index.is_provisional()) {
                 continue;
@@ -79,12 +94,13 @@ impl Inner {
             }
             queue.open = true;
             let (tail, inbox) = (opened.tail.clone(), opened.inbox.clone());
-            let server = self.link.publish(opened);
+            let server = self.link.publish(opened, fence);
             drop(queue);
             self.counters.connects.fetch_add(1, Ordering::Relaxed);
             self.told.notify_waiters();
             return Ok((server, tail, inbox));
         }
+        unreachable!("the rounds only end by taking the log up, or failing to")
     }
 
     fn adopt(&self, snapshot: &Snapshot) {
@@ -92,24 +108,27 @@ impl Inner {
             self.index.relabel(snapshot.epoch);
             return;
         }
+        if self.adopted.load(Ordering::Acquire) && self.index.epoch() != snapshot.epoch {
+            self.leave_epoch(self.index.epoch());
+        }
         self.index.adopt(snapshot);
         self.adopted.store(true, Ordering::Release);
         self.counters.epochs.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The epoch in force, or a new one where the log was lost or is in doubt.
-    async fn ensure(&self, opened: &mut Opened) -> Result<Epoch> {
+    async fn ensure(&self, opened: &mut Opened, fence: u64) -> Result<Epoch> {
         let (known_epoch, known_head) = self.known_head();
         let adopted = self.adopted.load(Ordering::Acquire);
         let known = if adopted { known_epoch.0.to_le_bytes().to_vec() } else { Vec::new() };
-        let used_up = self.used_up.lock().take().map_or_else(Vec::new, |epoch| epoch.0.to_le_bytes().to_vec());
+        let left: Vec<u8> = self.left.lock().iter().flat_map(|epoch| epoch.0.to_le_bytes()).collect();
         let begin = if self.mutations.on(Mutation::LossUnnoticed) && adopted { known_epoch } else { Epoch::random() };
         let known_head = if self.mutations.on(Mutation::LossUnnoticed) { 0 } else { known_head };
         let keys = &self.keys;
-        let mut call = script::call(&script::ENSURE, 3);
-        call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream);
+        let mut call = script::call(&script::ENSURE, 4);
+        call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream).arg(&keys.members);
         call.arg(&opened.about.identity).arg(&begin.0.to_le_bytes()).arg(self.index_lines);
-        call.arg(known).arg(known_head).arg(used_up).arg(script::LAYOUT);
+        call.arg(known).arg(known_head).arg(left).arg(script::LAYOUT).arg(format!("f:{}", self.instance)).arg(fence);
         let value = script::run(&mut opened.append, &call).await.map_err(failed)?;
         let mut parts = reply::list(value, "the log")?.into_iter();
         let mut next = || parts.next().ok_or_else(|| reply::unexpected("the log"));
@@ -163,7 +182,7 @@ impl Inner {
     async fn follow(&self, server: &Arc<Server>, mut tail: MultiplexedConnection) -> Error {
         let following = async {
             loop {
-                if let Err(error) = self.read_on(server, &mut tail).await {
+                if let Err(error) = self.read_on(&mut tail).await {
                     return error;
                 }
             }
@@ -175,7 +194,7 @@ impl Inner {
     }
 
     /// Says what was applied, hears what is in force, and waits a heartbeat for more.
-    async fn read_on(&self, server: &Arc<Server>, tail: &mut MultiplexedConnection) -> Result<()> {
+    async fn read_on(&self, tail: &mut MultiplexedConnection) -> Result<()> {
         let (generation, epoch) = self.index.era();
         let applied = self.index.applied();
         let (asked_ns, asked) = (boot_ns(), Instant::now());
@@ -197,7 +216,7 @@ impl Inner {
         }
         self.clock.follow(ms + asked.elapsed().as_millis() as u64, false);
         let entries = encode::entries(next()?)?;
-        self.apply(server, generation, epoch, entries, head).await?;
+        self.apply(tail, generation, epoch, entries, head).await?;
         if self.index.applied().seq() >= head && replicas >= self.link.options.replicas {
             self.heard_at(asked_ns);
         }
@@ -219,11 +238,11 @@ impl Inner {
     }
 
     /// Enters what came, in order. Where something between is missing, the stream was trimmed past us: a snapshot has it.
-    async fn apply(&self, server: &Arc<Server>, generation: u32, epoch: Epoch, entries: Vec<Entry>, head: u64) -> Result<()> {
+    async fn apply(&self, tail: &mut MultiplexedConnection, generation: u32, epoch: Epoch, entries: Vec<Entry>, head: u64) -> Result<()> {
         for Entry { first, appends } in entries {
             let next = self.index.applied().seq() + 1;
             if first > next {
-                return self.resync(server, epoch).await;
+                return self.resync(tail, epoch).await;
             }
             for (seq, names) in (first..).zip(appends).filter(|(seq, _)| *seq >= next) {
                 if !self.index.apply(&names, super::stamp(generation, seq)) {
@@ -231,25 +250,33 @@ impl Inner {
                 }
             }
         }
-        if self.index.applied().seq() < head { self.resync_if_missing(server, epoch, head).await } else { Ok(()) }
+        if self.index.applied().seq() < head { self.resync_if_missing(tail, epoch, head).await } else { Ok(()) }
     }
 
     /// The log was further than what came: either there is more to read, or it is not in the stream.
-    async fn resync_if_missing(&self, server: &Arc<Server>, epoch: Epoch, head: u64) -> Result<()> {
+    async fn resync_if_missing(&self, tail: &mut MultiplexedConnection, epoch: Epoch, head: u64) -> Result<()> {
         let applied = self.index.applied().seq();
-        let mut connection = server.append.clone();
         let mut range = ::redis::cmd("XRANGE");
         range.arg(&self.keys.stream).arg(format!("{}-0", applied + 1)).arg(format!("{head}-0")).arg("COUNT").arg(1);
-        let next = reply::list(crate::remote::link::query(&mut connection, &range).await?, "the stream")?;
-        if next.is_empty() { self.resync(server, epoch).await } else { Ok(()) }
+        let next = reply::list(crate::remote::link::query(tail, &range).await?, "the stream")?;
+        if next.is_empty() { self.resync(tail, epoch).await } else { Ok(()) }
     }
 
-    async fn resync(&self, server: &Arc<Server>, epoch: Epoch) -> Result<()> {
+    async fn resync(&self, tail: &MultiplexedConnection, epoch: Epoch) -> Result<()> {
         self.counters.resyncs.fetch_add(1, Ordering::Relaxed);
-        let snapshot = self.snapshot(&server.append, epoch).await?;
+        let snapshot = self.snapshot(tail, epoch).await?;
         if !self.index.merge(&snapshot) {
             return Err(Error::of_tier("the epoch was left while a snapshot was read"));
         }
         Ok(())
+    }
+}
+
+/// A task that ends with its owner, however that ends.
+struct Ends(tokio::task::AbortHandle);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -65,7 +65,10 @@ impl Inner {
             members.into_iter().partition(|member| now.saturating_sub(member.said_ms) < GONE_AFTER.as_millis() as u64);
         if !gone.is_empty() {
             let mut forget = ::redis::cmd("HDEL");
-            forget.arg(&self.keys.members).arg(gone.iter().map(|member| &member.name).collect::<Vec<_>>());
+            forget.arg(&self.keys.members);
+            for Member { name, .. } in &gone {
+                forget.arg(name).arg(format!("f:{name}"));
+            }
             query(&mut connection, &forget).await?;
         }
         let lagging = here.iter().filter_map(|member| member.lag(position, in_force, now)).collect();
@@ -76,7 +79,7 @@ impl Inner {
     pub(super) async fn leave(&self) {
         if let Some(server) = self.link.server() {
             let mut leave = ::redis::cmd("HDEL");
-            leave.arg(&self.keys.members).arg(&self.instance);
+            leave.arg(&self.keys.members).arg(&self.instance).arg(format!("f:{}", self.instance));
             if let Err(error) = query(&mut server.append.clone(), &leave).await {
                 tracing::debug!(%error, "this instance could not be taken from the list; it will be forgotten");
             }
