@@ -48,7 +48,7 @@ enum Redis {
     /// Somebody's, which is left as it was found.
     Given(String),
     /// One that ends with the demo, in a folder that goes with it.
-    Private(PrivateRedis, TempDir),
+    Private(Box<PrivateRedis>, TempDir),
 }
 
 /// Why there is no fleet, or none any more.
@@ -90,7 +90,7 @@ impl Fleet {
             let folder = tempfile::Builder::new().prefix("larder-demo-").tempdir().map_err(FleetError::Folder)?;
             let private = PrivateRedis::start(folder.path()).await.map_err(FleetError::Redis)?;
             let address = private.url();
-            (Redis::Private(private, folder), address)
+            (Redis::Private(Box::new(private), folder), address)
         } else {
             let address = RedisAddress::parse(redis).filter(|address| !address.shows_a_password());
             let visible = "everyone on this machine could read a password on a command line; put the address into a variable and name it, as in --redis env:REDIS_URL";

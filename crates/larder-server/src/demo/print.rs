@@ -37,8 +37,10 @@ const ROWS: &[Row] = &[
     ("reads a second", |r| count(r.reads_per_second as u64)),
 ];
 
-/// Rows of a run over several servers.
-const FLEET_ROWS: &[(&str, fn(&FleetReport) -> String)] = &[
+/// A row of a run over several servers.
+type FleetRow = (&'static str, fn(&FleetReport) -> String);
+
+const FLEET_ROWS: &[FleetRow] = &[
     ("servers", |f| count(f.instances)),
     ("  reads of another than was told", |f| count(f.cross_instance_reads_checked)),
     ("  changes seen to be obeyed by all", |f| count(f.changes_settled)),

@@ -182,8 +182,11 @@ impl Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let kind = Kind::from(error.kind());
-        if kind.status() >= 500 {
-            tracing::warn!(%error, "a request failed");
+        match kind {
+            // They say how it stands with Redis, or how long a client was willing to wait: for every read anew.
+            Kind::Unverified | Kind::NotReached => tracing::debug!(%error, "a request failed"),
+            _ if kind.status() >= 500 => tracing::warn!(%error, "a request failed"),
+            _ => {}
         }
         let limit = match error.kind() {
             ErrorKind::InvalidTtl => Some(larder::TTL_MAX.as_secs()),
