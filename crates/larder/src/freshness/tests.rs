@@ -310,7 +310,9 @@ fn a_made_up_position_is_past_the_records_that_were_taken_in() {
 #[test]
 fn an_own_append_counts_in_whatever_generation_its_epoch_is_in_force() {
     let index = index_of(4096);
-    index.adopt(&Snapshot { head: 5, ..Snapshot::empty(Epoch(7)) });
+    let mut anew = Snapshot::empty(Epoch(7));
+    anew.head = 5;
+    index.adopt(&anew);
     let stamp = index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(7), seq: 6 }).unwrap();
     assert!(stamp == index.latest() && stamp.generation() > 1);
     assert_eq!(index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(9), seq: 7 }), None);
