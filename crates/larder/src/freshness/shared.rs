@@ -11,16 +11,23 @@ impl Index {
     ///
     /// The answer to an append may come after positions were made up here, because the log was held for lost. Entries may have
     /// been checked and stamped with those before the names were here, so that the real position would be too low for them:
-    /// the names get another made-up one, past all.
+    /// the names get another made-up one, past all. Also past the stamp that is returned: what the caller stores under it is
+    /// stale, since the log could not know what was queued here before it answered.
     pub(crate) fn enter_own(&self, names: &[Name], position: Position) -> Option<Stamp> {
         let _one_writer = self.writer.lock();
         let era = *self.era.read();
         if position.epoch != era.epoch {
             return None;
         }
-        let stamp = if era.provisional_past.is_some() { self.next_made_up() } else { Stamp::new(era.generation, position.seq) };
-        self.record_locked(names, stamp.seq());
-        self.latest.fetch_max(stamp.0, Ordering::AcqRel);
+        let stamp = Stamp::new(era.generation, position.seq);
+        let at = if era.provisional_past.is_some() {
+            self.seen.fetch_max(position.seq, Ordering::AcqRel);
+            self.next_made_up()
+        } else {
+            stamp
+        };
+        self.record_locked(names, at.seq());
+        self.latest.fetch_max(at.0, Ordering::AcqRel);
         Some(stamp)
     }
 

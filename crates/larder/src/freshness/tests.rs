@@ -317,3 +317,12 @@ fn an_own_append_counts_in_whatever_generation_its_epoch_is_in_force() {
     assert!(stamp == index.latest() && stamp.generation() > 1);
     assert_eq!(index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(9), seq: 7 }), None);
 }
+
+/// Found by chaos: an update was answered after an invalidation had been queued, which its guard could not know of.
+#[test]
+fn what_was_appended_before_and_answered_after_positions_were_made_up_is_not_kept() {
+    let index = index_of(4096);
+    index.enter_provisionally(&names(Names::new().tag("t")), || false);
+    let stamp = index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(7), seq: 60 }).unwrap();
+    assert_eq!(judge(&index, "k", &["t"], stamp.seq()), Some(StaleBy::Key));
+}

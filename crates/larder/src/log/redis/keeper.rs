@@ -73,6 +73,9 @@ impl Inner {
         let mut opened = self.link.open().await?;
         let fence = fastrand::u64(1..);
         let epoch = self.ensure(&mut opened, fence).await?;
+        // In the list of members before it can serve anything: who waits for all must wait for this one, too.
+        let joining = self.beat(epoch, super::stamp(0, 0));
+        joining.query_async::<Vec<Value>>(&mut opened.tail).await.map_err(failed)?;
         for round in 1.. {
             if round > ROUNDS_MAX {
                 self.queue.lock().open = true;
