@@ -32,8 +32,10 @@ struct Requirement {
 }
 
 /// All of them. A new one is a new line.
-const REQUIREMENTS: [Requirement; 1] =
-    [Requirement { package: "redis-server", program: "redis-server", service: Some("redis-server"), needed_by: "the Redis tier's tests" }];
+const REQUIREMENTS: [Requirement; 2] = [
+    Requirement { package: "redis-server", program: "redis-server", service: Some("redis-server"), needed_by: "the Redis tier's tests" },
+    Requirement { package: "openssl", program: "openssl", service: None, needed_by: "the tests of Redis over TLS" },
+];
 
 /// Installs what is missing, or says what to install.
 ///
@@ -139,14 +141,15 @@ mod tests {
     #[test]
     fn only_what_is_missing_is_asked_for() {
         assert_eq!(missing(&REQUIREMENTS, |_| true), []);
-        assert_eq!(missing(&REQUIREMENTS, |program| program != "redis-server"), REQUIREMENTS);
+        assert_eq!(missing(&REQUIREMENTS, |_| false), REQUIREMENTS);
+        assert_eq!(missing(&REQUIREMENTS, |program| program != "redis-server"), REQUIREMENTS[..1]);
     }
 
     #[test]
     fn the_advice_is_one_line_that_names_package_purpose_and_reason() {
         let advice = advice(&REQUIREMENTS, "only root may install packages");
         assert_eq!(advice.lines().count(), 1);
-        for part in ["apt-get install redis-server", "the Redis tier's tests", "only root may install packages"] {
+        for part in ["apt-get install redis-server openssl", "the Redis tier's tests and ", "only root may install packages"] {
             assert!(advice.contains(part), "{part} is not in: {advice}");
         }
     }

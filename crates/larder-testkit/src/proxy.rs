@@ -8,9 +8,9 @@
 //!                                              two threads for each connection
 //! ```
 //!
-//! Every chunk of bytes passes the [gate](control) before it is written on, and a fault is a state of the gate. The calls that set one
-//! return only when no chunk is on its way through any more: what a test sends after [`Proxy::hold`] has returned is held,
-//! without "perhaps".
+//! Every chunk of bytes passes the gate (`proxy/control.rs`) before it is written on, and a fault is a state of the gate.
+//! The calls that set one return only when no chunk is on its way through any more: what a test sends after
+//! [`Proxy::hold`] has returned is held, without "perhaps".
 
 mod control;
 mod pump;
@@ -25,7 +25,7 @@ use control::{Control, Thread, Traffic, Trap};
 use crate::port::Port;
 
 /// How long a fault may take to be in force, and the threads to end. It takes no longer than a write that
-/// is under way, which is [bounded](pump).
+/// is under way, which is bounded.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
 
 /// The proxy. It begins by passing everything on. When it is dropped, its connections are cut and its threads end.
@@ -129,9 +129,9 @@ impl Proxy {
         self.settle("refuse", |control| !control.is_listening());
     }
 
-    /// Holds everything back, in both directions, as a network that has lost its way: connections stay open, new ones are accepted, and
-    /// nothing comes through, neither bytes nor ends. When it [heals](Proxy::heal) all of it arrives, late: also the requests that
-    /// a client has given up on. To have them lost, [cut](Proxy::cut) before healing.
+    /// Holds everything back, in both directions, as a network that has lost its way: connections stay open, new ones are
+    /// accepted, and nothing comes through, neither bytes nor ends. When it [heals](Proxy::heal) all of it arrives, late: also
+    /// the requests that a client has given up on. To have them lost, [cut](Proxy::cut) before healing.
     pub fn hold(&self) {
         self.set_traffic(Traffic::Hold);
     }

@@ -65,8 +65,8 @@ pub fn or_skip<T>(started: Result<T, StartError>) -> Option<T> {
         Err(error @ StartError::NotInstalled(_)) => {
             let thread = std::thread::current();
             let test = thread.name().unwrap_or("a test");
-            // Past the test harness, which shows what is printed only if the test fails.
-            drop(writeln!(std::io::stderr(), "SKIPPED: {test}: {error}"));
+            // Past the test harness, which shows what is printed only if the test fails; and in one piece.
+            drop(std::io::stderr().write_all(format!("SKIPPED: {test}: {error}\n").as_bytes()));
             None
         }
         Err(error) => panic!("{error}"),

@@ -1,8 +1,9 @@
 //! A Redis server of the test kit lives, stands still, dies and comes back as the test says.
 
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,6 +164,44 @@ fn a_server_that_cannot_start_says_why() {
     }
     let error = Server::start(options).expect_err("it knows no such directive").to_string();
     assert!(error.contains("no-such-directive") && error.contains("ended by itself"), "{error}");
+}
+
+/// A test that panics drops its fixtures; one whose process is killed, as a runner does after a time-out, drops nothing.
+#[test]
+fn a_server_ends_with_the_test_that_is_killed() {
+    const ROLE: &str = "LARDER_TEST_CHILD";
+    const MARK: &str = "@@ ";
+    if std::env::var_os(ROLE).is_some() {
+        // From a thread that ends at once, which must not matter.
+        let started = std::thread::spawn(|| Server::start(ServerOptions::default())).join().expect("no panic");
+        let Some(server) = or_skip(started) else { return };
+        assert!(server.is_running());
+        println!("\n{MARK}{}", server.port());
+        loop {
+            std::thread::park();
+        }
+    }
+    if Command::new("setpriv").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: no setpriv, so a server outlives a test that is killed");
+        return;
+    }
+    let mut child = Command::new(std::env::current_exe().expect("a running binary has a path"))
+        .args(["a_server_ends_with_the_test_that_is_killed", "--exact", "--nocapture"])
+        .env(ROLE, "")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the test binary starts");
+    let lines = BufReader::new(child.stdout.take().expect("it was piped")).lines().map_while(Result::ok);
+    // The child ends without a word where there is no Redis.
+    let port = lines.into_iter().find_map(|line| line.strip_prefix(MARK)?.parse().ok());
+    let connect = |port: u16| Connection::open((Ipv4Addr::LOCALHOST, port).into(), SOON);
+    let is_reached = port.map(|port| connect(port).is_ok());
+    child.kill().expect("a child can be killed");
+    child.wait().expect("a killed child ends");
+    if let Some(port) = port {
+        assert_eq!(is_reached, Some(true));
+        assert!(wait::until(SOON, || connect(port).is_err()), "the server on port {port} outlives its test");
+    }
 }
 
 /// Asks a server by the program that comes with it, since our own client speaks neither.

@@ -45,6 +45,7 @@ impl<V: Value> BlockingNamespace<V> {
     ///
     /// # Errors
     /// As there.
+    #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Cached<V>>> {
         match self.namespace.quick(key.as_ref()) {
             Some(hit) => Ok(Some(hit)),

@@ -17,6 +17,7 @@ pub use histogram::Latencies;
 
 /// Stripes of a counter set; the last is shared by all threads that found no other free.
 const STRIPES: usize = 16;
+const SHARED_STRIPE: usize = STRIPES - 1;
 
 /// Of so many memory hits one is timed.
 pub(crate) const SAMPLE_ONE_IN: u64 = 64;
@@ -98,7 +99,7 @@ counts! {
 
 /// The metrics of one namespace.
 pub(crate) struct NamespaceMetrics {
-    stripes: Box<[Stripe; STRIPES]>,
+    stripes: [Stripe; STRIPES],
     /// Entries and bytes in memory.
     pub(crate) entries: AtomicU64,
     pub(crate) bytes: AtomicU64,
@@ -140,7 +141,7 @@ impl Tally<'_> {
 impl NamespaceMetrics {
     pub(crate) fn new() -> Self {
         NamespaceMetrics {
-            stripes: Box::new(std::array::from_fn(|_| Stripe(std::array::from_fn(|_| AtomicU64::new(0))))),
+            stripes: std::array::from_fn(|_| Stripe(std::array::from_fn(|_| AtomicU64::new(0)))),
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             hit_memory: Histogram::new(),
@@ -164,8 +165,11 @@ impl NamespaceMetrics {
     /// This thread's own counters. A memory hit asks for them once, to decide whether it is timed and to count itself.
     #[inline]
     pub(crate) fn tally(&self) -> Tally<'_> {
-        let stripe = stripe();
-        Tally { counters: &self.stripes[stripe].0, shared: stripe == STRIPES - 1 }
+        let mut stripe = OWN_STRIPE.get();
+        if stripe >= STRIPES {
+            stripe = assign();
+        }
+        Tally { counters: &self.stripes[stripe].0, shared: stripe == SHARED_STRIPE }
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -239,42 +243,44 @@ impl NamespaceStats {
     }
 }
 
-/// Which stripe this thread counts in.
-#[inline]
-fn stripe() -> usize {
-    OWN_STRIPE.with(|own| match own.0.get() {
-        UNASSIGNED => own.assign(),
-        stripe => stripe,
-    })
+thread_local! {
+    /// The stripe this thread counts in. It has no destructor, so that reading it is one load; giving the stripe back is
+    /// the lease's.
+    static OWN_STRIPE: Cell<usize> = const { Cell::new(UNASSIGNED) };
+    static LEASE: Lease = const { Lease(Cell::new(SHARED_STRIPE)) };
 }
 
+/// No stripe's number.
 const UNASSIGNED: usize = usize::MAX;
 
 /// Stripes that no living thread has. The lock's hand-over makes one owner's counts visible to the next.
-static FREE: Mutex<[bool; STRIPES - 1]> = Mutex::new([true; STRIPES - 1]);
+static FREE: Mutex<[bool; SHARED_STRIPE]> = Mutex::new([true; SHARED_STRIPE]);
 
-thread_local! {
-    static OWN_STRIPE: OwnStripe = const { OwnStripe(Cell::new(UNASSIGNED)) };
-}
+/// A thread's stripe for as long as it lives.
+struct Lease(Cell<usize>);
 
-struct OwnStripe(Cell<usize>);
-
-impl OwnStripe {
-    #[cold]
-    fn assign(&self) -> usize {
+/// Gives this thread a stripe; a thread that is ending, when its lease is over, the shared one.
+#[cold]
+fn assign() -> usize {
+    let take = |lease: &Lease| {
         let mut free = FREE.lock();
-        let stripe = free.iter().position(|free| *free).unwrap_or(STRIPES - 1);
-        if stripe < STRIPES - 1 {
+        let stripe = free.iter().position(|free| *free).unwrap_or(SHARED_STRIPE);
+        if stripe < SHARED_STRIPE {
             free[stripe] = false;
         }
-        self.0.set(stripe);
+        lease.0.set(stripe);
         stripe
-    }
+    };
+    let stripe = LEASE.try_with(take).unwrap_or(SHARED_STRIPE);
+    OWN_STRIPE.set(stripe);
+    stripe
 }
 
-impl Drop for OwnStripe {
+impl Drop for Lease {
     fn drop(&mut self) {
-        if self.0.get() < STRIPES - 1 {
+        // Before another thread can take it: what this one still counts while it ends goes to the shared stripe.
+        OWN_STRIPE.set(SHARED_STRIPE);
+        if self.0.get() < SHARED_STRIPE {
             FREE.lock()[self.0.get()] = true;
         }
     }
@@ -299,5 +305,30 @@ mod tests {
         }
         assert_eq!(metrics.counts().hits_memory, 3 * 2 * STRIPES as u64 * 1_000);
         assert_eq!(metrics.counts().iter().map(|(_, n)| n).sum::<u64>(), 96_000, "and no other counter moved");
+    }
+
+    #[test]
+    fn a_thread_that_ends_still_counts() {
+        thread_local!(static LAST: std::cell::OnceCell<CountsWhenDropped> = const { std::cell::OnceCell::new() });
+        struct CountsWhenDropped(Arc<NamespaceMetrics>);
+        impl Drop for CountsWhenDropped {
+            fn drop(&mut self) {
+                self.0.count(Count::HitMemory);
+            }
+        }
+        // Whichever of the two is dropped first: a destructor may count before its thread's stripe is given back, or after.
+        for count_first in [false, true] {
+            let metrics = Arc::new(NamespaceMetrics::new());
+            let counting = metrics.clone();
+            let thread = move || {
+                if count_first {
+                    counting.count(Count::HitMemory);
+                }
+                LAST.with(|last| assert!(last.set(CountsWhenDropped(counting.clone())).is_ok()));
+                counting.count(Count::HitMemory);
+            };
+            std::thread::spawn(thread).join().unwrap();
+            assert_eq!(metrics.counts().hits_memory, 2 + u64::from(count_first));
+        }
     }
 }

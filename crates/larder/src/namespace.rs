@@ -14,6 +14,7 @@ use crate::item::Item;
 use crate::keys::{Cursor, Keys};
 use crate::lookup::{Answer, Freshness, Lookup, Source};
 use crate::position::{Position, Receipt};
+use crate::read::quick::QuickRead;
 use crate::tier::memory::{NamespaceHash, Query};
 use crate::view::View;
 use crate::write::Updated;
@@ -84,22 +85,27 @@ impl<V: Value> Namespace<V> {
         keys.into_iter().map(|key| self.checked(operation, key.as_ref()).map(|key| key.into_vec().into_boxed_slice())).collect()
     }
 
-    /// A memory hit that needs no closer look.
-    #[inline]
+    /// A memory hit that needs no closer look. One function for all callers: what they add around it is then small enough
+    /// to be compiled into theirs.
+    #[inline(never)]
     pub(crate) fn quick(&self, key: &[u8]) -> Option<Cached<V>> {
         self.view.quick_hit(Query::new(&self.prefix, self.prefix_hash, key)).map(Cached)
     }
 
     /// The fresh value of a key, from memory or the backing tier.
     ///
+    /// The read begins when the future is first polled: made before an invalidation and awaited after it, it sees the
+    /// invalidation.
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidKey`]. A backing tier that fails is a miss.
-    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Cached<V>>> {
-        if let Some(hit) = self.quick(key.as_ref()) {
-            return Ok(Some(hit));
-        }
-        // In a box: the future of a hit must not be as large as that of a miss.
-        Ok(Box::pin(self.look(key.as_ref())).await?.fresh())
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> impl Future<Output = Result<Option<Cached<V>>>> {
+        QuickRead::new(
+            key,
+            move |key| self.quick(key.as_ref()).map(|hit| Ok(Some(hit))),
+            move |key| async move { Ok(self.look(key.as_ref()).await?.fresh()) },
+        )
     }
 
     /// What the quick way did not answer.

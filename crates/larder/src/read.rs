@@ -24,7 +24,7 @@ use crate::fleet::Turn;
 use crate::freshness::StaleBy;
 use crate::item::Item;
 use crate::lookup::{Answer, Freshness, Lookup, Miss, Source};
-use crate::metrics::Count;
+use crate::metrics::{Count, Tally};
 use crate::mutation::Mutation;
 use crate::position::Stamp;
 use crate::record::Record;
@@ -53,25 +53,40 @@ impl<V: Value> View<V> {
     #[inline]
     pub(crate) fn quick_hit(&self, query: Query<'_>) -> Option<Arc<Entry<V>>> {
         let tally = self.space.metrics.tally();
-        let timer = tally.samples_next_hit().then(Instant::now);
+        if tally.samples_next_hit() {
+            return self.timed_hit(query, tally);
+        }
+        let entry = self.quiet_entry(query)?;
+        tally.add(Count::HitMemory, 1);
+        Some(entry)
+    }
+
+    /// The same for one hit of many. In a function of its own, so that the others need no room for the time.
+    #[cold]
+    #[inline(never)]
+    fn timed_hit(&self, query: Query<'_>, tally: Tally<'_>) -> Option<Arc<Entry<V>>> {
+        let started = Instant::now();
+        let entry = self.quiet_entry(query)?;
+        tally.add(Count::HitMemory, 1);
+        self.space.metrics.hit_memory.record(started.elapsed());
+        Some(entry)
+    }
+
+    /// An entry that needs no closer look.
+    #[inline(always)]
+    fn quiet_entry(&self, query: Query<'_>) -> Option<Arc<Entry<V>>> {
         if self.space.strict.is_some() && self.is_unverified() {
             return None;
         }
         let entry = self.space.pool.get_typed::<V>(query)?;
         // Step 3: nothing at all was appended since the entry was last known to be fresh.
-        let fresh = entry.meta.quiet_at(self.shared.clock.now_ms()) && entry.meta.stamp() >= self.shared.index.latest();
-        if !fresh {
-            return None;
-        }
-        tally.add(Count::HitMemory, 1);
-        if let Some(timer) = timer {
-            self.space.metrics.hit_memory.record(timer.elapsed());
-        }
-        Some(entry)
+        let quiet = entry.meta.quiet_at(self.shared.clock.now_ms()) && entry.meta.stamp() >= self.shared.index.latest();
+        quiet.then_some(entry)
     }
 
     /// Promise G3: whether a strict read that begins now must not be answered from what this instance knows, because a log
     /// that others append to was not heard for too long.
+    #[inline(never)]
     pub(crate) fn is_unverified(&self) -> bool {
         self.space.strict.is_some_and(|limit| self.shared.log.unheard_for() > limit)
     }
@@ -545,3 +560,4 @@ fn within(meta: &Meta, window: u64, now: Millis) -> bool {
 }
 
 mod many;
+pub(crate) mod quick;

@@ -35,6 +35,13 @@ const PERIODS: [(&str, &str); 7] = [
     ("tilt-period", "1000"),
 ];
 
+/// After what time without an answer a server is held for dead, in milliseconds.
+const DOWN_MS: u64 = 500;
+
+/// How long each step of a failover may take, in milliseconds. A vote without a winner, which is not rare among three, is repeated
+/// after twice that time, so it should be short; but a new master is noticed only once a second.
+const FAILOVER_MS_MAX: u64 = 1_500;
+
 /// The servers and their sentinels. They end when this is dropped.
 #[derive(Debug)]
 pub struct SentinelSet {
@@ -257,8 +264,8 @@ fn sentinel_lines(master: u16) -> Vec<String> {
         format!("sentinel monitor {name} 127.0.0.1 {master} {QUORUM}"),
         format!("sentinel auth-user {name} {OWN_USER}"),
         format!("sentinel auth-pass {name} {OWN_PASSWORD}"),
-        format!("sentinel down-after-milliseconds {name} 500"),
-        format!("sentinel failover-timeout {name} 2000"),
+        format!("sentinel down-after-milliseconds {name} {DOWN_MS}"),
+        format!("sentinel failover-timeout {name} {FAILOVER_MS_MAX}"),
         format!("sentinel parallel-syncs {name} {SERVERS}"),
     ]
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use larder::Larder;
-use larder_testkit::redis::{Certificates, Server, ServerOptions, Tls, or_skip};
+use larder_testkit::redis::{Certificates, Cluster, SentinelSet, Server, ServerOptions, Tls, or_skip, slot_of};
 
 use crate::support::*;
 
@@ -66,4 +66,67 @@ async fn tls_with_certificates_of_both_sides() {
     works(&larder).await;
     let stranger = Larder::builder().redis(crate::support::options(&url)).index_bytes(1 << 16).build().await.unwrap();
     assert!(!connected(&stranger), "an authority that nobody named is not trusted");
+}
+
+/// Reads and writes go on, and nothing old comes back, through whatever happens to the servers meanwhile.
+async fn goes_on_through(url: &str, happens: impl FnOnce() + Send + 'static) {
+    let (a, b) = (instance(url).await, instance(url).await);
+    let (on_a, on_b) = (a.namespace::<String>("n").unwrap(), b.namespace::<String>("n").unwrap());
+    until("both are in their place", || connected(&a) && connected(&b)).await;
+    let receipt = on_a.put("k", "old".to_owned()).await.unwrap();
+    assert_eq!(*on_b.at_least(receipt.position()).within(LONG).get("k").await.unwrap().expect("it was put"), "old");
+    let epoch = a.position().epoch();
+    tokio::task::spawn_blocking(happens).await.unwrap();
+    for larder in [&a, &b] {
+        until("the log is taken up again, as another", || connected(larder) && larder.position().epoch() != epoch).await;
+    }
+    assert_eq!(a.position().epoch(), b.position().epoch());
+    assert!(on_a.get("k").await.unwrap().is_none() && on_b.get("k").await.unwrap().is_none(), "nobody knows what was lost");
+    let receipt = on_b.put("k", "new".to_owned()).await.unwrap();
+    assert!(!receipt.is_queued());
+    assert_eq!(*on_a.at_least(receipt.position()).within(LONG).get("k").await.unwrap().expect("it was put"), "new");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_say_who_the_master_is_now() {
+    let Some(set) = or_skip(SentinelSet::start(ServerOptions::default())) else { return };
+    let addresses: Vec<String> = set.sentinel_addresses().iter().map(ToString::to_string).collect();
+    let url = format!("redis+sentinel://{}/{}", addresses.join(","), SentinelSet::MASTER_NAME);
+    let set = Arc::new(set);
+    let killed = set.clone();
+    goes_on_through(&url, move || {
+        killed.kill_master();
+        killed.wait_until_settled();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_keeps_entries_on_all_nodes_and_the_log_on_one() {
+    let Some(cluster) = or_skip(Cluster::start(ServerOptions::default())) else { return };
+    let hosts: Vec<String> = cluster.ports().iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let url = format!("redis+cluster://{}", hosts.join(","));
+    let (a, b) = (instance(&url).await, instance(&url).await);
+    let (on_a, on_b) = (a.namespace::<u64>("n").unwrap(), b.namespace::<u64>("n").unwrap());
+    until("both are in their place", || connected(&a) && connected(&b)).await;
+    let receipt = on_a.put_many((0..100u64).map(|n| (n.to_string(), n))).await.unwrap();
+    a.flush().await.unwrap();
+    b.reach(receipt.position(), LONG).await.unwrap();
+    let found = on_b.get_many((0..100u64).map(|n| n.to_string())).await.unwrap();
+    assert!(found.iter().zip(0u64..).all(|(value, n)| value.as_ref().is_some_and(|value| **value == n)), "{found:?}");
+    let on = |server: &Server| server.command(&["DBSIZE"]).unwrap().number().unwrap();
+    assert!(cluster.nodes()[..3].iter().all(|node| on(node) > 10), "every master has some");
+    let keys = on_a.keys("**", larder::Cursor::start(), 1_000).await.unwrap().keys;
+    assert_eq!(keys.len(), 100);
+    drop((a, b));
+    let slot = slot_of(b"{larder}:log");
+    let to = (0..3).find(|node| *node != cluster.owner_of(slot)).expect("there are three masters");
+    let cluster = Arc::new(cluster);
+    let moved = cluster.clone();
+    goes_on_through(&url, move || moved.migrate_slot(slot, to)).await;
+    let failed_over = cluster.clone();
+    goes_on_through(&url, move || {
+        failed_over.failover(slot);
+    })
+    .await;
 }

@@ -33,13 +33,18 @@ pub(crate) fn call(script: &Script, keys: usize) -> Cmd {
 
 /// Runs a call, loading the scripts first where the server does not know them.
 pub(crate) async fn run(connection: &mut impl ConnectionLike, call: &Cmd) -> RedisResult<Value> {
-    match connection.req_packed_command(call).await {
+    match send(connection, call).await {
         Err(error) if is_unknown(&error) => {
             load(connection).await?;
-            connection.req_packed_command(call).await
+            send(connection, call).await
         }
         outcome => outcome,
     }
+}
+
+/// One command. What the server refused is an error here, whatever the kind of connection makes of it.
+pub(crate) async fn send(connection: &mut impl ConnectionLike, command: &Cmd) -> RedisResult<Value> {
+    connection.req_packed_command(command).await.and_then(Value::extract_error)
 }
 
 pub(crate) fn is_unknown(error: &RedisError) -> bool {
@@ -49,7 +54,7 @@ pub(crate) fn is_unknown(error: &RedisError) -> bool {
 /// Makes all scripts known to a server.
 pub(crate) async fn load(connection: &mut impl ConnectionLike) -> RedisResult<()> {
     for text in TEXTS {
-        connection.req_packed_command(::redis::cmd("SCRIPT").arg("LOAD").arg(text)).await?;
+        send(connection, ::redis::cmd("SCRIPT").arg("LOAD").arg(text)).await?;
     }
     Ok(())
 }

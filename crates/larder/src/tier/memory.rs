@@ -5,12 +5,13 @@
 
 use std::any::Any;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use foldhash::SharedSeed;
+use foldhash::fast::FoldHasher;
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::entry::{Entry, Slot};
 use crate::key::SEPARATOR;
@@ -48,7 +49,7 @@ pub(crate) struct Query<'a> {
 
 /// A namespace's part of the hash of its keys, in one pool.
 #[derive(Clone, Copy)]
-pub(crate) struct NamespaceHash(u64);
+pub(crate) struct NamespaceHash(KeyHash);
 
 /// What became of an insertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl Pool {
             .estimated_items_capacity((capacity / 1024).clamp(64, 1 << 20) as usize)
             .build()
             .expect("all that the builder asks for is given");
-        let hash = KeyHash { seed: fastrand::u64(..) };
+        let hash = KeyHash { seed: fastrand::u64(..), shared: &SHARED_SEED };
         Pool { engine: Cache::with_options(options, ByWeight, hash, Farewell), hash, size: Mutex::new(capacity) }
     }
 
@@ -93,7 +94,10 @@ impl Pool {
     #[inline]
     pub(crate) fn get_typed<V: Send + Sync + 'static>(&self, query: Query<'_>) -> Option<Arc<Entry<V>>> {
         let any: Arc<dyn Any + Send + Sync> = self.engine.get(&query)?;
-        any.downcast().ok()
+        match any.downcast() {
+            Ok(entry) => Some(entry),
+            Err(other) => of_another_type(other),
+        }
     }
 
     /// Without counting as a use.
@@ -202,6 +206,14 @@ impl Pool {
     }
 }
 
+/// Cold, so that the check of the type is a branch that the processor foresees, and not a value to wait for.
+#[cold]
+#[inline(never)]
+fn of_another_type<V>(other: Arc<dyn Any + Send + Sync>) -> Option<Arc<Entry<V>>> {
+    drop(other);
+    None
+}
+
 impl PoolKey {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
@@ -269,22 +281,34 @@ fn split(key: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// How keys are hashed: the namespace first, which most callers have done once and for all, then the rest.
+///
+/// By foldhash, which is one multiplication for a rest of up to 16 bytes. Both seeds are random, so that nobody can prepare
+/// keys that meet in one shard: with the shared one known, a word of a key could be chosen that makes the product zero.
 #[derive(Clone, Copy)]
 struct KeyHash {
-    /// Random, so that nobody can prepare keys that meet in one shard.
     seed: u64,
+    shared: &'static SharedSeed,
 }
 
+static SHARED_SEED: LazyLock<SharedSeed> = LazyLock::new(|| SharedSeed::from_u64(fastrand::u64(..)));
+
 impl KeyHash {
+    #[inline]
+    fn of(self, bytes: &[u8]) -> u64 {
+        let mut hasher = FoldHasher::with_seed(self.seed, self.shared);
+        hasher.write(bytes);
+        hasher.finish()
+    }
+
     fn of_namespace(self, namespace: &[u8]) -> NamespaceHash {
-        NamespaceHash(xxh3_64_with_seed(namespace, self.seed))
+        NamespaceHash(KeyHash { seed: self.of(namespace), ..self })
     }
 }
 
 impl NamespaceHash {
     #[inline]
     fn of_key(self, rest: &[u8]) -> u64 {
-        xxh3_64_with_seed(rest, self.0)
+        self.0.of(rest)
     }
 }
 
@@ -333,9 +357,35 @@ impl Hash for Query<'_> {
 impl Equivalent<PoolKey> for Query<'_> {
     #[inline]
     fn equivalent(&self, key: &PoolKey) -> bool {
+        let Some((namespace, rest)) = key.0.split_at_checked(self.namespace.len()) else { return false };
         // The rest first: keys of one pool often share the namespace and seldom the rest.
-        key.0.len() == self.namespace.len() + self.rest.len() && key.0.ends_with(self.rest) && key.0.starts_with(self.namespace)
+        same(rest, self.rest) && same(namespace, self.namespace)
     }
+}
+
+/// Whether two slices are equal. Of 4 to 16 bytes two words, which may overlap, decide it on the spot; the library's
+/// comparison is a call, which costs a hit on one hot key as much as its hash does.
+#[inline(always)]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    match a.len() {
+        len if len != b.len() => false,
+        8..=16 => same_ends::<8>(a, b),
+        4..=7 => same_ends::<4>(a, b),
+        _ => same_bytes(a, b),
+    }
+}
+
+/// Whether the first and the last `N` bytes are the same, of slices that have as many.
+#[inline(always)]
+fn same_ends<const N: usize>(a: &[u8], b: &[u8]) -> bool {
+    let first = a.first_chunk::<N>().is_some_and(|first| b.first_chunk() == Some(first));
+    first && a.last_chunk::<N>() == b.last_chunk()
+}
+
+/// Out of line, so that the rest is small enough to become a part of the engine's search.
+#[inline(never)]
+fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    a == b
 }
 
 #[cfg(all(test, feature = "shuttle"))]

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, RedisResult, Value, cmd};
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -324,6 +323,11 @@ impl Inner {
             self.drain().await?;
             return Ok(Outcome::Durable);
         }
+        if wait == Wait::Accepted && self.link.options.is_cluster() {
+            // A put whose write is not one with its append: who is told of it elsewhere should also find it. Where that takes
+            // too long it stays queued, and is a miss meanwhile.
+            drop(tokio::time::timeout(self.link.options.operation_timeout, self.drain()).await);
+        }
         Ok(Outcome::Accepted)
     }
 
@@ -501,19 +505,18 @@ async fn write_on(weak: Weak<Inner>) {
 
 /// Runs a script wherever its key is. A node that does not know it is told in the call itself.
 async fn run_in_cluster(connection: &mut ::redis::cluster_async::ClusterConnection, call: &Cmd) -> RedisResult<Value> {
-    match connection.req_packed_command(call).await {
-        Err(error) if script::is_unknown(&error) => connection.req_packed_command(&script::in_full(call)).await,
+    match script::send(connection, call).await {
+        Err(error) if script::is_unknown(&error) => script::send(connection, &script::in_full(call)).await,
         outcome => outcome,
     }
 }
 
 impl Data {
     async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        let value = match self {
-            Data::Single(connection) => connection.clone().req_packed_command(command).await,
-            Data::Cluster(connection) => connection.clone().req_packed_command(command).await,
-        };
-        value.and_then(Value::extract_error)
+        match self {
+            Data::Single(connection) => script::send(&mut connection.clone(), command).await,
+            Data::Cluster(connection) => script::send(&mut connection.clone(), command).await,
+        }
     }
 
     async fn run(&self, call: &Cmd) -> RedisResult<Value> {
@@ -526,7 +529,7 @@ impl Data {
     /// The nodes that have entries. `None` is the only one.
     async fn masters(&self) -> Result<Vec<Option<(String, u16)>>> {
         let Data::Cluster(connection) = self else { return Ok(vec![None]) };
-        let slots = connection.clone().req_packed_command(cmd("CLUSTER").arg("SLOTS")).await.map_err(failed)?;
+        let slots = script::send(&mut connection.clone(), cmd("CLUSTER").arg("SLOTS")).await.map_err(failed)?;
         let mut masters = Vec::new();
         for range in reply::list(slots, "the cluster's slots")? {
             let owner = reply::list(range, "a range of slots")?.into_iter().nth(2).ok_or_else(|| reply::unexpected("a range of slots"))?;
@@ -546,7 +549,7 @@ impl Data {
         match (self, node) {
             (Data::Cluster(connection), Some((host, port))) => {
                 let routing = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port });
-                connection.clone().route_command(command.clone(), routing).await
+                connection.clone().route_command(command.clone(), routing).await.and_then(Value::extract_error)
             }
             _ => self.send(command).await,
         }

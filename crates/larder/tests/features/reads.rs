@@ -158,3 +158,33 @@ async fn what_a_reader_holds_outlives_the_entry() {
     texts.remove("k").await.unwrap();
     assert_eq!((held.as_str(), held.clone().len()), ("held", 4));
 }
+
+#[tokio::test]
+async fn a_get_is_small_can_be_sent_and_may_own_its_key() {
+    fn sent<T: Send>(future: T) -> T {
+        future
+    }
+    let (larder, _) = with_policy(Policy::default()).await;
+    let numbers = larder.namespace::<u32>("n").unwrap();
+    numbers.put("a", 1).await.unwrap();
+    let get = sent(numbers.get("a"));
+    assert!(size_of_val(&get) <= 6 * size_of::<usize>(), "it is moved into whatever waits for it: {}", size_of_val(&get));
+    assert_eq!(get.await.unwrap().unwrap(), 1);
+    let elsewhere = numbers.clone();
+    let owned = tokio::spawn(async move { (elsewhere.get(String::from("a")).await, elsewhere.get(vec![b'b']).await) });
+    let (there, not_there) = owned.await.unwrap();
+    assert_eq!(there.unwrap().unwrap(), 1);
+    assert!(not_there.unwrap().is_none());
+}
+
+/// Promise G1 is about reads that begin after an invalidation returned, and a future that nobody polled has not begun.
+#[tokio::test]
+async fn a_get_that_was_made_before_an_invalidation_and_polled_after_it_sees_it() {
+    let (larder, _) = with_policy(Policy::default()).await;
+    let numbers = larder.namespace::<u32>("n").unwrap();
+    numbers.put("a", 1).await.unwrap();
+    let early = numbers.get("a");
+    larder.invalidate(Names::new().key("n:a")).await.unwrap();
+    assert!(early.await.unwrap().is_none());
+    assert_eq!(larder.stats().namespaces[0].counts.hits_memory, 0, "making a future reads nothing");
+}

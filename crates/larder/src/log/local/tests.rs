@@ -18,7 +18,13 @@ fn open(folder: &Path) -> (LocalLog, Arc<Index>) {
 }
 
 fn key(key: &str) -> Append {
-    Append { names: Names::new().key(key).check().unwrap(), durability: Durability::Fsync, guard: None }
+    Append {
+        names: Names::new().key(key).check().unwrap(),
+        durability: Durability::Fsync,
+        guard: None,
+        writes: Vec::new(),
+        mode: Default::default(),
+    }
 }
 
 fn judge(index: &Index, key: &str, position: Position) -> Option<StaleBy> {

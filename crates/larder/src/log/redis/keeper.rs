@@ -64,6 +64,7 @@ impl Inner {
         let epoch = self.ensure(&mut opened).await?;
         loop {
             self.append_queue(&mut opened.append, epoch).await?;
+            let asked_ns = boot_ns();
             let same = epoch == self.index.epoch() && self.adopted.load(Ordering::Acquire);
             let snapshot = if same && !self.index.is_provisional() { None } else { Some(self.snapshot(&opened.append, epoch).await?) };
             let mut queue = self.queue.lock();
@@ -72,6 +73,10 @@ impl Inner {
             }
             if let Some(snapshot) = snapshot {
                 self.adopt(&snapshot);
+                // All that the log had then is here; whether replicas agree is for the tail to find out.
+                if self.link.options.replicas == 0 {
+                    self.heard_at(asked_ns);
+                }
             }
             queue.open = true;
             let (tail, inbox) = (opened.tail.clone(), opened.inbox.clone());

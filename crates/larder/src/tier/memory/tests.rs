@@ -114,4 +114,26 @@ mod of_one_thread {
         check_gauges(&pool, &metrics);
         assert!(metrics.counts().evicted > 0);
     }
+
+    #[test]
+    fn a_query_finds_its_key_and_none_that_differs_in_a_byte() {
+        // Lengths around those at which the comparison goes another way.
+        let lengths = [0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 40];
+        let pool = new().0;
+        for (namespace_len, rest_len) in lengths.iter().flat_map(|n| lengths.iter().map(move |r| (*n, *r))) {
+            let (namespace, rest) = ([b"n".repeat(namespace_len), b":".to_vec()].concat(), b"r".repeat(rest_len));
+            let query = Query::new(&namespace, pool.namespace_hash(&namespace), &rest);
+            let whole = query.to_key();
+            assert!(query.equivalent(&whole));
+            assert_eq!(query.hash, pool.query(whole.bytes()).hash, "whole keys are hashed in the same two parts");
+            for at in 0..whole.bytes().len() {
+                let mut other = whole.clone();
+                other.0[at] ^= 1;
+                assert!(!query.equivalent(&other), "byte {at} of {namespace_len} and {rest_len}");
+            }
+            for len in 0..whole.bytes().len() {
+                assert!(!query.equivalent(&PoolKey(SmallVec::from_slice(&whole.bytes()[..len]))));
+            }
+        }
+    }
 }
