@@ -41,9 +41,13 @@ use crate::position::{Epoch, Position, SEQ_BITS, SEQ_MAX, Stamp};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
 
 #[cfg(feature = "redis")]
+mod lines;
+#[cfg(feature = "redis")]
 mod shared;
 mod snapshot;
 
+#[cfg(feature = "redis")]
+pub(crate) use lines::Lines;
 #[cfg(feature = "redis")]
 pub(crate) use shared::NameHasher;
 pub(crate) use snapshot::Snapshot;

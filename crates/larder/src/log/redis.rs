@@ -14,8 +14,9 @@
 //!
 //! # Who does what
 //!
-//! - The *appender* groups what callers append at the same time, and runs one script a group (step 1). What it cannot
-//!   deliver within the time limit it queues or refuses, as each append asks.
+//! - The *appender* groups what callers append at the same time, and runs one script a group (step 1): where it knows the log's
+//!   head (`place.rs`) one that only writes, else one that reads the table first. What it cannot deliver within the time limit
+//!   it queues or refuses, as each append asks.
 //! - The *keeper* verifies a server (step 11), appends the queue to it before anybody may read from it, takes the log's
 //!   snapshot up (step 10), lets the others in, and then is the *tail* (step 2) until something is wrong.
 //!
@@ -56,6 +57,7 @@ mod encode;
 mod inbox;
 mod keeper;
 mod members;
+mod place;
 
 /// How long an append may take, tries on another connection included, before it is queued or refused.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -83,6 +85,9 @@ struct Inner {
     heard: AtomicU64,
     /// Whether the epoch in force is one of Redis', and not the one that this instance began with.
     adopted: AtomicBool,
+    /// A stamp: all positions of its generation up to it are in the index, own appends that the tail has not brought yet
+    /// included.
+    entered: AtomicU64,
     /// The epoch that has no more positions: another must begin.
     used_up: Mutex<Option<Epoch>>,
     /// Wakes those who wait for a position.
@@ -174,6 +179,7 @@ impl RedisLog {
             queue: Mutex::new(Queue { names: HashMap::new(), bytes: 0, open: false, epoch }),
             heard: AtomicU64::new(0),
             adopted: AtomicBool::new(false),
+            entered: AtomicU64::new(0),
             used_up: Mutex::new(None),
             told,
             trouble: Mutex::new(None),

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::encode::{Answer, Group};
+use super::place::Place;
 use super::{Inner, Pending};
 use crate::config::Mode;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,7 +29,7 @@ const GATE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Until the last handle is gone.
 pub(super) async fn run(weak: Weak<Inner>, mut appends: mpsc::UnboundedReceiver<Pending>) {
-    let mut next = None;
+    let (mut next, mut place) = (None, Place::default());
     loop {
         let first = match next.take() {
             Some(first) => first,
@@ -47,7 +48,7 @@ pub(super) async fn run(weak: Weak<Inner>, mut appends: mpsc::UnboundedReceiver<
             }
             group.add(more);
         }
-        inner.append_group(group.appends).await;
+        inner.append_group(group.appends, &mut place).await;
     }
 }
 
@@ -79,7 +80,7 @@ fn write_bytes(pending: &Pending) -> usize {
 
 impl Inner {
     /// Tries until every append has its answer, or its time is over.
-    async fn append_group(&self, mut group: Vec<Pending>) {
+    async fn append_group(&self, mut group: Vec<Pending>, place: &mut Place) {
         let mut tried = None;
         loop {
             let now = Instant::now();
@@ -97,7 +98,7 @@ impl Inner {
                 continue;
             };
             tried = Some(server.number);
-            match self.try_on(&server, &group).await {
+            match self.try_on(&server, &group, place).await {
                 Ok(Tried::Done(answers)) => {
                     for (pending, answer) in group.into_iter().zip(answers) {
                         // A caller that stopped waiting has its change made all the same.
@@ -134,7 +135,7 @@ impl Inner {
         Error::new(ErrorKind::LogUnavailable, message)
     }
 
-    async fn try_on(&self, server: &Arc<Server>, group: &[Pending]) -> Result<Tried> {
+    async fn try_on(&self, server: &Arc<Server>, group: &[Pending], place: &mut Place) -> Result<Tried> {
         let (generation, epoch) = self.index.era();
         let shapes: Vec<Shape> = self.index.shapes_in_use().collect();
         let now = self.clock.refresh();
@@ -144,33 +145,66 @@ impl Inner {
         let patience =
             group.iter().map(|pending| pending.deadline).min().map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
         let deadline = now + patience.min(self.link.options.operation_timeout).as_millis() as u64;
-        let (answer, replicas) = self.call(server, &call, deadline).await?;
+        let (answer, replicas) = self.call(server, &mut call, generation, deadline, place).await?;
         Ok(match answer {
             Answer::Late => Tried::Late,
-            Answer::OtherEpoch => Tried::OtherEpoch,
+            Answer::OtherEpoch | Answer::Elsewhere => Tried::OtherEpoch,
             Answer::UsedUp => {
                 *self.used_up.lock() = Some(epoch);
                 Tried::OtherEpoch
             }
             Answer::Appended { first, conflicts, widened } => {
                 let enough = replicas >= self.link.options.replicas;
-                Tried::Done(self.settle(group, (generation, epoch), first, (conflicts, widened), enough))
+                let settled = self.settle(group, (generation, epoch), first, (conflicts, widened), enough);
+                let entered = place.appended(&self.index, generation, first, group.len());
+                if !self.mutations.on(crate::Mutation::OwnAppendsLate) {
+                    self.entered.store(entered.0, std::sync::atomic::Ordering::Release);
+                }
+                Tried::Done(settled)
             }
         })
     }
 
-    async fn call(&self, server: &Server, group: &Group, deadline: u64) -> Result<(Answer, usize)> {
+    async fn call(
+        &self,
+        server: &Server,
+        group: &mut Group,
+        generation: u32,
+        deadline: u64,
+        place: &mut Place,
+    ) -> Result<(Answer, usize)> {
         let options = &self.link.options;
-        let call = group.call(&self.keys, deadline, options.stream_len);
         let mut connection = server.append.clone();
-        let value = script::run(&mut connection, &call).await.map_err(failed)?;
-        let answer = Answer::of(value)?;
+        let mut answer = Answer::Elsewhere;
+        if let Some(call) = self.call_at_its_place(group, generation, deadline, place) {
+            answer = Answer::of(script::run(&mut connection, &call).await.map_err(failed)?)?;
+            match answer {
+                Answer::Elsewhere => place.refused(),
+                _ => place.confirmed(),
+            }
+        }
+        if matches!(answer, Answer::Elsewhere) {
+            let call = group.call(&self.keys, deadline, options.stream_len);
+            answer = Answer::of(script::run(&mut connection, &call).await.map_err(failed)?)?;
+        }
         if options.replicas == 0 {
             return Ok((answer, 0));
         }
         let limit = (options.operation_timeout / 2).as_millis() as u64;
         let waited = crate::remote::link::query(&mut connection, ::redis::cmd("WAIT").arg(options.replicas).arg(limit)).await?;
         Ok((answer, crate::remote::reply::number(waited, "WAIT")? as usize))
+    }
+
+    /// The cheap call, where it can be tried: see `place.rs`.
+    fn call_at_its_place(&self, group: &mut Group, generation: u32, deadline: u64, place: &mut Place) -> Option<::redis::Cmd> {
+        if !group.is_plain() {
+            return None;
+        }
+        let head = place.expected(&self.index, generation)?;
+        let call = group.call_at(head, &self.index, &self.keys, deadline, self.link.options.stream_len);
+        // Read again at the end, as every check of the index does: lines that were read while another epoch, or the same one
+        // anew, was being adopted are of neither.
+        (self.index.latest().generation() == generation).then_some(call)
     }
 
     /// Step 1: into the own index at once, then the callers are told.
