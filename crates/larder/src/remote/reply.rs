@@ -42,6 +42,12 @@ pub(crate) fn number(value: Value, what: &str) -> Result<u64> {
     }
 }
 
+/// The server's time, in milliseconds since the Unix epoch, as TIME answers it.
+pub(crate) fn time_ms(value: Value) -> Result<u64> {
+    let [seconds, micros] = exactly(value, "TIME")?;
+    Ok(number(seconds, "TIME")? * 1_000 + number(micros, "TIME")? / 1_000)
+}
+
 /// Names and values that alternate, as hashes and stream entries are answered.
 pub(crate) fn fields(value: Value, what: &str) -> Result<Vec<(Vec<u8>, Value)>> {
     if let Value::Map(pairs) = value {

@@ -23,7 +23,7 @@ const APPENDS_MAX: usize = 512;
 pub(super) const NAMES_MAX: usize = 8_192;
 pub(super) const WRITE_BYTES_MAX: usize = 4 << 20;
 
-/// What comes first when a group is put together: how long the last look for a server may be ago.
+/// How long to wait for a server before looking again which appends are late, or may be queued by now.
 const GATE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Until the last handle is gone.

@@ -155,8 +155,7 @@ impl Inner {
     async fn follow_clock(&self, opened: &mut Opened, anew: bool) -> Result<()> {
         let asked = Instant::now();
         let time = crate::remote::link::query(&mut opened.append, &::redis::cmd("TIME")).await?;
-        let [seconds, micros] = reply::exactly(time, "TIME")?;
-        let ms = reply::number(seconds, "TIME")? * 1_000 + reply::number(micros, "TIME")? / 1_000;
+        let ms = reply::time_ms(time)?;
         self.clock.follow(ms + asked.elapsed().as_millis() as u64 / 2, anew);
         Ok(())
     }

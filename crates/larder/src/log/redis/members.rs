@@ -57,8 +57,7 @@ impl Inner {
             .map_err(failed)?
             .try_into()
             .map_err(|_| reply::unexpected("the members"))?;
-        let [seconds, micros] = reply::exactly(time, "TIME")?;
-        let now = reply::number(seconds, "TIME")? * 1_000 + reply::number(micros, "TIME")? / 1_000;
+        let now = reply::time_ms(time)?;
         let in_force = reply::bytes(epoch, "an epoch").ok().and_then(|bytes| super::encode::epoch_of(&bytes));
         let members: Vec<Member> = reply::fields(members, "the members")?.into_iter().filter_map(member).collect();
         let (here, gone): (Vec<_>, Vec<_>) =
