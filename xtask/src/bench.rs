@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: runs the library's benches. Only those: the test harness of the library is no bench.
+//! `cargo xtask bench`: runs the library's benches, then those that need the testkit's fixtures. Only those: the test
+//! harness of the library is no bench.
 
 use crate::command::Command;
 use crate::failure::Failure;
@@ -8,7 +9,7 @@ use crate::process;
 pub const COMMAND: Command = Command {
     name: "bench",
     arguments: "[FILTER]",
-    summary: "Run the library's benches, or those whose name contains FILTER.",
+    summary: "Run the benches, or those whose name contains FILTER.",
     details: "Trust ratios of one run more than times: a busy machine slows everything alike. What follows\n\
               FILTER goes to the bench program too.",
     run,
@@ -19,6 +20,10 @@ pub const COMMAND: Command = Command {
 /// # Errors
 /// When they do not build or fail.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
-    let mut command = process::cargo(&["bench", "--package", "larder", "--bench", "*", "--"])?;
-    process::run(command.args(arguments))
+    // One after the other: built together, the library's would be built with the features that the testkit turns on.
+    for package in ["larder", "larder-testkit"] {
+        let mut command = process::cargo(&["bench", "--package", package, "--bench", "*", "--"])?;
+        process::run(command.args(arguments))?;
+    }
+    Ok(())
 }
