@@ -28,6 +28,10 @@ use crate::remote::Host;
 use crate::remote::link::{Data, Link, Server, failed};
 use crate::remote::{reply, script};
 
+mod gather;
+
+use gather::Gather;
+
 /// Bytes in front of a record.
 const STAMP_LEN: usize = 16;
 
@@ -51,6 +55,7 @@ const TRIES_TOGETHER: u32 = 3;
 pub(crate) struct RedisTier {
     inner: Arc<Inner>,
     writer: Mutex<Option<AbortHandle>>,
+    reader: AbortHandle,
 }
 
 struct Inner {
@@ -58,6 +63,7 @@ struct Inner {
     clock: Clock,
     /// What the key of every entry begins with.
     prefix: Vec<u8>,
+    gather: Gather,
     queue: Mutex<Queue>,
     /// Wakes the writer.
     more: Notify,
@@ -92,17 +98,20 @@ type Batch = Vec<(Box<[u8]>, u64, Option<Arc<Record>>)>;
 
 impl RedisTier {
     pub(crate) fn start(link: Arc<Link>, clock: Clock, prefix: Vec<u8>, runtime: &Handle) -> Self {
+        let (gather, asked) = Gather::new();
+        let reader = runtime.spawn(gather::answer_all(link.clone(), asked)).abort_handle();
         let inner = Arc::new(Inner {
             link,
             clock,
             prefix,
+            gather,
             queue: Mutex::default(),
             more: Notify::new(),
             less: Notify::new(),
             counters: Counters::default(),
         });
         let writer = runtime.spawn(write_on(Arc::downgrade(&inner))).abort_handle();
-        RedisTier { inner, writer: Mutex::new(Some(writer)) }
+        RedisTier { inner, writer: Mutex::new(Some(writer)), reader }
     }
 }
 
@@ -111,6 +120,7 @@ impl Drop for RedisTier {
         if let Some(writer) = self.writer.lock().take() {
             writer.abort();
         }
+        self.reader.abort();
     }
 }
 
@@ -135,7 +145,7 @@ fn decode(value: Bytes) -> Option<Record> {
 
 impl Inner {
     fn server(&self) -> Result<Arc<Server>> {
-        self.link.server().ok_or_else(|| Error::new(ErrorKind::Tier, "Redis cannot be reached now"))
+        self.link.server().ok_or_else(unreachable_now)
     }
 
     fn key(&self, key: &[u8]) -> Vec<u8> {
@@ -168,10 +178,17 @@ impl Inner {
             return Ok(queued.map(|record| (*record).clone()));
         }
         let server = self.server()?;
-        let mut get = Cmd::with_capacity(2, 8 + self.prefix.len() + key.len());
-        get.arg("GET").arg(self.key(key));
-        let value = self.counted(server.data.send(&get).await)?;
-        self.read(value)
+        // In a cluster each key is its own node's.
+        let alone = self.gather.alone();
+        let value = if alone.is_some() || matches!(server.data, Data::Cluster(_)) {
+            let mut get = Cmd::with_capacity(2, 8 + self.prefix.len() + key.len());
+            get.arg("GET").arg(self.key(key));
+            server.data.send(&get).await
+        } else {
+            drop(server);
+            self.gather.ask(self.key(key)).await.ok_or_else(unreachable_now)?
+        };
+        self.read(self.counted(value)?)
     }
 
     async fn get_many(&self, keys: Vec<Box<[u8]>>) -> Result<Vec<Option<Record>>> {
@@ -450,6 +467,10 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+fn unreachable_now() -> Error {
+    Error::new(ErrorKind::Tier, "Redis cannot be reached now")
 }
 
 fn record_of(write: &Write) -> Option<&Arc<Record>> {
