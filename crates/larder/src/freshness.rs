@@ -40,10 +40,14 @@ use crate::pattern::{Pattern, Shape};
 use crate::position::{Epoch, Position, SEQ_BITS, SEQ_MAX, Stamp};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
 
+#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a log that is shared sends lines"))]
+mod lines;
 #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a log that is shared is entered so"))]
 mod shared;
 mod snapshot;
 
+#[cfg(feature = "redis")]
+pub(crate) use lines::Lines;
 #[cfg(feature = "redis")]
 pub(crate) use shared::NameHasher;
 pub(crate) use snapshot::Snapshot;

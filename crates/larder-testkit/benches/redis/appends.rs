@@ -27,10 +27,7 @@ struct Sides {
 }
 
 pub fn run(server: &Server) {
-    println!(
-        "{:>8} {:>12} {:>14} {:>8} {:>12} {:>8} {:>12}",
-        "callers", "SETs/s", "invalidate/s", "ratio", "put/s", "ratio", "in a group"
-    );
+    println!("{:>8} {:>12} {:>14} {:>8} {:>12} {:>8} {:>12}", "callers", "SETs/s", "invalidate/s", "ratio", "put/s", "ratio", "in a group");
     for callers in [256, 1024] {
         runtime(2).block_on(compare(server, callers));
     }

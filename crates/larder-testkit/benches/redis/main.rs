@@ -21,7 +21,8 @@ use larder_testkit::redis::{Server, ServerOptions, or_skip};
 /// A name and what runs under it, with a server of its own.
 type Section = (&'static str, fn(&Server));
 
-const SECTIONS: [Section; 4] = [("reads", reads::run), ("appends", appends::run), ("propagation", propagation::run), ("outage", outage::run)];
+const SECTIONS: [Section; 4] =
+    [("reads", reads::run), ("appends", appends::run), ("propagation", propagation::run), ("outage", outage::run)];
 
 fn main() {
     // Cargo adds flags of its own.

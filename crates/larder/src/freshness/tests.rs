@@ -6,7 +6,7 @@ use super::*;
 use crate::name::Names;
 
 /// The seed of a randomised test: `LARDER_SEED` if it is set, printed either way, so that a failure can be had again.
-fn seeded(test: &str) -> fastrand::Rng {
+pub(super) fn seeded(test: &str) -> fastrand::Rng {
     let seed = std::env::var("LARDER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("{test}: LARDER_SEED={seed}");
     fastrand::Rng::with_seed(seed)

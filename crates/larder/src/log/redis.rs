@@ -14,8 +14,9 @@
 //!
 //! # Who does what
 //!
-//! - The *appender* groups what callers append at the same time, and runs one script a group (step 1). What it cannot
-//!   deliver within the time limit it queues or refuses, as each append asks.
+//! - The *appender* groups what callers append at the same time, and runs one script a group (step 1): where it knows the log's
+//!   head (`place.rs`) one that only writes, else one that reads the table first. What it cannot deliver within the time limit
+//!   it queues or refuses, as each append asks.
 //! - The *keeper* verifies a server (step 11), appends the queue to it before anybody may read from it, takes the log's
 //!   snapshot up (step 10), lets the others in, and then is the *tail* (step 2) until something is wrong.
 //!
@@ -56,6 +57,7 @@ mod encode;
 mod inbox;
 mod keeper;
 mod members;
+mod place;
 
 /// How long an append may take, tries on another connection included, before it is queued or refused.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -86,6 +88,9 @@ struct Inner {
     heard: AtomicU64,
     /// Whether the epoch in force is one of Redis', and not the one that this instance began with.
     adopted: AtomicBool,
+    /// A stamp: all positions of its generation up to it are in the index, own appends that the tail has not brought yet
+    /// included.
+    entered: AtomicU64,
     /// Epochs that this instance has left, or that have no more positions: none of them may go on. A server that was cut off
     /// may still have one.
     left: Mutex<VecDeque<Epoch>>,
@@ -180,6 +185,7 @@ impl RedisLog {
             queue: Mutex::new(Queue { names: HashMap::new(), number: 0, bytes: 0, open: false, epoch }),
             heard: AtomicU64::new(0),
             adopted: AtomicBool::new(false),
+            entered: AtomicU64::new(0),
             left: Mutex::default(),
             told,
             trouble: Mutex::new(None),

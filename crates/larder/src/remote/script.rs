@@ -10,14 +10,16 @@ use ::redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, 
 pub(crate) const LAYOUT: &str = "1";
 
 pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("append.lua")));
+pub(crate) static APPEND_AT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("append_at.lua")));
 pub(crate) static ENSURE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("ensure.lua")));
 pub(crate) static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("beat.lua")));
 pub(crate) static STORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store.lua")));
 pub(crate) static DISCARD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("discard.lua")));
 
 /// The texts, in the order of the statics: `Script` does not give its own back.
-const TEXTS: [&str; 5] = [
+const TEXTS: [&str; 6] = [
     include_str!("append.lua"),
+    include_str!("append_at.lua"),
     include_str!("ensure.lua"),
     include_str!("beat.lua"),
     include_str!("store.lua"),

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::encode::{Answer, Group};
+use super::encode::{Answer, Group, Terms};
+use super::place::Place;
 use super::{Inner, Pending};
 use crate::config::Mode;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,7 +29,7 @@ const GATE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Until the last handle is gone.
 pub(super) async fn run(weak: Weak<Inner>, mut appends: mpsc::UnboundedReceiver<Pending>) {
-    let mut next = None;
+    let (mut next, mut place) = (None, Place::default());
     loop {
         let first = match next.take() {
             Some(first) => first,
@@ -47,7 +48,7 @@ pub(super) async fn run(weak: Weak<Inner>, mut appends: mpsc::UnboundedReceiver<
             }
             group.add(more);
         }
-        inner.append_group(group.appends).await;
+        inner.append_group(group.appends, &mut place).await;
     }
 }
 
@@ -79,7 +80,7 @@ pub(super) fn write_bytes(append: &Append) -> usize {
 
 impl Inner {
     /// Tries until every append has its answer, or its time is over.
-    async fn append_group(&self, mut group: Vec<Pending>) {
+    async fn append_group(&self, mut group: Vec<Pending>, place: &mut Place) {
         let mut tried = None;
         loop {
             let now = Instant::now();
@@ -97,7 +98,7 @@ impl Inner {
                 continue;
             };
             tried = Some(server.number);
-            match self.try_on(&server, &group).await {
+            match self.try_on(&server, &group, place).await {
                 Ok(Tried::Done(answers)) => {
                     for (pending, answer) in group.into_iter().zip(answers) {
                         // A caller that stopped waiting has its change made all the same.
@@ -135,7 +136,7 @@ impl Inner {
         Error::new(ErrorKind::LogUnavailable, message)
     }
 
-    async fn try_on(&self, server: &Arc<Server>, group: &[Pending]) -> Result<Tried> {
+    async fn try_on(&self, server: &Arc<Server>, group: &[Pending], place: &mut Place) -> Result<Tried> {
         let (generation, epoch) = self.index.era();
         let shapes: Vec<Shape> = self.index.shapes_in_use().collect();
         let now = self.clock.refresh();
@@ -144,39 +145,67 @@ impl Inner {
         // A write that the server does long after its caller was told that it is queued would bring an old value back. The
         // fence keeps out what was sent before the log was taken up again, the deadline what comes while it is not.
         let deadline = now + self.link.options.operation_timeout.as_millis() as u64;
-        let (answer, replicas) = self.call(server, &call, deadline).await?;
+        let (answer, replicas) = self.call(server, &mut call, (generation, deadline), place).await?;
         Ok(match answer {
             Answer::Late => Tried::Late,
-            Answer::OtherEpoch => Tried::OtherEpoch,
+            Answer::OtherEpoch | Answer::Elsewhere => Tried::OtherEpoch,
             Answer::UsedUp => {
                 self.leave_epoch(epoch);
                 Tried::OtherEpoch
             }
             Answer::Appended { first, conflicts, widened } => {
                 let enough = replicas >= self.link.options.replicas;
-                Tried::Done(self.settle(
-                    group,
-                    (generation, epoch),
-                    first,
-                    (conflicts.into_iter().chain(call.foreign()).collect(), widened),
-                    enough,
-                ))
+                let conflicts = conflicts.into_iter().chain(call.foreign()).collect();
+                let settled = self.settle(group, (generation, epoch), first, (conflicts, widened), enough);
+                let entered = place.appended(&self.index, generation, first, group.len());
+                if !self.mutations.on(crate::Mutation::OwnAppendsLate) {
+                    self.entered.store(entered.0, std::sync::atomic::Ordering::Release);
+                }
+                Tried::Done(settled)
             }
         })
     }
 
-    async fn call(&self, server: &Server, group: &Group, deadline: u64) -> Result<(Answer, usize)> {
+    async fn call(
+        &self,
+        server: &Server,
+        group: &mut Group,
+        (generation, deadline): (u32, u64),
+        place: &mut Place,
+    ) -> Result<(Answer, usize)> {
         let options = &self.link.options;
-        let call = group.call(&self.keys, deadline, options.stream_len, (&self.instance, server.fence));
+        let terms = Terms { deadline, stream_len: options.stream_len, instance: &self.instance, fence: server.fence };
         let mut connection = server.append.clone();
-        let value = script::run(&mut connection, &call).await.map_err(failed)?;
-        let answer = Answer::of(value)?;
+        let mut answer = Answer::Elsewhere;
+        if let Some(call) = self.call_at_its_place(group, generation, &terms, place) {
+            answer = Answer::of(script::run(&mut connection, &call).await.map_err(failed)?)?;
+            match answer {
+                Answer::Elsewhere => place.refused(),
+                _ => place.confirmed(),
+            }
+        }
+        if matches!(answer, Answer::Elsewhere) {
+            let call = group.call(&self.keys, &terms);
+            answer = Answer::of(script::run(&mut connection, &call).await.map_err(failed)?)?;
+        }
         if options.replicas == 0 {
             return Ok((answer, 0));
         }
         let limit = (options.operation_timeout / 2).as_millis() as u64;
         let waited = crate::remote::link::query(&mut connection, ::redis::cmd("WAIT").arg(options.replicas).arg(limit)).await?;
         Ok((answer, crate::remote::reply::number(waited, "WAIT")? as usize))
+    }
+
+    /// The cheap call, where it can be tried: see `place.rs`.
+    fn call_at_its_place(&self, group: &mut Group, generation: u32, terms: &Terms, place: &mut Place) -> Option<::redis::Cmd> {
+        if !group.is_plain() {
+            return None;
+        }
+        let head = place.expected(&self.index, generation)?;
+        let call = group.call_at(head, &self.index, &self.keys, terms);
+        // Read again at the end, as every check of the index does: lines that were read while another epoch, or the same one
+        // anew, was being adopted are of neither; and a made-up position is for nobody else.
+        (self.index.latest().generation() == generation && !self.index.is_provisional()).then_some(call)
     }
 
     /// Step 1: into the own index at once, then the callers are told.
@@ -224,7 +253,7 @@ impl Inner {
         for some in names.chunks(NAMES_MAX) {
             let mut group = Group::new(epoch);
             some.chunks(1_000).for_each(|names| group.add_names(names));
-            let call = group.call(&self.keys, 0, self.link.options.stream_len, ("", 0));
+            let call = group.call(&self.keys, &Terms { deadline: 0, stream_len: self.link.options.stream_len, instance: "", fence: 0 });
             let value = script::run(server, &call).await.map_err(failed)?;
             if !matches!(Answer::of(value)?, Answer::Appended { .. }) {
                 return Ok(false);

@@ -3,10 +3,12 @@
 //! A record of the stream holds the names of a group of appends: for each append, in the order of their positions, a u32
 //! count and the names as every log writes them (`name.rs`).
 
+use std::collections::HashSet;
+
 use ::redis::{Cmd, Value};
 
 use crate::error::Result;
-use crate::freshness::{NameHasher, Snapshot};
+use crate::freshness::{Index, Lines, NameHash, NameHasher, Snapshot};
 use crate::key::segments;
 use crate::log::{Append, Guard};
 use crate::name::{NAMES_MAX, Name};
@@ -32,13 +34,43 @@ pub(super) struct Group {
     epoch: Epoch,
     count: u16,
     record: Vec<u8>,
-    singles: Vec<u8>,
+    /// Names that are one hash each, and the appends they belong to.
+    singles: Vec<(u16, NameHash)>,
     others: Vec<Vec<u8>>,
     guards: Vec<Vec<u8>>,
     /// Appends whose guard is of another generation: of what happened since then nothing is known.
     foreign: Vec<u16>,
-    /// Key, head, value.
-    writes: Vec<(Vec<u8>, [u8; 11], Vec<u8>)>,
+    writes: Vec<GroupWrite>,
+}
+
+/// An entry's write, as it goes with its append.
+struct GroupWrite {
+    at: u16,
+    key: Vec<u8>,
+    /// In milliseconds; 0 is for ever.
+    life: u64,
+    /// The record, behind the room for its stamp; `None` takes the entry out.
+    value: Option<Vec<u8>>,
+}
+
+/// Bytes of a stamp, in front of every record.
+const STAMP_LEN: usize = 16;
+
+/// What an append is sent with, besides what it appends.
+pub(super) struct Terms<'a> {
+    /// In the store's milliseconds: after it, the server does nothing. 0 is for ever.
+    pub(super) deadline: u64,
+    /// About how many records the stream keeps.
+    pub(super) stream_len: usize,
+    pub(super) instance: &'a str,
+    /// Entries are not written for an instance that has taken the log up again since: the server then knows another fence.
+    pub(super) fence: u64,
+}
+
+impl Terms<'_> {
+    fn add_fence(&self, call: &mut Cmd) {
+        call.arg(format!("f:{}", self.instance)).arg(self.fence);
+    }
 }
 
 /// What the script answered.
@@ -50,6 +82,8 @@ pub(super) enum Answer {
     },
     /// Nothing was done: the log is not the one that the group was made for.
     OtherEpoch,
+    /// Nothing was done: the group would not stand where its caller thought, or the table is of another size.
+    Elsewhere,
     /// Nothing was done: the epoch has no more positions.
     UsedUp,
     /// Nothing was done: it came later than its caller waits for.
@@ -86,11 +120,8 @@ impl Group {
         for write in &append.writes {
             let key = [entries, &write.key].concat();
             let life = if write.expires_at == u64::MAX { 0 } else { write.expires_at.saturating_sub(now).max(1) };
-            let mut head = [0; 11];
-            head[..2].copy_from_slice(&at.to_le_bytes());
-            head[2] = u8::from(write.record.is_some());
-            head[3..].copy_from_slice(&life.to_le_bytes());
-            self.writes.push((key, head, write.record.as_ref().map_or_else(Vec::new, |record| record.to_vec())));
+            let value = write.record.as_ref().map(|record| [&[0; STAMP_LEN][..], record].concat());
+            self.writes.push(GroupWrite { at, key, life, value });
         }
     }
 
@@ -117,8 +148,7 @@ impl Group {
                     continue;
                 }
             };
-            self.singles.extend_from_slice(&at.to_le_bytes());
-            self.singles.extend_from_slice(&single.to_bytes());
+            self.singles.push((at, single));
         }
     }
 
@@ -170,24 +200,77 @@ impl Group {
         bytes
     }
 
-    /// The call. After `deadline`, in the store's milliseconds, the server does nothing; nor does it write entries for an
-    /// instance that has taken the log up again since, which its fence tells.
-    pub(super) fn call(&self, keys: &Keys, deadline: u64, stream_len: usize, (instance, fence): (&str, u64)) -> Cmd {
+    /// The call, for the log as it is then.
+    pub(super) fn call(&self, keys: &Keys, terms: &Terms) -> Cmd {
         let mut call = script::call(&script::APPEND, 4 + self.writes.len());
         call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream).arg(&keys.members);
-        for (key, ..) in &self.writes {
-            call.arg(key);
+        for write in &self.writes {
+            call.arg(&write.key);
         }
-        call.arg(&self.epoch.0.to_le_bytes()).arg(deadline).arg(self.count).arg(&self.record).arg(&self.singles).arg(stream_len);
+        let mut singles = Vec::with_capacity(self.singles.len() * 10);
+        for (at, hash) in &self.singles {
+            singles.extend_from_slice(&at.to_le_bytes());
+            singles.extend_from_slice(&hash.to_bytes());
+        }
+        call.arg(&self.epoch.0.to_le_bytes()).arg(terms.deadline).arg(self.count).arg(&self.record).arg(singles).arg(terms.stream_len);
         call.arg(self.others.len()).arg(self.guards.len()).arg(self.writes.len());
         for list in self.others.iter().chain(&self.guards) {
             call.arg(list);
         }
-        for (_, head, value) in &self.writes {
-            call.arg(head.as_slice()).arg(value);
+        for GroupWrite { at, life, value, .. } in &self.writes {
+            let mut head = [0; 11];
+            head[..2].copy_from_slice(&at.to_le_bytes());
+            head[2] = u8::from(value.is_some());
+            head[3..].copy_from_slice(&life.to_le_bytes());
+            call.arg(head.as_slice()).arg(value.as_ref().map_or(&[][..], |value| &value[STAMP_LEN..]));
         }
-        call.arg(format!("f:{instance}")).arg(fence);
+        terms.add_fence(&mut call);
         call
+    }
+
+    /// Whether it can be appended [at a place](Self::call_at): of patterns only the script can tell what there is room for, and
+    /// only it can ask a guard's question.
+    pub(super) fn is_plain(&self) -> bool {
+        self.others.is_empty() && self.guards.is_empty()
+    }
+
+    /// The call for a group whose first position will be the one after `head`, if it is made at all, for an index that has all
+    /// up to there.
+    pub(super) fn call_at(&mut self, head: u64, index: &Index, keys: &Keys, terms: &Terms) -> Cmd {
+        let mut lines = Lines::new(index, self.singles.len());
+        self.singles.iter().for_each(|(at, hash)| lines.raise(*hash, head + 1 + u64::from(*at)));
+        let keeps = |group: &Self| group.writes.iter().filter(|write| write.value.is_some()).count();
+        if keeps(self) > 0 {
+            self.forget_overwritten();
+        }
+        let kept = keeps(self);
+        let mut call = script::call(&script::APPEND_AT, 4 + self.writes.len());
+        call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream).arg(&keys.members);
+        let (keep, remove): (Vec<_>, Vec<_>) = self.writes.iter_mut().partition(|write| write.value.is_some());
+        for write in keep.iter().chain(&remove) {
+            call.arg(&write.key);
+        }
+        call.arg(&self.epoch.0.to_le_bytes()).arg(terms.deadline).arg(head).arg(lines.total()).arg(head + u64::from(self.count));
+        call.arg(&self.record).arg(terms.stream_len).arg(lines.changed()).arg(kept);
+        for (offset, line) in lines.writes() {
+            call.arg(offset).arg(line.as_slice());
+        }
+        for GroupWrite { at, life, value, .. } in keep {
+            let value = value.as_mut().expect("it is one of those that have one");
+            value[..8].copy_from_slice(&self.epoch.0.to_le_bytes());
+            value[8..STAMP_LEN].copy_from_slice(&(head + 1 + u64::from(*at)).to_le_bytes());
+            call.arg(*life).arg(value.as_slice());
+        }
+        terms.add_fence(&mut call);
+        call
+    }
+
+    /// Of several writes of a key only the last counts, in whatever order they are then made.
+    fn forget_overwritten(&mut self) {
+        let mut seen = HashSet::new();
+        let last: Vec<bool> = self.writes.iter().rev().map(|write| seen.insert(write.key.as_slice())).collect();
+        let mut last = last.into_iter().rev();
+        self.writes.retain(|_| last.next().expect("there is one for each"));
     }
 }
 
@@ -204,6 +287,7 @@ impl Answer {
                 Ok(Answer::Appended { first: reply::number(next()?, WHAT)?, conflicts: numbers(next()?)?, widened: numbers(next()?)? })
             }
             "late" | "fenced" => Ok(Answer::Late),
+            "elsewhere" => Ok(Answer::Elsewhere),
             "epoch" | "lost" => Ok(Answer::OtherEpoch),
             "full" => Ok(Answer::UsedUp),
             _ => Err(reply::unexpected(WHAT)),
@@ -211,10 +295,18 @@ impl Answer {
     }
 }
 
-/// A record of the stream: the names of each of its positions, from the first one on.
+/// A record of the stream: the names of each of its positions, from the first one to the last.
 pub(super) struct Entry {
     pub(super) first: u64,
-    pub(super) appends: Vec<Vec<Name>>,
+    pub(super) last: u64,
+    names: Vec<u8>,
+}
+
+impl Entry {
+    /// The names, a list for each position.
+    pub(super) fn appends(&self) -> Result<Vec<Vec<Name>>> {
+        names(&self.names).ok_or_else(|| reply::unexpected("a record of the stream"))
+    }
 }
 
 /// What a read of the stream brought.
@@ -227,17 +319,18 @@ pub(super) fn entries(value: Value) -> Result<Vec<Entry>> {
 
 fn entry(value: Value) -> Result<Entry> {
     const WHAT: &str = "a record of the stream";
-    let [_, fields] = reply::exactly(value, WHAT)?;
-    let (mut first, mut appends) = (None, None);
+    let [id, fields] = reply::exactly(value, WHAT)?;
+    let last = reply::text(id, WHAT)?.strip_suffix("-0").and_then(|last| last.parse().ok());
+    let (mut first, mut names) = (None, None);
     for (name, value) in reply::fields(fields, WHAT)? {
         match name.as_slice() {
             b"f" => first = Some(reply::number(value, WHAT)?),
-            b"d" => appends = names(&reply::bytes(value, WHAT)?),
+            b"d" => names = Some(reply::bytes(value, WHAT)?),
             _ => {}
         }
     }
-    match (first, appends) {
-        (Some(first), Some(appends)) if first <= SEQ_MAX => Ok(Entry { first, appends }),
+    match (first, last, names) {
+        (Some(first), Some(last), Some(names)) if first <= last && last <= SEQ_MAX => Ok(Entry { first, last, names }),
         _ => Err(reply::unexpected(WHAT)),
     }
 }
@@ -305,7 +398,7 @@ mod tests {
         ];
         appends.iter().for_each(|names| group.add_names(names));
         assert_eq!(names(&group.record).unwrap(), appends);
-        assert_eq!(group.singles.len(), 2 * 10);
+        assert_eq!(group.singles.len(), 2);
         assert_eq!(group.others.len(), 2);
         assert!(names(&group.record[..group.record.len() - 1]).is_none(), "one that was cut short is none");
         assert!(names(&u32::MAX.to_le_bytes()).is_none(), "nor is one that claims more names than there can be");

@@ -241,12 +241,18 @@ impl Inner {
 
     /// Enters what came, in order. Where something between is missing, the stream was trimmed past us: a snapshot has it.
     async fn apply(&self, tail: &mut MultiplexedConnection, generation: u32, epoch: Epoch, entries: Vec<Entry>, head: u64) -> Result<()> {
-        for Entry { first, appends } in entries {
+        for entry in entries {
             let next = self.index.applied().seq() + 1;
-            if first > next {
+            if entry.first > next {
                 return self.resync(tail, epoch).await;
             }
-            for (seq, names) in (first..).zip(appends).filter(|(seq, _)| *seq >= next) {
+            // Own appends that nobody's stood before are in the index already.
+            if super::stamp(generation, entry.last).0 <= self.entered.load(Ordering::Acquire)
+                && self.index.apply(&[], super::stamp(generation, entry.last))
+            {
+                continue;
+            }
+            for (seq, names) in (entry.first..).zip(entry.appends()?).filter(|(seq, _)| *seq >= next) {
                 if !self.index.apply(&names, super::stamp(generation, seq)) {
                     return Err(Error::of_tier("positions were made up here meanwhile"));
                 }
