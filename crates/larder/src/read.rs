@@ -466,8 +466,10 @@ impl<V: Value> View<V> {
                 Some(meta) => drop(self.space.pool.insert(self.space.pool.query(key), Arc::new(Negative { meta }))),
                 None => drop(self.space.pool.remove_up_to(self.space.pool.query(key), stamp, Count::Replaced)),
             }
-            // What the tier has is older than the answer that there is nothing.
-            self.forget_in_backing(vec![key.into()]).await;
+            // What the tier has is older than the answer that there is nothing, unless somebody has put it since.
+            if let Some(known_at) = self.shared.index.position_of(stamp) {
+                self.forget_in_backing(vec![key.into()], known_at).await;
+            }
             return Ok(Landed { entry: None, stamp, source: Source::Loader });
         };
         let made = self.make(key, item, stamp, u32::try_from(took.as_micros()).unwrap_or(u32::MAX))?;

@@ -17,7 +17,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::key::{TAG_LEN_MAX, TAGS_MAX, Tags};
-use crate::position::Epoch;
+use crate::position::{Epoch, Position};
 
 const MAGIC: &[u8; 2] = b"LR";
 const VERSION: u8 = 1;
@@ -87,7 +87,12 @@ impl Record {
     ///
     /// Records of different epochs do not say which is newer; the one being written is of the epoch in force, so it wins.
     pub fn outranks(&self, other: &Record) -> bool {
-        self.epoch == other.epoch && self.seq > other.seq
+        self.is_past(Position { epoch: other.epoch, seq: other.seq })
+    }
+
+    /// Whether it is of the position's epoch, and newer.
+    pub fn is_past(&self, position: Position) -> bool {
+        self.epoch == position.epoch && self.seq > position.seq
     }
 
     /// The record as bytes.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::position::Position;
 use crate::record::Record;
 
 pub(crate) mod breaker;
@@ -39,6 +40,9 @@ pub enum Action {
     Store(Arc<Record>),
     /// Forget the key.
     Remove,
+    /// Forget the key, unless its record is of the position's epoch and newer: a removal that was decided at a position may
+    /// arrive after somebody's later put.
+    RemoveUpTo(Position),
 }
 
 /// What the caller of [`Tier::write`] waits for.

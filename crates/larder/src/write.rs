@@ -248,13 +248,13 @@ impl<V: Value> View<V> {
         }
         // While the append is queued, the others may still put there what is newer than it.
         if !appended.wrote_entries && !appended.queued {
-            self.forget_in_backing(keys).await;
+            self.forget_in_backing(keys, appended.position).await;
         }
     }
 
-    /// Gives back the tier's room of keys that it has no current record of.
-    pub(crate) async fn forget_in_backing(&self, keys: Vec<Box<[u8]>>) {
-        let writes = keys.into_iter().map(|key| Write { key, action: Action::Remove }).collect();
+    /// Gives back the tier's room of keys that it has no current record of, as was known at a position.
+    pub(crate) async fn forget_in_backing(&self, keys: Vec<Box<[u8]>>, known_at: Position) {
+        let writes = keys.into_iter().map(|key| Write { key, action: Action::RemoveUpTo(known_at) }).collect();
         if self.space.policy.backing
             && let Err(error) = self.hand_to_backing(writes, Wait::No).await
         {

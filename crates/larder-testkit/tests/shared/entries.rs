@@ -99,6 +99,30 @@ async fn an_older_fill_does_not_take_the_place_of_a_newer_put() {
     assert_eq!(&**found, b"new");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_found_does_not_take_out_what_was_put_meanwhile() {
+    let Some(server) = server() else { return };
+    let (a, b) = (instance(&server.url()).await, instance(&server.url()).await);
+    let (on_a, on_b) = (a.namespace::<String>("n").unwrap(), b.namespace::<String>("n").unwrap());
+    let (answer, awaited) = tokio::sync::oneshot::channel();
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let loading = tokio::spawn(async move {
+        on_a.get_or_find("k", move || async move {
+            begun.send(()).expect("the test waits for it");
+            awaited.await.map(|()| None::<String>)
+        })
+        .await
+    });
+    begins.await.unwrap();
+    on_b.put("k", "new".to_owned()).await.unwrap();
+    answer.send(()).unwrap();
+    loading.await.unwrap().unwrap();
+    a.flush().await.unwrap();
+    let fresh = instance(&server.url()).await;
+    let found = fresh.namespace::<String>("n").unwrap().get("k").await.unwrap();
+    assert_eq!(found.as_deref().map(String::as_str), Some("new"));
+}
+
 fn leases_asked(server: &Server) -> u64 {
     let stats = server.command(&["INFO", "commandstats"]).unwrap().text();
     let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_set:calls=")?.split(',').next()?.parse().ok());

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{Host, RedisOptions, Topology, reply, script};
 use crate::error::{Error, ErrorKind, Result};
+use crate::position::Epoch;
 
 /// How long a snapshot of the log may take to come over: 16 MiB, and more for larger tables.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ pub(crate) struct Link {
 pub(crate) struct Server {
     /// Tells one set of connections from the next.
     pub(crate) number: u64,
+    /// The epoch of the log that was taken up with it. An entry of another is stale to everybody.
+    pub(crate) epoch: Epoch,
     /// What the log knows this set by, so that what was sent on an older one writes no entries any more.
     pub(crate) fence: u64,
     pub(crate) append: MultiplexedConnection,
@@ -92,10 +95,10 @@ impl Link {
     }
 
     /// Lets everybody use a server.
-    pub(crate) fn publish(&self, opened: Opened, fence: u64) -> Arc<Server> {
+    pub(crate) fn publish(&self, opened: Opened, epoch: Epoch, fence: u64) -> Arc<Server> {
         let number = self.connects.fetch_add(1, Ordering::Relaxed) + 1;
         let Opened { append, data, about, .. } = opened;
-        let server = Arc::new(Server { number, fence, append, data, about, failed: AtomicU64::new(0) });
+        let server = Arc::new(Server { number, epoch, fence, append, data, about, failed: AtomicU64::new(0) });
         self.server.send_replace(Some(server.clone()));
         server
     }

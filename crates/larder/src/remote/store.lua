@@ -1,7 +1,7 @@
--- Writes entries, unless the one in place is of the same epoch and has a higher stamp.
+-- Writes and removes entries, unless the one in place is of the same epoch and has a higher stamp.
 --
 -- KEYS  the entries
--- ARGV  for each: life in ms or 0, and the value, or '' to remove it
+-- ARGV  for each: life in ms or 0, and the value; a stamp alone removes what is not past it, '' removes whatever is there
 local unpack, sub = struct.unpack, string.sub
 local outranked = 0
 for i, key in ipairs(KEYS) do
@@ -12,6 +12,8 @@ for i, key in ipairs(KEYS) do
     local old = redis.call('GETRANGE', key, 0, 15)
     if #old == 16 and sub(old, 1, 8) == sub(value, 1, 8) and unpack('<I8', old, 9) > unpack('<I8', value, 9) then
       outranked = outranked + 1
+    elseif #value == 16 then
+      redis.call('UNLINK', key)
     elseif px > 0 then
       redis.call('SET', key, value, 'PX', px)
     else

@@ -82,7 +82,7 @@ struct Counters {
 
 #[derive(Default)]
 struct Queue {
-    /// The last write of each key. The number tells it from one that took its place.
+    /// The last write of each key.
     writes: HashMap<Box<[u8]>, Waiting>,
     order: VecDeque<Box<[u8]>>,
     bytes: usize,
@@ -90,11 +90,11 @@ struct Queue {
     closed: bool,
 }
 
-/// A write's number, and the record, or that the key is to be removed.
-type Waiting = (u64, Option<Arc<Record>>);
+/// What is to be done to a key. The number tells it from a write that took its place.
+type Waiting = (u64, Action);
 
 /// Some writes, as they are sent.
-type Batch = Vec<(Box<[u8]>, u64, Option<Arc<Record>>)>;
+type Batch = Vec<(Box<[u8]>, u64, Action)>;
 
 impl RedisTier {
     pub(crate) fn start(link: Arc<Link>, clock: Clock, prefix: Vec<u8>, runtime: &Handle) -> Self {
@@ -128,8 +128,7 @@ impl Drop for RedisTier {
 fn encode(record: &Record) -> Bytes {
     let encoded = record.encode();
     let mut value = BytesMut::with_capacity(STAMP_LEN + encoded.len());
-    value.put_u64_le(record.epoch.0);
-    value.put_u64_le(record.seq);
+    value.put_slice(&stamp_bytes(record.epoch, record.seq));
     value.put_slice(&encoded);
     value.freeze()
 }
@@ -155,7 +154,7 @@ impl Inner {
     /// What waits to be written of a key: a record, or that it is to be removed.
     fn queued(&self, key: &[u8]) -> Option<Option<Arc<Record>>> {
         let queue = self.queue.lock();
-        if queue.writes.is_empty() { None } else { queue.writes.get(key).map(|(_, record)| record.clone()) }
+        if queue.writes.is_empty() { None } else { queue.writes.get(key).map(|(_, action)| record_of(action).cloned()) }
     }
 
     fn read(&self, value: Value) -> Result<Option<Record>> {
@@ -232,18 +231,17 @@ impl Inner {
         if queue.closed {
             return Some(Err(Error::new(ErrorKind::Closed, "the cache was closed")));
         }
-        let size: usize = writes.iter().map(|write| cost(&write.key, record_of(write))).sum();
+        let size: usize = writes.iter().map(|write| cost(&write.key, &write.action)).sum();
         // A call that is larger than the whole queue is let in when the queue is empty: it can never fit otherwise.
         if queue.bytes + size > self.link.options.write_queue_bytes && queue.bytes > 0 {
             return None;
         }
         for write in writes {
-            let record = record_of(write).cloned();
             queue.number += 1;
             let number = queue.number;
-            queue.bytes += cost(&write.key, record.as_ref());
-            match queue.writes.insert(write.key.clone(), (number, record)) {
-                Some((_, old)) => queue.bytes -= cost(&write.key, old.as_ref()),
+            queue.bytes += cost(&write.key, &write.action);
+            match queue.writes.insert(write.key.clone(), (number, write.action.clone())) {
+                Some((_, old)) => queue.bytes -= cost(&write.key, &old),
                 None => queue.order.push_back(write.key.clone()),
             }
         }
@@ -257,12 +255,12 @@ impl Inner {
         let mut bytes = 0;
         let mut batch = Vec::new();
         for key in &queue.order {
-            let (number, record) = &queue.writes[key];
-            bytes += cost(key, record.as_ref());
+            let (number, action) = &queue.writes[key];
+            bytes += cost(key, action);
             if !batch.is_empty() && bytes > BATCH_BYTES_MAX {
                 break;
             }
-            batch.push((key.clone(), *number, record.clone()));
+            batch.push((key.clone(), *number, action.clone()));
             if batch.len() == BATCH_MAX {
                 break;
             }
@@ -273,12 +271,12 @@ impl Inner {
     /// What was written leaves the queue, but for what took its place meanwhile.
     fn written(&self, batch: &Batch) {
         let mut queue = self.queue.lock();
-        for (key, number, record) in batch {
+        for (key, number, action) in batch {
             let front = queue.order.pop_front();
             debug_assert_eq!(front.as_deref(), Some(&**key), "only the writer takes from the front");
             if queue.writes.get(key).is_some_and(|(current, _)| current == number) {
                 queue.writes.remove(key);
-                queue.bytes -= cost(key, record.as_ref());
+                queue.bytes -= cost(key, action);
             } else {
                 queue.order.push_back(key.clone());
             }
@@ -291,29 +289,38 @@ impl Inner {
         let server = self.server()?;
         let now = self.clock.refresh();
         let life = |record: &Record| if record.expires_at == u64::MAX { 0 } else { record.expires_at.saturating_sub(now).max(1) };
-        let arguments = |call: &mut Cmd, record: &Option<Arc<Record>>| {
-            match record {
-                Some(record) => call.arg(life(record)).arg(encode(record).as_ref()),
-                None => call.arg(0).arg(""),
+        let arguments = |call: &mut Cmd, action: &Action| {
+            match action {
+                Action::Store(record) => call.arg(life(record)).arg(encode(record).as_ref()),
+                Action::RemoveUpTo(position) => call.arg(0).arg(stamp_bytes(position.epoch, position.seq).as_slice()),
+                Action::Remove => call.arg(0).arg(""),
             };
         };
+        // Of two epochs nobody can tell which is newer by looking at an entry. What was decided in another than the one in
+        // force is stale by now, and might take the place of what is not.
+        let (batch, outdated): (Vec<_>, Vec<_>) =
+            batch.iter().partition(|(.., action)| epoch_of(action).is_none_or(|of| of == server.epoch));
+        self.counters.outranked.fetch_add(outdated.len() as u64, Ordering::Relaxed);
+        if batch.is_empty() {
+            return Ok(());
+        }
         match &server.data {
             Data::Single(connection) => {
                 let mut call = script::call(&script::STORE, batch.len());
-                for (key, ..) in batch {
+                for (key, ..) in &batch {
                     call.arg(self.key(key));
                 }
-                batch.iter().for_each(|(.., record)| arguments(&mut call, record));
+                batch.iter().for_each(|(.., action)| arguments(&mut call, action));
                 let outranked = self.counted(script::run(&mut connection.clone(), &call).await)?;
                 self.counters.outranked.fetch_add(reply::number(outranked, "a write")?, Ordering::Relaxed);
             }
             Data::Cluster(connection) => {
                 // Each entry has a slot of its own; the client sends them to their nodes side by side.
                 let mut tasks = tokio::task::JoinSet::new();
-                for (key, _, record) in batch {
+                for (key, _, action) in batch {
                     let mut call = script::call(&script::STORE, 1);
                     call.arg(self.key(key));
-                    arguments(&mut call, record);
+                    arguments(&mut call, action);
                     let mut connection = connection.clone();
                     tasks.spawn(async move { run_in_cluster(&mut connection, &call).await });
                 }
@@ -384,10 +391,7 @@ impl Inner {
         let records = if keys.is_empty() { Vec::new() } else { self.get_many(keys.clone()).await? };
         for (key, record) in keys.iter().zip(records) {
             let Some(record) = record.filter(|record| !keep(key, record)) else { continue };
-            let mut seen = [0; STAMP_LEN];
-            seen[..8].copy_from_slice(&record.epoch.0.to_le_bytes());
-            seen[8..].copy_from_slice(&record.seq.to_le_bytes());
-            let removed = self.discard(&server, &self.key(key), &seen).await?;
+            let removed = self.discard(&server, &self.key(key), &stamp_bytes(record.epoch, record.seq)).await?;
             page.removed += u64::from(removed);
             page.removed_bytes += if removed { (key.len() + record.encoded_len()) as u64 } else { 0 };
         }
@@ -473,15 +477,31 @@ fn unreachable_now() -> Error {
     Error::new(ErrorKind::Tier, "Redis cannot be reached now")
 }
 
-fn record_of(write: &Write) -> Option<&Arc<Record>> {
-    match &write.action {
+fn record_of(action: &Action) -> Option<&Arc<Record>> {
+    match action {
         Action::Store(record) => Some(record),
+        Action::Remove | Action::RemoveUpTo(_) => None,
+    }
+}
+
+/// The epoch in which a write was decided.
+fn epoch_of(action: &Action) -> Option<Epoch> {
+    match action {
+        Action::Store(record) => Some(record.epoch),
+        Action::RemoveUpTo(position) => Some(position.epoch),
         Action::Remove => None,
     }
 }
 
-fn cost(key: &[u8], record: Option<&Arc<Record>>) -> usize {
-    2 * key.len() + record.map_or(0, |record| record.encoded_len()) + WRITE_OVERHEAD
+fn cost(key: &[u8], action: &Action) -> usize {
+    2 * key.len() + record_of(action).map_or(0, |record| record.encoded_len()) + WRITE_OVERHEAD
+}
+
+fn stamp_bytes(epoch: Epoch, seq: u64) -> [u8; STAMP_LEN] {
+    let mut stamp = [0; STAMP_LEN];
+    stamp[..8].copy_from_slice(&epoch.0.to_le_bytes());
+    stamp[8..].copy_from_slice(&seq.to_le_bytes());
+    stamp
 }
 
 /// Where a scan goes on: the node, and its cursor.

@@ -97,7 +97,7 @@ impl Inner {
             }
             queue.open = true;
             let (tail, inbox) = (opened.tail.clone(), opened.inbox.clone());
-            let server = self.link.publish(opened, fence);
+            let server = self.link.publish(opened, epoch, fence);
             drop(queue);
             self.counters.connects.fetch_add(1, Ordering::Relaxed);
             self.told.notify_waiters();

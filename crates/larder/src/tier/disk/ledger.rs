@@ -28,6 +28,7 @@ use super::layout::{self, COUNTERS_KEY, Counters, NEVER, Order, Stored};
 use super::queue::Queued;
 use super::recent::Recent;
 use super::store::{Store, Trouble};
+use crate::position::Position;
 use crate::record::Record;
 use crate::tier::Action;
 
@@ -148,18 +149,20 @@ impl Ledger {
         let (mut change, mut tally) = (self.begin(), Tally::default());
         for (key, Queued { action, afresh }) in writes {
             let old = self.store.get(key)?;
-            let record = match action {
-                Action::Store(record) => record,
-                Action::Remove => {
-                    change.forget_if_there(key, old);
-                    continue;
-                }
+            let position = match action {
+                Action::Store(record) => Some(Position { epoch: record.epoch, seq: record.seq }),
+                Action::RemoveUpTo(position) => Some(*position),
+                Action::Remove => None,
             };
-            if !afresh && old.as_ref().is_some_and(|old| outranks(old, record, now, &mut tally)) {
+            let position = position.filter(|_| !afresh);
+            if let (Some(old), Some(position)) = (&old, position)
+                && stays(old, position, now, &mut tally)
+            {
                 tally.outranked += 1;
                 continue;
             }
             change.forget_if_there(key, old);
+            let Action::Store(record) = action else { continue };
             if record.expires_at <= now {
                 tally.expired += 1;
             } else {
@@ -325,10 +328,10 @@ impl Ledger {
     }
 }
 
-/// Whether the record in place must stay. One that cannot be read or has expired need not.
-fn outranks(old: &Stored, new: &Record, now: u64, tally: &mut Tally) -> bool {
+/// Whether the record in place must stay, against a write of this position. One that cannot be read or has expired need not.
+fn stays(old: &Stored, against: Position, now: u64, tally: &mut Tally) -> bool {
     match Record::decode(old.record.clone()) {
-        Ok(old) => old.expires_at > now && old.outranks(new),
+        Ok(old) => old.expires_at > now && old.is_past(against),
         Err(_) => {
             tally.unreadable += 1;
             false

@@ -339,7 +339,7 @@ impl State {
         for writes in self.batches() {
             match writes.actions.get(key).map(|queued| &queued.action) {
                 Some(Action::Store(record)) => return Lookup::Record(record.clone()),
-                Some(Action::Remove) => return Lookup::Gone,
+                Some(Action::Remove | Action::RemoveUpTo(_)) => return Lookup::Gone,
                 None if writes.cleared => return Lookup::Gone,
                 None => {}
             }
@@ -350,8 +350,12 @@ impl State {
     /// Queues one write, over the one of the same key. False if that one outranks it, be its time over or not: replaced
     /// by a lesser one it would not be there to replace what is stored, and that would come back.
     fn push(&mut self, write: Write) -> bool {
-        if let (Action::Store(new), Lookup::Record(old)) = (&write.action, self.lookup(&write.key))
-            && old.outranks(new)
+        if let Lookup::Record(old) = self.lookup(&write.key)
+            && match &write.action {
+                Action::Store(new) => old.outranks(new),
+                Action::RemoveUpTo(position) => old.is_past(*position),
+                Action::Remove => false,
+            }
         {
             return false;
         }
@@ -404,7 +408,7 @@ impl Writes {
 impl Queued {
     /// Whether nothing of what was stored before stays.
     fn removes(&self) -> bool {
-        self.afresh || matches!(self.action, Action::Remove)
+        self.afresh || !matches!(self.action, Action::Store(_))
     }
 }
 
@@ -430,7 +434,7 @@ pub(super) fn not_stored(reason: &str) -> Error {
 fn cost(key: &[u8], action: &Action) -> usize {
     let record = match action {
         Action::Store(record) => record.encoded_len(),
-        Action::Remove => 0,
+        Action::Remove | Action::RemoveUpTo(_) => 0,
     };
     key.len() + record + WRITE_OVERHEAD
 }
@@ -438,7 +442,7 @@ fn cost(key: &[u8], action: &Action) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::position::Epoch;
+    use crate::position::{Epoch, Position};
 
     fn record(seq: u64) -> Arc<Record> {
         let (tags, payload) = (Box::new([]), vec![0; 100].into());
@@ -471,6 +475,11 @@ mod tests {
         queue.offer(vec![Write { key: key.into(), action: Action::Remove }], &mut None).unwrap();
     }
 
+    fn remove_up_to(queue: &Queue, key: &[u8], seq: u64) -> Offer {
+        let action = Action::RemoveUpTo(Position { epoch: Epoch(1), seq });
+        queue.offer(vec![Write { key: key.into(), action }], &mut None).unwrap()
+    }
+
     fn seen(queue: &Queue, key: &[u8]) -> Option<Option<u64>> {
         match queue.lookup(key) {
             Lookup::Unknown => None,
@@ -500,6 +509,16 @@ mod tests {
         queue.finish_portion();
         assert_eq!((seen(&queue, b"k"), queue.depth()), (None, (0, 0)));
         assert!(matches!(queue.take(now()), Work::Idle));
+    }
+
+    #[test]
+    fn a_removal_leaves_what_is_newer() {
+        let queue = Queue::new(1 << 20);
+        put(&queue, b"k", 5);
+        assert!(matches!(remove_up_to(&queue, b"k", 4), Offer::Taken(Taken { outranked: 1 })));
+        assert_eq!(seen(&queue, b"k"), Some(Some(5)));
+        assert!(matches!(remove_up_to(&queue, b"k", 5), Offer::Taken(Taken { outranked: 0 })));
+        assert_eq!(seen(&queue, b"k"), Some(None));
     }
 
     #[test]

@@ -79,7 +79,8 @@ impl Tier for OwnTier {
                 match action {
                     Action::Store(record) if records.get(&key).is_some_and(|there| there.outranks(&record)) => {}
                     Action::Store(record) => drop(records.insert(key, (*record).clone())),
-                    Action::Remove => drop(records.remove(&key)),
+                    Action::RemoveUpTo(position) if records.get(&key).is_some_and(|there| there.is_past(position)) => {}
+                    Action::Remove | Action::RemoveUpTo(_) => drop(records.remove(&key)),
                 }
             }
             Outcome::Durable

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::position::Epoch;
+use crate::position::{Epoch, Position};
 use crate::tier::disk::store::{Sizes, Store};
 
 const SIZES: Sizes = Sizes { block_cache_bytes: 1 << 20, memtable_bytes: 1 << 20 };
@@ -54,6 +54,11 @@ fn store(ledger: &mut Ledger, key: &[u8], record: &Arc<Record>, now: u64) -> Tal
 
 fn remove(ledger: &mut Ledger, key: &[u8]) -> Tally {
     ledger.apply([(key, &Queued { action: Action::Remove, afresh: false })].into_iter(), 0).unwrap()
+}
+
+fn remove_up_to(ledger: &mut Ledger, key: &[u8], seq: u64) -> Tally {
+    let action = Action::RemoveUpTo(Position { epoch: Epoch(1), seq });
+    ledger.apply([(key, &Queued { action, afresh: false })].into_iter(), 0).unwrap()
 }
 
 fn seq_of(ledger: &Ledger, key: &[u8]) -> Option<u64> {
@@ -155,6 +160,12 @@ fn a_record_that_reflects_more_stays() {
     let other = Arc::new(Record { epoch: Epoch(2), ..(*record(1, NEVER, 1)).clone() });
     store(&mut ledger, b"k", &other, 0);
     assert_eq!(seq_of(&ledger, b"k"), Some(1));
+    // A removal was decided at a position, too.
+    store(&mut ledger, b"r", &record(5, NEVER, 1), 0);
+    assert_eq!(remove_up_to(&mut ledger, b"r", 4).outranked, 1);
+    assert_eq!(seq_of(&ledger, b"r"), Some(5));
+    remove_up_to(&mut ledger, b"r", 5);
+    assert_eq!(seq_of(&ledger, b"r"), None);
     // One whose time is over protects nothing.
     store(&mut ledger, b"x", &record(5, 10, 1), 0);
     store(&mut ledger, b"x", &record(4, 20, 1), 10);
