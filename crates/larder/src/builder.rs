@@ -277,7 +277,10 @@ impl Builder {
         let told: Arc<tokio::sync::Notify> = Arc::default();
         let link = Arc::new(crate::remote::link::Link::new(options.clone()));
         let parts = (clock.clone(), told.clone());
-        let (log, index) = crate::log::RedisLog::start(options, link.clone(), self.index_bytes, parts, &runtime, self.mutations);
+        let policies = self.namespaces.iter().map(|(_, policy)| policy).chain([&self.default_policy]);
+        let verified_for = policies.filter_map(|policy| policy.max_staleness).fold(self.max_staleness, Duration::max);
+        let sizes = (self.index_bytes, verified_for);
+        let (log, index) = crate::log::RedisLog::start(options, link.clone(), sizes, parts, &runtime, self.mutations);
         let tier = self.tier.clone().unwrap_or_else(|| {
             Arc::new(crate::tier::redis::RedisTier::start(link, clock.clone(), crate::remote::entries_prefix(&options.prefix), &runtime))
         });

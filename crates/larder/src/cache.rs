@@ -198,7 +198,9 @@ impl Larder {
     ///
     /// # Errors
     /// [`ErrorKind::UnknownPosition`] for a change that is still [queued](Receipt::is_queued);
-    /// [`ErrorKind::LogUnavailable`], [`ErrorKind::NotReached`] when Redis does not answer.
+    /// [`ErrorKind::LogUnavailable`], [`ErrorKind::NotReached`] when Redis does not answer; `NotReached` also for as long as
+    /// `max_staleness` after Redis lost its list of instances, or was new: one that has yet to say that it is there may be
+    /// serving what it had before.
     pub async fn applied_everywhere(&self, receipt: &Receipt, deadline: Duration) -> Result<Spread> {
         self.0.log.applied_everywhere(receipt, deadline).await
     }

@@ -237,6 +237,10 @@ impl RedisOptions {
         if self.instance.as_ref().is_some_and(|name| name.is_empty() || name.len() > 128) {
             return bad("the name of an instance has 1 to 128 bytes");
         }
+        // The list of instances has fields of its own beside them.
+        if self.instance.as_ref().is_some_and(|name| name.starts_with(':') || name.starts_with("f:")) {
+            return bad("the name of an instance begins neither with ':' nor with \"f:\"");
+        }
         Ok(())
     }
 
@@ -340,6 +344,7 @@ mod tests {
             options().heartbeat(Duration::ZERO),
             options().stream_len(1),
             options().instance(""),
+            options().instance(":since"),
         ] {
             assert_eq!(bad.check().unwrap_err().kind(), ErrorKind::InvalidConfig);
         }

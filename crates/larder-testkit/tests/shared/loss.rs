@@ -1,6 +1,8 @@
 //! The log is lost, or is another: nothing old is served, and everything goes on.
 
-use larder::Names;
+use std::time::Duration;
+
+use larder::{Larder, Names};
 use larder_testkit::redis::{AppendOnly, Server, ServerOptions, or_skip};
 
 use crate::support::*;
@@ -29,6 +31,26 @@ async fn nothing_old_survives(server: &Server, lose: impl AsyncFn(&Server)) {
     let receipt = b.invalidate(Names::new().key("n:k2")).await.unwrap();
     assert!(b.applied_everywhere(&receipt, LONG).await.unwrap().is_everywhere());
     assert_eq!(*on_a.get("k1").await.unwrap().unwrap(), "new");
+}
+
+/// Nobody may be told that all obey while one that has yet to notice still answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_in_a_list_that_was_lost_is_not_forgotten() {
+    let Some(server) = server() else { return };
+    let proxy = larder_testkit::proxy::Proxy::start(server.address()).unwrap();
+    let builder = |url: &str| Larder::builder().redis(options(url).operation_timeout(LONG)).index_bytes(1 << 16).max_staleness(LONG);
+    let a = builder(&server.url()).build().await.unwrap();
+    let b = builder(&format!("redis://{}", proxy.address())).build().await.unwrap();
+    let on_b = b.namespace::<String>("n").unwrap();
+    on_b.put("k", "old".to_owned()).await.unwrap();
+    proxy.hold();
+    let epoch = a.position().epoch();
+    server.command(&["FLUSHALL"]).unwrap();
+    until("a new epoch is adopted", || connected(&a) && a.position().epoch() != epoch).await;
+    let receipt = a.invalidate(Names::new().key("n:k")).await.unwrap();
+    let told = a.applied_everywhere(&receipt, Duration::from_millis(100)).await;
+    assert_eq!(on_b.get("k").await.unwrap().as_deref().map(String::as_str), Some("old"), "it cannot have noticed");
+    assert_eq!(told.unwrap_err().kind(), larder::ErrorKind::NotReached);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@
 //!   {larder}:log        hash: epoch, head, everything, shapes, globs, identity of the server, version of this layout
 //!   {larder}:table      string: the authoritative freshness table, lines of 64 bytes as in freshness.rs
 //!   {larder}:stream     stream: what was appended, a record a group; its id is the group's last position
-//!   {larder}:members    hash: what each instance has applied, and when it said so
+//!   {larder}:members    hash: what each instance has applied, and when it said so; since when it is complete; fences
 //!   {larder}:inbox      stream: invalidations by others than larder, in plain text
 //! ```
 //!
@@ -82,6 +82,8 @@ struct Inner {
     keys: Keys,
     /// What this instance is called.
     instance: String,
+    /// How long after they were heard at most instances count what they know as verified: `max_staleness`, the largest there is.
+    verified_for: Duration,
     to_append: mpsc::UnboundedSender<Pending>,
     queue: Mutex<Queue>,
     /// When the log was last asked and answered that nothing was missing here: nanoseconds since the machine started.
@@ -166,7 +168,7 @@ impl RedisLog {
     pub(crate) fn start(
         options: &RedisOptions,
         link: Arc<Link>,
-        index_bytes: usize,
+        (index_bytes, verified_for): (usize, Duration),
         (clock, told): (Clock, Arc<Notify>),
         runtime: &Handle,
         mutations: Mutations,
@@ -181,6 +183,7 @@ impl RedisLog {
             link,
             keys: Keys::new(&options.prefix),
             instance: options.instance.clone().unwrap_or_else(|| format!("{:016x}", fastrand::u64(..))),
+            verified_for,
             to_append,
             queue: Mutex::new(Queue { names: HashMap::new(), number: 0, bytes: 0, open: false, epoch }),
             heard: AtomicU64::new(0),

@@ -17,6 +17,9 @@ end
 -- From here on, what the caller sent before writes no entries.
 redis.call('HSET', KEYS[4], ARGV[8], ARGV[9])
 if sound then return {'ok', m[1], tonumber(m[2]), tonumber(m[3])} end
+-- Who had joined before may not be in the list that this server has.
+local time = redis.call('TIME')
+redis.call('HSET', KEYS[4], ':since', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)))
 redis.call('UNLINK', meta, tbl, stream)
 redis.call('SETRANGE', tbl, tonumber(ARGV[3]) * 64 - 1, '\0')
 redis.call('HSET', meta, 'epoch', ARGV[2], 'head', 0, 'lines', ARGV[3], 'identity', ARGV[1], 'version', ARGV[7], 'everything', 0)

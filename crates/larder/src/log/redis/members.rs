@@ -11,8 +11,12 @@ use crate::position::{Epoch, Position, Receipt};
 use crate::remote::link::{failed, query};
 use crate::remote::reply;
 
-/// An instance that was not heard for so long is not counted any more, and forgotten.
+/// An instance that was not heard for so long is not counted any more, and forgotten. Where answers count as verified for longer
+/// than that, for twice as long as they do.
 const GONE_AFTER: Duration = Duration::from_secs(10);
+
+/// The field of the list that says when it was begun, or begun anew after it was lost. No instance is called so.
+const SINCE: &[u8] = b":since";
 
 /// Pauses between looks.
 const LOOK_MIN: Duration = Duration::from_millis(1);
@@ -37,8 +41,16 @@ impl Inner {
         let mut pause = LOOK_MIN;
         loop {
             let late = |_| Err(Error::new(ErrorKind::NotReached, "Redis did not say in time what the instances have applied"));
-            let spread = tokio::time::timeout_at(until, self.look(receipt.position())).await.unwrap_or_else(late)?;
-            if spread.is_everywhere() || tokio::time::Instant::now() + pause >= until {
+            let (spread, age) = tokio::time::timeout_at(until, self.look(receipt.position())).await.unwrap_or_else(late)?;
+            let is_complete = age > self.verified_for;
+            let is_over = tokio::time::Instant::now() + pause >= until;
+            if is_over && !is_complete && spread.is_everywhere() {
+                // The list went with the rest of what Redis had. Who is missing there has not said anything since, and its
+                // answers may still count as verified.
+                let message = format!("the list of instances was begun {age:?} ago, and one that is not in it may still serve what is old");
+                return Err(Error::new(ErrorKind::NotReached, message));
+            }
+            if is_over || (is_complete && spread.is_everywhere()) {
                 return Ok(spread);
             }
             tokio::time::sleep(pause).await;
@@ -46,7 +58,8 @@ impl Inner {
         }
     }
 
-    async fn look(&self, position: Position) -> Result<Spread> {
+    /// What all have applied, and how old the list of them is.
+    async fn look(&self, position: Position) -> Result<(Spread, Duration)> {
         let server = self.link.server().ok_or_else(|| Error::new(ErrorKind::LogUnavailable, "Redis cannot be reached"))?;
         let mut connection = server.append.clone();
         let mut ask = ::redis::pipe();
@@ -59,9 +72,12 @@ impl Inner {
             .map_err(|_| reply::unexpected("the members"))?;
         let now = reply::time_ms(time)?;
         let in_force = reply::bytes(epoch, "an epoch").ok().and_then(|bytes| super::encode::epoch_of(&bytes));
-        let members: Vec<Member> = reply::fields(members, "the members")?.into_iter().filter_map(member).collect();
-        let (here, gone): (Vec<_>, Vec<_>) =
-            members.into_iter().partition(|member| now.saturating_sub(member.said_ms) < GONE_AFTER.as_millis() as u64);
+        let fields = reply::fields(members, "the members")?;
+        let since = fields.iter().find(|(name, _)| name == SINCE).and_then(|(_, since)| reply::number(since.clone(), "a time").ok());
+        let age = Duration::from_millis(since.map_or(0, |since: u64| now.saturating_sub(since)));
+        let members: Vec<Member> = fields.into_iter().filter_map(member).collect();
+        let gone_after = GONE_AFTER.max(self.verified_for * 2).as_millis() as u64;
+        let (here, gone): (Vec<_>, Vec<_>) = members.into_iter().partition(|member| now.saturating_sub(member.said_ms) < gone_after);
         if !gone.is_empty() {
             let mut forget = ::redis::cmd("HDEL");
             forget.arg(&self.keys.members);
@@ -71,7 +87,7 @@ impl Inner {
             query(&mut connection, &forget).await?;
         }
         let lagging = here.iter().filter_map(|member| member.lag(position, in_force, now)).collect();
-        Ok(Spread { instances: here.len(), lagging })
+        Ok((Spread { instances: here.len(), lagging }, age))
     }
 
     /// Lets nobody wait for this instance any more. One that cannot say so is forgotten after a while.
