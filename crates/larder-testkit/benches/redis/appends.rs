@@ -27,7 +27,7 @@ struct Sides {
 }
 
 pub fn run(server: &Server) {
-    println!("{:>8} {:>12} {:>14} {:>8} {:>12} {:>8} {:>12}", "callers", "SETs/s", "invalidate/s", "ratio", "put/s", "ratio", "in a group");
+    println!("{:>8} {:>12} {:>9} {:>8} {:>10} {:>10} {:>12}", "callers", "", "a second", "ratio", "here, us", "there, us", "in a group");
     for callers in [256, 1024] {
         runtime(2).block_on(compare(server, callers));
     }
@@ -41,31 +41,43 @@ async fn compare(server: &Server, callers: usize) {
     let features = larder.namespace::<Bytes>("features").expect("the type fits");
     let sides = Arc::new(Sides { larder, features, bare: bare(server).await, value: Bytes::from(vec![7; VALUE_LEN]) });
     let (mut sets, mut invalidations, mut puts) = (Vec::new(), Vec::new(), Vec::new());
-    let before = sides.larder.stats().log;
     for _ in 0..ROUNDS {
-        sets.push(timed(sides.set(callers / PIPELINE)).await);
-        invalidations.push(timed(sides.invalidate(callers)).await);
-        puts.push(timed(sides.put(callers)).await);
+        sets.push(sides.timed(server, sides.set(callers / PIPELINE)).await);
+        invalidations.push(sides.timed(server, sides.invalidate(callers)).await);
+        puts.push(sides.timed(server, sides.put(callers)).await);
     }
-    let after = sides.larder.stats().log;
-    let rate = |rounds: &[Took]| median(rounds.iter().map(|took| CHANGES as f64 / took.wall.as_secs_f64()).collect());
-    let ratio = |rounds: &[Took]| {
-        let pairs = sets.iter().zip(rounds).map(|(set, took)| set.wall.as_secs_f64() / took.wall.as_secs_f64());
-        median(pairs.collect())
-    };
-    println!(
-        "{callers:>8} {:>12.0} {:>14.0} {:>8.2} {:>12.0} {:>8.2} {:>12.0}",
-        rate(&sets),
-        rate(&invalidations),
-        ratio(&invalidations),
-        rate(&puts),
-        ratio(&puts),
-        (after.appends - before.appends) as f64 / (after.syncs - before.syncs) as f64
-    );
+    for (what, rounds) in [("SET", &sets), ("invalidate", &invalidations), ("put", &puts)] {
+        let of = |each: fn(&Round) -> f64| median(rounds.iter().map(each).collect());
+        let ratio =
+            median(sets.iter().zip(rounds).map(|(set, round)| set.took.wall.as_secs_f64() / round.took.wall.as_secs_f64()).collect());
+        println!(
+            "{callers:>8} {what:>12} {:>9.0} {ratio:>8.2} {:>10.2} {:>10.2} {:>12.0}",
+            of(|round| CHANGES as f64 / round.took.wall.as_secs_f64()),
+            of(|round| round.took.cpu.as_secs_f64() * 1e6 / CHANGES as f64),
+            of(|round| round.server_cpu * 1e6 / CHANGES as f64),
+            of(|round| round.grouped),
+        );
+    }
     sides.larder.close().await.expect("it closes");
 }
 
+/// What one round took, and how many appends went together.
+struct Round {
+    took: Took,
+    /// The server's CPU time, in seconds.
+    server_cpu: f64,
+    grouped: f64,
+}
+
 impl Sides {
+    async fn timed(&self, server: &Server, work: impl Future<Output = ()>) -> Round {
+        let (before, cpu) = (self.larder.stats().log, server_cpu(server));
+        let took = timed(work).await;
+        let (after, server_cpu) = (self.larder.stats().log, server_cpu(server) - cpu);
+        let groups = (after.syncs - before.syncs).max(1);
+        Round { took, server_cpu, grouped: (after.appends - before.appends) as f64 / groups as f64 }
+    }
+
     async fn set(self: &Arc<Self>, tasks: usize) {
         side_by_side(tasks, |task| {
             let sides = self.clone();
@@ -108,6 +120,13 @@ impl Sides {
         })
         .await;
     }
+}
+
+/// The CPU time that the server has taken, in seconds.
+fn server_cpu(server: &Server) -> f64 {
+    let info = server.command(&["INFO", "cpu"]).expect("the server is there").text();
+    let of = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).expect("it says so");
+    of("used_cpu_sys:") + of("used_cpu_user:")
 }
 
 fn key(caller: usize, n: usize) -> String {
