@@ -47,7 +47,7 @@ mod shared;
 mod snapshot;
 
 #[cfg(feature = "redis")]
-pub(crate) use lines::Lines;
+pub(crate) use lines::{Images, Lines};
 #[cfg(feature = "redis")]
 pub(crate) use shared::NameHasher;
 pub(crate) use snapshot::Snapshot;

@@ -33,6 +33,8 @@ pub enum Mutation {
     EpochNotAdopted,
     /// A lost or restored log is not noticed: its positions are used again.
     LossUnnoticed,
+    /// An instance sends lines of the shared table without the other names that stand in them.
+    LinesWithGaps,
 }
 
 /// Which rules are taken away.

@@ -19,6 +19,8 @@ fn faults_for(mutation: Mutation) -> &'static [Fault] {
         Mutation::HitUnchecked | Mutation::StampAfterLoad | Mutation::JoinersDoNotCheck | Mutation::OwnAppendsLate => &[],
         Mutation::UpdateWithoutCheck | Mutation::UpdateStampLate | Mutation::RestampAfterCheck => &[],
         Mutation::ForgetWithoutFloor | Mutation::TailBeforeIndex => &[],
+        // So that instances take up the table, not what was appended to the stream.
+        Mutation::LinesWithGaps => &[Fault::StreamTrimmed, Fault::InstanceKilled],
         Mutation::EpochNotAdopted | Mutation::LossUnnoticed => &[Fault::Flushed, Fault::KilledLosing, Fault::LogKeyDeleted],
         Mutation::PublishBeforeRecord | Mutation::PositionsUsedAgain => {
             unreachable!("only a log of one process has this rule; tests/mutations takes it away")
@@ -100,4 +102,9 @@ fn an_epoch_that_is_not_adopted() {
 #[test]
 fn a_loss_that_nobody_notices() {
     is_caught(Mutation::LossUnnoticed);
+}
+
+#[test]
+fn lines_from_an_instance_that_has_gaps() {
+    is_caught(Mutation::LinesWithGaps);
 }

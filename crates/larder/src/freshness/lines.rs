@@ -6,27 +6,38 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::*;
 
 /// A line as it will be.
 type Image = [u64; PAIRS + 1];
 
+/// Lines as they will be, by their number.
+pub(crate) type Images = HashMap<usize, Image, RandomState>;
+
 /// See the head of this file.
 pub(crate) struct Lines<'a> {
     index: &'a Index,
-    images: HashMap<usize, Image>,
+    /// Lines as they will be before these.
+    before: Option<&'a Images>,
+    images: Images,
 }
 
 impl<'a> Lines<'a> {
-    /// For about so many names.
-    pub(crate) fn new(index: &'a Index, names: usize) -> Self {
-        Lines { index, images: HashMap::with_capacity(names) }
+    /// For about so many names, and on top of lines that are on their way already.
+    pub(crate) fn new(index: &'a Index, before: Option<&'a Images>, names: usize) -> Self {
+        Lines { index, before, images: HashMap::with_capacity_and_hasher(names, RandomState::default()) }
     }
 
     /// Raises a name, by the rule of the table.
     pub(crate) fn raise(&mut self, hash: NameHash, seq: u64) {
         let at = hash.line(self.index.lines.len() - 1);
-        let image = self.images.entry(at).or_insert_with(|| self.index.lines[at].image());
+        let before = || match self.index.mutations.on(Mutation::LinesWithGaps) {
+            false => self.before.and_then(|before| before.get(&at).copied()).unwrap_or_else(|| self.index.lines[at].image()),
+            true => Image::default(),
+        };
+        let image = self.images.entry(at).or_insert_with(before);
         let (pairs, floor) = image.split_at_mut(PAIRS);
         let own = |pair: &u64| pair >> SEQ_BITS == hash.fingerprint() && pair & SEQ_MAX != 0;
         let oldest = || (0..PAIRS).min_by_key(|at| pairs[*at] & SEQ_MAX).expect("a line has pairs");
@@ -59,6 +70,12 @@ impl<'a> Lines<'a> {
     }
 }
 
+impl From<Lines<'_>> for Images {
+    fn from(lines: Lines<'_>) -> Images {
+        lines.images
+    }
+}
+
 impl Line {
     /// As every reader sees it: the pairs first, then the floor that covers what was lost from them.
     fn image(&self) -> Image {
@@ -83,7 +100,7 @@ mod tests {
         let (mut seq, mut table) = (0, vec![0; 4 * LINE_BYTES]);
         for _ in 0..500 {
             let names: Vec<Name> = (0..rng.usize(1..6)).map(|_| Name::Key(format!("k:{}", rng.u8(..60)).into_bytes().into())).collect();
-            let mut lines = Lines::new(&index, names.len());
+            let mut lines = Lines::new(&index, None, names.len());
             for (name, seq) in names.iter().zip(seq + 1..) {
                 let Name::Key(key) = name else { unreachable!("only keys are made here") };
                 lines.raise(hasher.key(key), seq);

@@ -1,18 +1,24 @@
 //! The appender: one script for all that callers append at the same time.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
+use ::redis::Cmd;
+use ::redis::aio::MultiplexedConnection;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::encode::{Answer, Group, Terms};
-use super::place::Place;
+use super::encode::{self, Answer, Group, Terms};
+use super::place::{Ahead, At, Place};
 use super::{Inner, Pending};
 use crate::config::Mode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{Append, Appended};
+use crate::mutation::Mutation;
 use crate::name::Name;
 use crate::pattern::Shape;
 use crate::position::{Epoch, Position};
@@ -27,18 +33,24 @@ pub(super) const WRITE_BYTES_MAX: usize = 4 << 20;
 /// How long to wait for a server before looking again which appends are late, or may be queued by now.
 const GATE_PAUSE: Duration = Duration::from_millis(5);
 
+/// Groups on their way at the same time: while the server carries out one, the next is put together here.
+const FLYING_MAX: usize = 2;
+
 /// Until the last handle is gone.
 pub(super) async fn run(weak: Weak<Inner>, mut appends: mpsc::UnboundedReceiver<Pending>) {
-    let (mut next, mut place) = (None, Place::default());
+    let (mut next, mut place, mut flying) = (None, Place::default(), VecDeque::with_capacity(FLYING_MAX));
     loop {
-        let first = match next.take() {
-            Some(first) => first,
-            None => match appends.recv().await {
-                Some(first) => first,
-                None => return,
-            },
+        let first = tokio::select! {
+            // Answers first: those who wait for them make the next group.
+            biased;
+            answered = front(&mut flying) => {
+                let Some(inner) = weak.upgrade() else { return };
+                inner.land(answered, &mut flying, &mut place).await;
+                continue;
+            }
+            first = first_of(&mut next, &mut appends), if flying.len() < FLYING_MAX => first,
         };
-        let Some(inner) = weak.upgrade() else { return };
+        let (Some(first), Some(inner)) = (first, weak.upgrade()) else { return };
         let mut group = Load::default();
         group.add(first);
         while let Ok(more) = appends.try_recv() {
@@ -48,7 +60,73 @@ pub(super) async fn run(weak: Weak<Inner>, mut appends: mpsc::UnboundedReceiver<
             }
             group.add(more);
         }
-        inner.append_group(group.appends, &mut place).await;
+        match inner.prepare(group.appends, &mut place, flying.back()) {
+            Ok(mut ready) => {
+                ready.depart().await;
+                flying.push_back(ready);
+            }
+            Err(group) => {
+                while !flying.is_empty() {
+                    let answered = front(&mut flying).await;
+                    inner.land(answered, &mut flying, &mut place).await;
+                }
+                inner.append_group(group, None, &mut place).await;
+            }
+        }
+    }
+}
+
+async fn first_of(next: &mut Option<Pending>, appends: &mut mpsc::UnboundedReceiver<Pending>) -> Option<Pending> {
+    match next.take() {
+        Some(first) => Some(first),
+        None => appends.recv().await,
+    }
+}
+
+/// What the server said to the oldest group on its way. Never, where there is none.
+async fn front(flying: &mut VecDeque<Flying>) -> Result<Said> {
+    match flying.front_mut() {
+        Some(front) => front.answer().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a script answered, and how many replicas have it.
+type Said = (Answer, usize);
+
+/// A group that was sent to where it should stand, and is not answered yet.
+struct Flying {
+    sent: Sent,
+    ahead: Ahead,
+    answer: Pin<Box<dyn Future<Output = Result<Said>> + Send>>,
+    /// One that came at once.
+    answered: Option<Result<Said>>,
+}
+
+/// A group as it was sent.
+struct Sent {
+    group: Vec<Pending>,
+    call: Group,
+    era: (u32, Epoch),
+    server: Arc<Server>,
+}
+
+impl Flying {
+    /// A first look at the answer is what sends a group, so that they arrive in their order.
+    async fn depart(&mut self) {
+        let answer = &mut self.answer;
+        let first_look = std::future::poll_fn(|context| match answer.as_mut().poll(context) {
+            Poll::Ready(answered) => Poll::Ready(Some(answered)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        self.answered = first_look.await;
+    }
+
+    async fn answer(&mut self) -> Result<Said> {
+        match self.answered.take() {
+            Some(answered) => answered,
+            None => self.answer.as_mut().await,
+        }
     }
 }
 
@@ -79,9 +157,55 @@ pub(super) fn write_bytes(append: &Append) -> usize {
 }
 
 impl Inner {
-    /// Tries until every append has its answer, or its time is over.
-    async fn append_group(&self, mut group: Vec<Pending>, place: &mut Place) {
-        let mut tried = None;
+    /// A group made ready for where it should stand, where that can be tried (see `place.rs`).
+    fn prepare(&self, group: Vec<Pending>, place: &mut Place, before: Option<&Flying>) -> Result<Flying, Vec<Pending>> {
+        let now = Instant::now();
+        let is_plain = |pending: &Pending| pending.deadline > now && encode::is_plain(&pending.append);
+        let Some(server) = self.link.server().filter(|_| group.iter().all(is_plain)) else { return Err(group) };
+        let era = self.index.era();
+        if before.is_some_and(|before| before.sent.era != era || before.sent.server.number != server.number) {
+            return Err(group);
+        }
+        let before = before.map(|before| &before.ahead);
+        let Some(head) = place.expected(&self.index, era.0, before) else { return Err(group) };
+        let (mut call, deadline) = self.encode(&group, era);
+        let signature = place.sign(server.fence);
+        let at = At { head, before, signature: &signature };
+        let (command, images) = call.call_at(&at, &self.index, &self.keys, &self.terms(&server, deadline));
+        // Read again at the end, as every check of the index does: lines that were read while another epoch, or the same one
+        // anew, was being adopted are of neither; and a made-up position is for nobody else.
+        if self.index.latest().generation() != era.0 || self.index.is_provisional() {
+            return Err(group);
+        }
+        let ahead = Ahead { last: head + group.len() as u64, signature, images };
+        let (connection, replicas, limit) = (server.append.clone(), self.link.options.replicas, self.replicas_limit());
+        let answer = Box::pin(ask(connection, command, replicas, limit));
+        Ok(Flying { sent: Sent { group, call, era, server }, ahead, answer, answered: None })
+    }
+
+    /// The oldest group on its way was answered. What did not come to stand where it should goes the ordinary way, once it is
+    /// known what became of those behind it.
+    async fn land(&self, answered: Result<Said>, flying: &mut VecDeque<Flying>, place: &mut Place) {
+        let Some(front) = flying.pop_front() else { return };
+        match &answered {
+            Ok((Answer::Elsewhere, _)) => place.refused(),
+            Ok((Answer::Appended { .. }, _)) => place.confirmed(),
+            _ => {}
+        }
+        let mut grounded: Vec<_> = self.conclude(front.sent, answered, place).into_iter().collect();
+        while !grounded.is_empty()
+            && let Some(mut next) = flying.pop_front()
+        {
+            let answered = next.answer().await;
+            grounded.extend(self.conclude(next.sent, answered, place));
+        }
+        for (group, tried) in grounded {
+            self.append_group(group, tried, place).await;
+        }
+    }
+
+    /// Tries until every append has its answer, or its time is over. Not on the server that was tried in vain.
+    async fn append_group(&self, mut group: Vec<Pending>, mut tried: Option<u64>, place: &mut Place) {
         loop {
             let now = Instant::now();
             let (late, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|pending| pending.deadline <= now);
@@ -97,21 +221,69 @@ impl Inner {
                 drop(tokio::time::timeout(pause, self.link.other_than(tried)).await);
                 continue;
             };
-            tried = Some(server.number);
-            match self.try_on(&server, &group, place).await {
-                Ok(Tried::Done(answers)) => {
-                    for (pending, answer) in group.into_iter().zip(answers) {
-                        // A caller that stopped waiting has its change made all the same.
-                        drop(pending.reply.send(answer));
-                    }
-                    return;
-                }
-                // The two clocks do not agree, or the way is too long: taking the log up again sets the one by the other.
-                Ok(Tried::Late) => self.link.fail(&server, &"an append came too late"),
-                Ok(Tried::OtherEpoch) => self.link.fail(&server, &"its log is not the one that was taken up"),
-                Err(error) => self.link.fail(&server, &error),
+            let era = self.index.era();
+            let (call, deadline) = self.encode(&group, era);
+            let command = call.call(&self.keys, &self.terms(&server, deadline));
+            let said = ask(server.append.clone(), command, self.link.options.replicas, self.replicas_limit()).await;
+            match self.conclude(Sent { group, call, era, server }, said, place) {
+                Some((left, number)) => (group, tried) = (left, number),
+                None => return,
             }
         }
+    }
+
+    /// The group as it is sent, and until when the server may carry it out.
+    ///
+    /// A write that the server does long after its caller was told that it is queued would bring an old value back. The fence
+    /// keeps out what was sent before the log was taken up again, the deadline what comes while it is not.
+    fn encode(&self, group: &[Pending], (generation, epoch): (u32, Epoch)) -> (Group, u64) {
+        let shapes: Vec<Shape> = self.index.shapes_in_use().collect();
+        let now = self.clock.refresh();
+        let mut call = Group::new(epoch);
+        group.iter().for_each(|pending| call.add(&pending.append, &shapes, generation, &self.keys.entries, now));
+        (call, now + self.link.options.operation_timeout.as_millis() as u64)
+    }
+
+    fn terms<'a>(&'a self, server: &Server, deadline: u64) -> Terms<'a> {
+        Terms { deadline, stream_len: self.link.options.stream_len, instance: &self.instance, fence: server.fence }
+    }
+
+    /// How long to wait for replicas.
+    fn replicas_limit(&self) -> Duration {
+        self.link.options.operation_timeout / 2
+    }
+
+    /// Tells the callers of a group that was appended. Otherwise gives it back, to be tried again: on this server if it only did
+    /// not stand where it should, else on another one.
+    fn conclude(&self, sent: Sent, said: Result<Said>, place: &mut Place) -> Option<(Vec<Pending>, Option<u64>)> {
+        let Sent { group, call, era, server } = sent;
+        let why = match said {
+            Ok((Answer::Appended { first, conflicts, widened }, replicas)) => {
+                let enough = replicas >= self.link.options.replicas;
+                let conflicts = conflicts.into_iter().chain(call.foreign()).collect();
+                let settled = self.settle(&group, era, first, (conflicts, widened), enough);
+                let entered = place.appended(&self.index, era.0, first, group.len());
+                if !self.mutations.on(Mutation::OwnAppendsLate) {
+                    self.entered.store(entered.0, std::sync::atomic::Ordering::Release);
+                }
+                for (pending, answer) in group.into_iter().zip(settled) {
+                    // A caller that stopped waiting has its change made all the same.
+                    drop(pending.reply.send(answer));
+                }
+                return None;
+            }
+            Ok((Answer::Elsewhere, _)) => return Some((group, None)),
+            // The two clocks do not agree, or the way is too long: taking the log up again sets the one by the other.
+            Ok((Answer::Late, _)) => Error::of_tier("an append came too late"),
+            Ok((Answer::OtherEpoch, _)) => Error::of_tier("its log is not the one that was taken up"),
+            Ok((Answer::UsedUp, _)) => {
+                self.leave_epoch(era.1);
+                Error::of_tier("the epoch of its log has no more positions")
+            }
+            Err(error) => error,
+        };
+        self.link.fail(&server, &why);
+        Some((group, Some(server.number)))
     }
 
     /// Queues what may be queued and refuses the rest. What is left can be tried again, since a server was just taken up.
@@ -136,78 +308,6 @@ impl Inner {
         Error::new(ErrorKind::LogUnavailable, message)
     }
 
-    async fn try_on(&self, server: &Arc<Server>, group: &[Pending], place: &mut Place) -> Result<Tried> {
-        let (generation, epoch) = self.index.era();
-        let shapes: Vec<Shape> = self.index.shapes_in_use().collect();
-        let now = self.clock.refresh();
-        let mut call = Group::new(epoch);
-        group.iter().for_each(|pending| call.add(&pending.append, &shapes, generation, &self.keys.entries, now));
-        // A write that the server does long after its caller was told that it is queued would bring an old value back. The
-        // fence keeps out what was sent before the log was taken up again, the deadline what comes while it is not.
-        let deadline = now + self.link.options.operation_timeout.as_millis() as u64;
-        let (answer, replicas) = self.call(server, &mut call, (generation, deadline), place).await?;
-        Ok(match answer {
-            Answer::Late => Tried::Late,
-            Answer::OtherEpoch | Answer::Elsewhere => Tried::OtherEpoch,
-            Answer::UsedUp => {
-                self.leave_epoch(epoch);
-                Tried::OtherEpoch
-            }
-            Answer::Appended { first, conflicts, widened } => {
-                let enough = replicas >= self.link.options.replicas;
-                let conflicts = conflicts.into_iter().chain(call.foreign()).collect();
-                let settled = self.settle(group, (generation, epoch), first, (conflicts, widened), enough);
-                let entered = place.appended(&self.index, generation, first, group.len());
-                if !self.mutations.on(crate::Mutation::OwnAppendsLate) {
-                    self.entered.store(entered.0, std::sync::atomic::Ordering::Release);
-                }
-                Tried::Done(settled)
-            }
-        })
-    }
-
-    async fn call(
-        &self,
-        server: &Server,
-        group: &mut Group,
-        (generation, deadline): (u32, u64),
-        place: &mut Place,
-    ) -> Result<(Answer, usize)> {
-        let options = &self.link.options;
-        let terms = Terms { deadline, stream_len: options.stream_len, instance: &self.instance, fence: server.fence };
-        let mut connection = server.append.clone();
-        let mut answer = Answer::Elsewhere;
-        if let Some(call) = self.call_at_its_place(group, generation, &terms, place) {
-            answer = Answer::of(script::run(&mut connection, &call).await.map_err(failed)?)?;
-            match answer {
-                Answer::Elsewhere => place.refused(),
-                _ => place.confirmed(),
-            }
-        }
-        if matches!(answer, Answer::Elsewhere) {
-            let call = group.call(&self.keys, &terms);
-            answer = Answer::of(script::run(&mut connection, &call).await.map_err(failed)?)?;
-        }
-        if options.replicas == 0 {
-            return Ok((answer, 0));
-        }
-        let limit = (options.operation_timeout / 2).as_millis() as u64;
-        let waited = crate::remote::link::query(&mut connection, ::redis::cmd("WAIT").arg(options.replicas).arg(limit)).await?;
-        Ok((answer, crate::remote::reply::number(waited, "WAIT")? as usize))
-    }
-
-    /// The cheap call, where it can be tried: see `place.rs`.
-    fn call_at_its_place(&self, group: &mut Group, generation: u32, terms: &Terms, place: &mut Place) -> Option<::redis::Cmd> {
-        if !group.is_plain() {
-            return None;
-        }
-        let head = place.expected(&self.index, generation)?;
-        let call = group.call_at(head, &self.index, &self.keys, terms);
-        // Read again at the end, as every check of the index does: lines that were read while another epoch, or the same one
-        // anew, was being adopted are of neither; and a made-up position is for nobody else.
-        (self.index.latest().generation() == generation && !self.index.is_provisional()).then_some(call)
-    }
-
     /// Step 1: into the own index at once, then the callers are told.
     fn settle(
         &self,
@@ -222,7 +322,7 @@ impl Inner {
         self.counters.appends.fetch_add(group.len() as u64, std::sync::atomic::Ordering::Relaxed);
         let settled = group.iter().zip(first..).zip(0u16..).map(|((pending, seq), at)| {
             let mut stamp = super::stamp(generation, seq);
-            if !self.mutations.on(crate::Mutation::OwnAppendsLate) {
+            if !self.mutations.on(Mutation::OwnAppendsLate) {
                 stamp = self.index.enter_own(&pending.append.names, Position { epoch, seq }).unwrap_or(stamp);
             }
             if pending.append.mode == Mode::Strict && !enough_replicas {
@@ -263,9 +363,14 @@ impl Inner {
     }
 }
 
-/// What became of one try.
-enum Tried {
-    Done(Vec<Result<Appended>>),
-    OtherEpoch,
-    Late,
+/// Runs a script, and waits for as many replicas, so long.
+async fn ask(mut connection: MultiplexedConnection, command: Cmd, replicas: usize, limit: Duration) -> Result<Said> {
+    let answer = Answer::of(script::run(&mut connection, &command).await.map_err(failed)?)?;
+    if replicas == 0 {
+        return Ok((answer, 0));
+    }
+    let mut wait = ::redis::cmd("WAIT");
+    wait.arg(replicas).arg(limit.as_millis() as u64);
+    let waited = crate::remote::link::query(&mut connection, &wait).await?;
+    Ok((answer, crate::remote::reply::number(waited, "WAIT")? as usize))
 }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use ::redis::{Cmd, Value};
 
 use crate::error::Result;
-use crate::freshness::{Index, Lines, NameHash, NameHasher, Snapshot};
+use crate::freshness::{Images, Index, Lines, NameHash, NameHasher, Snapshot};
 use crate::key::segments;
 use crate::log::{Append, Guard};
 use crate::name::{NAMES_MAX, Name};
@@ -17,6 +17,7 @@ use crate::position::{Epoch, SEQ_MAX};
 use crate::remote::{reply, script};
 
 use super::Keys;
+use super::place::At;
 
 /// How broad a pattern may become before it is everything: as deep as there are shapes kept for it.
 const WIDENED_DEPTH_MAX: usize = 4;
@@ -88,6 +89,12 @@ pub(super) enum Answer {
     UsedUp,
     /// Nothing was done: it came later than its caller waits for.
     Late,
+}
+
+/// Whether an append can go [at a place](Group::call_at): of patterns only the script can tell what there is room for, and only
+/// it can ask a guard's question.
+pub(super) fn is_plain(append: &Append) -> bool {
+    append.guard.is_none() && append.names.iter().all(|name| matches!(name, Name::Key(_) | Name::Tag(_)))
 }
 
 impl Group {
@@ -228,16 +235,11 @@ impl Group {
         call
     }
 
-    /// Whether it can be appended [at a place](Self::call_at): of patterns only the script can tell what there is room for, and
-    /// only it can ask a guard's question.
-    pub(super) fn is_plain(&self) -> bool {
-        self.others.is_empty() && self.guards.is_empty()
-    }
-
-    /// The call for a group whose first position will be the one after `head`, if it is made at all, for an index that has all
-    /// up to there.
-    pub(super) fn call_at(&mut self, head: u64, index: &Index, keys: &Keys, terms: &Terms) -> Cmd {
-        let mut lines = Lines::new(index, self.singles.len());
+    /// The call for a group that will stand at a place, if it is made at all, for an index that has all up to there, or will
+    /// once what is on its way has arrived. Also the lines as they then are.
+    pub(super) fn call_at(&mut self, place: &At<'_>, index: &Index, keys: &Keys, terms: &Terms) -> (Cmd, Images) {
+        let At { head, before, signature } = *place;
+        let mut lines = Lines::new(index, before.map(|before| &before.images), self.singles.len());
         self.singles.iter().for_each(|(at, hash)| lines.raise(*hash, head + 1 + u64::from(*at)));
         let keeps = |group: &Self| group.writes.iter().filter(|write| write.value.is_some()).count();
         if keeps(self) > 0 {
@@ -251,7 +253,8 @@ impl Group {
             call.arg(&write.key);
         }
         call.arg(&self.epoch.0.to_le_bytes()).arg(terms.deadline).arg(head).arg(lines.total()).arg(head + u64::from(self.count));
-        call.arg(&self.record).arg(terms.stream_len).arg(lines.changed()).arg(kept);
+        call.arg(&self.record).arg(terms.stream_len).arg(before.map_or("", |before| &before.signature)).arg(signature);
+        call.arg(lines.changed()).arg(kept);
         for (offset, line) in lines.writes() {
             call.arg(offset).arg(line.as_slice());
         }
@@ -262,7 +265,7 @@ impl Group {
             call.arg(*life).arg(value.as_slice());
         }
         terms.add_fence(&mut call);
-        call
+        (call, lines.into())
     }
 
     /// Of several writes of a key only the last counts, in whatever order they are then made.
