@@ -29,7 +29,7 @@ use crate::mutation::Mutation;
 use crate::position::Stamp;
 use crate::record::Record;
 use crate::tier::memory::Query;
-use crate::tier::{TierFuture, Wait};
+use crate::tier::{Tier, TierFuture, Wait};
 use crate::view::View;
 
 /// What memory knows of a key.
@@ -174,7 +174,7 @@ impl<V: Value> View<V> {
         let tier = self.shared.tier.as_ref().filter(|_| self.space.policy.backing)?;
         // Step 4: before the read, so that it covers nothing the record could have missed.
         let applied = self.shared.index.applied();
-        match self.in_time(tier.get(key)).await {
+        match self.one_in_time(tier, key).await {
             Ok(record) => self.admit(key, record?, applied),
             Err(error) => {
                 self.backing_failed(&error);
@@ -183,12 +183,25 @@ impl<V: Value> View<V> {
         }
     }
 
+    /// A tier's record of a key, without a timer where the tier has one that is as good.
+    pub(crate) async fn one_in_time(&self, tier: &Arc<dyn Tier>, key: &[u8]) -> Result<Option<Record>> {
+        if tier.reads_within().is_some_and(|most| most <= self.shared.backing_timeout) {
+            return self.unless_broken(tier.get(key)).await;
+        }
+        self.in_time(tier.get(key)).await
+    }
+
     /// Waits for the backing tier no longer than the limit: to a reader, a tier that hangs is one that fails.
     pub(crate) async fn in_time<T>(&self, operation: TierFuture<'_, T>) -> Result<T> {
+        self.unless_broken(self.within_limit(operation)).await
+    }
+
+    /// Does not ask a tier that failed too often of late, and tells the breaker what came of it.
+    async fn unless_broken<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
         let Some(permit) = self.shared.breaker.admit(Instant::now()) else {
             return Err(Error::new(ErrorKind::Tier, "the backing tier failed too often and is left alone for a moment"));
         };
-        let outcome = self.within_limit(operation).await;
+        let outcome = operation.await;
         match &outcome {
             Ok(_) => permit.succeeded(),
             Err(_) => permit.failed(Instant::now()),

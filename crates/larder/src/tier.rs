@@ -146,6 +146,12 @@ pub trait Tier: Send + Sync + 'static {
         true
     }
 
+    /// How long a read takes at most, where the tier sees to that itself: readers whose own limit is not shorter then need no
+    /// timer beside its. Default: it does not.
+    fn reads_within(&self) -> Option<Duration> {
+        None
+    }
+
     /// The record of a key. An accepted write is seen, also while it waits in a queue.
     fn get<'a>(&'a self, key: &'a [u8]) -> TierFuture<'a, Option<Record>>;
 

@@ -623,6 +623,12 @@ impl Tier for RedisTier {
         false
     }
 
+    /// The batch on its way and the next one. The client for a cluster goes from node to node as it sees fit.
+    fn reads_within(&self) -> Option<Duration> {
+        let options = &self.inner.link.options;
+        (!options.is_cluster()).then_some(options.operation_timeout * 2)
+    }
+
     fn get<'a>(&'a self, key: &'a [u8]) -> TierFuture<'a, Option<Record>> {
         Box::pin(self.inner.get(key))
     }

@@ -91,15 +91,23 @@ pub(super) async fn answer_all(link: Arc<Link>, mut asked: mpsc::UnboundedReceiv
             batch.push(more);
         }
         let asked_for = batch.len();
-        value_len = usize::midpoint(value_len, answer(&link, batch).await / asked_for);
+        match answer(&link, batch).await {
+            Ok(bytes) => value_len = usize::midpoint(value_len, bytes / asked_for),
+            // Nobody waits for more than the batch on its way and his own, so those who would be in a third hear it now.
+            Err(error) => {
+                while let Ok(waiting) = asked.try_recv() {
+                    drop(waiting.reply.send(Err(error.clone())));
+                }
+            }
+        }
     }
 }
 
-/// Returns how many bytes the values had.
-async fn answer(link: &Link, mut batch: Vec<Asked>) -> usize {
+/// Returns how many bytes the values had, or why nobody has one.
+async fn answer(link: &Link, mut batch: Vec<Asked>) -> RedisResult<usize> {
     // Not those who have stopped waiting.
     batch.retain(|asked| !asked.reply.is_closed());
-    let Some(server) = link.server().filter(|_| !batch.is_empty()) else { return 0 };
+    let Some(server) = link.server().filter(|_| !batch.is_empty()) else { return Ok(0) };
     let mut get = cmd("MGET");
     for asked in &batch {
         get.arg(asked.key.as_slice());
@@ -108,7 +116,12 @@ async fn answer(link: &Link, mut batch: Vec<Asked>) -> usize {
         Ok(Value::Array(values)) if values.len() == batch.len() => values.into_iter().map(Ok).collect(),
         // No list of so many: to each it is what a single read of another type would be, which the tier does not know.
         Ok(other) => vec![Ok(other); batch.len()],
-        Err(error) => vec![Err(error); batch.len()],
+        Err(error) => {
+            for asked in batch {
+                drop(asked.reply.send(Err(error.clone())));
+            }
+            return Err(error);
+        }
     };
     let mut bytes = 0;
     for (asked, value) in batch.into_iter().zip(values) {
@@ -118,7 +131,7 @@ async fn answer(link: &Link, mut batch: Vec<Asked>) -> usize {
         // A reader that stopped waiting needs no answer.
         drop(asked.reply.send(value));
     }
-    bytes
+    Ok(bytes)
 }
 
 #[cfg(test)]
