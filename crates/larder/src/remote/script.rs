@@ -28,8 +28,13 @@ const TEXTS: [&str; 6] = [
 
 /// A call by hash. Keys and arguments are added by the caller.
 pub(crate) fn call(script: &Script, keys: usize) -> Cmd {
-    let mut command = ::redis::cmd("EVALSHA");
-    command.arg(script.get_hash()).arg(keys);
+    sized_call(script, keys, (0, 0))
+}
+
+/// The same with room for so many keys and arguments of so many bytes, where they are many.
+pub(crate) fn sized_call(script: &Script, keys: usize, (arguments, bytes): (usize, usize)) -> Cmd {
+    let mut command = Cmd::with_capacity(arguments + 3, bytes + 64);
+    command.arg("EVALSHA").arg(script.get_hash()).arg(keys);
     command
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use ::redis::{Cmd, Value};
 
 use crate::error::Result;
-use crate::freshness::{Images, Index, Lines, NameHash, NameHasher, Snapshot};
+use crate::freshness::{Images, Index, LINE_BYTES, Lines, NameHash, NameHasher, Snapshot};
 use crate::key::segments;
 use crate::log::{Append, Guard};
 use crate::name::{NAMES_MAX, Name};
@@ -246,7 +246,10 @@ impl Group {
             self.forget_overwritten();
         }
         let kept = keeps(self);
-        let mut call = script::call(&script::APPEND_AT, 4 + self.writes.len());
+        let written = |write: &GroupWrite| write.key.len() + write.value.as_ref().map_or(0, |value| value.len() + 20);
+        let bytes = self.record.len() + lines.changed() * (LINE_BYTES + 12) + self.writes.iter().map(written).sum::<usize>() + 512;
+        let arguments = 20 + 2 * lines.changed() + self.writes.len() + 2 * kept;
+        let mut call = script::sized_call(&script::APPEND_AT, 4 + self.writes.len(), (arguments, bytes));
         call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream).arg(&keys.members);
         let (keep, remove): (Vec<_>, Vec<_>) = self.writes.iter_mut().partition(|write| write.value.is_some());
         for write in keep.iter().chain(&remove) {
