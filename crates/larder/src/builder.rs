@@ -9,6 +9,7 @@ use crate::cache::{Larder, Parts};
 use crate::clock::Clock;
 use crate::config::{MAX_STALENESS, MEMORY_BYTES_MIN, Mode, Policy};
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::{Events, Rule};
 use crate::log::{Durability, LocalLog, Log, LogOptions};
 use crate::mutation::Mutations;
 use crate::tier::Tier;
@@ -33,6 +34,7 @@ pub struct Builder {
     sweep_every: Duration,
     mode: Mode,
     max_staleness: Duration,
+    rules: Vec<Rule>,
     #[cfg(feature = "redis")]
     redis: Option<crate::RedisOptions>,
     /// How far this machine's wall clock is off, for tests, in milliseconds.
@@ -57,6 +59,7 @@ impl Builder {
             sweep_every: Duration::from_secs(5),
             mode: Mode::default(),
             max_staleness: MAX_STALENESS,
+            rules: Vec::new(),
             #[cfg(feature = "redis")]
             redis: None,
             #[cfg(feature = "redis")]
@@ -114,6 +117,12 @@ impl Builder {
     /// Gives a namespace a policy. A second one for the same name takes the place of the first.
     pub fn namespace(mut self, name: impl Into<String>, policy: Policy) -> Self {
         self.namespaces.push((name.into(), policy));
+        self
+    }
+
+    /// Adds a rule for events. Rules of one's own for a type take the place of the built-in ones.
+    pub fn rule(mut self, rule: Rule) -> Self {
+        self.rules.push(rule);
         self
     }
 
@@ -257,7 +266,7 @@ impl Builder {
             }
         };
         let clock = self.clock.clone();
-        Ok(self.parts(runtime, (Log::Local(log), index), (tier, folder), (clock, Arc::default())))
+        self.parts(runtime, (Log::Local(log), index), (tier, folder), (clock, Arc::default()))
     }
 
     #[cfg(feature = "redis")]
@@ -284,7 +293,7 @@ impl Builder {
         let tier = self.tier.clone().unwrap_or_else(|| {
             Arc::new(crate::tier::redis::RedisTier::start(link, clock.clone(), crate::remote::entries_prefix(&options.prefix), &runtime))
         });
-        Ok(self.parts(runtime, (Log::Redis(log), index), (Some(tier), None), (clock, told)))
+        self.parts(runtime, (Log::Redis(log), index), (Some(tier), None), (clock, told))
     }
 
     fn parts(
@@ -293,8 +302,9 @@ impl Builder {
         (log, index): (Log, Arc<crate::freshness::Index>),
         (tier, folder): (Option<Arc<dyn Tier>>, Option<File>),
         (clock, appended): (Clock, Arc<tokio::sync::Notify>),
-    ) -> Parts {
-        Parts {
+    ) -> Result<Parts> {
+        let events = Events::new(self.rules, self.data.as_ref().map(|data| data.join("dead-letters")))?;
+        Ok(Parts {
             index,
             log,
             appended,
@@ -310,7 +320,8 @@ impl Builder {
             mutations: self.mutations,
             folder,
             sweep_every: self.sweep_every,
-        }
+            events,
+        })
     }
 }
 

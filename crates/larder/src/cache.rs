@@ -16,6 +16,7 @@ use crate::codec::Value;
 use crate::config::Mode;
 use crate::config::Policy;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Events;
 use crate::freshness::Index;
 use crate::key::{check_namespace, namespace_of};
 use crate::log::{Append, Appended, Durability, Log, Spread};
@@ -63,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: Handle,
     own_runtime: Mutex<Option<Runtime>>,
     pub(crate) sweeper: Sweeper,
+    pub(crate) events: Events,
     /// Woken by every append, for reads that wait for a position.
     appended: Arc<Notify>,
     closed: AtomicBool,
@@ -88,6 +90,7 @@ pub(crate) struct Parts {
     pub(crate) mutations: Mutations,
     pub(crate) folder: Option<std::fs::File>,
     pub(crate) sweep_every: Duration,
+    pub(crate) events: Events,
 }
 
 impl Larder {
@@ -133,6 +136,7 @@ impl Larder {
             runtime: parts.runtime,
             own_runtime: Mutex::new(None),
             sweeper: Sweeper::new(parts.sweep_every),
+            events: parts.events,
             appended: parts.appended,
             closed: AtomicBool::new(false),
             mutations: parts.mutations,

@@ -55,6 +55,9 @@ pub enum ErrorKind {
     /// A strict read cannot be answered: the log that is shared with other machines has not been heard for longer than
     /// `max_staleness`, and there is no loader to ask the source.
     Unverified,
+    /// An event cannot be understood, lacks what a rule needs, or has a value that cannot stand in a name. Nothing was
+    /// invalidated.
+    InvalidEvent,
     /// The cache was closed.
     Closed,
 }

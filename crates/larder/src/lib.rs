@@ -43,8 +43,11 @@ mod cache;
 mod namespace;
 mod raw;
 
+pub mod events;
+
 mod fill;
 mod fleet;
+mod impact;
 mod invalidate;
 mod keys;
 mod read;
@@ -87,6 +90,7 @@ pub use entry::Cached;
 pub use error::{Error, ErrorKind, Result};
 pub use freshness::StaleBy;
 pub use health::{Finding, Health, Severity};
+pub use impact::{Impact, Touched};
 pub use item::Item;
 pub use key::{KEY_LEN_MAX, SEPARATOR, TAG_LEN_MAX, TAGS_MAX};
 pub use keys::{Cursor, KEYS_PAGE_MAX, Keys};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cache::Shared;
+use crate::events::EventStats;
 use crate::metrics::NamespaceStats;
 use crate::position::Position;
 use crate::tier::{BreakerState, TierState, TierStats};
@@ -23,6 +24,8 @@ pub struct Stats {
     pub log: LogStats,
     /// The freshness index.
     pub index: IndexStats,
+    /// Events.
+    pub events: EventStats,
 }
 
 /// The memory of all pools.
@@ -153,6 +156,7 @@ impl Stats {
                 widened: index.widened,
                 false_miss_rate: shared.sweeper.false_miss_rate(),
             },
+            events: shared.events.stats(),
         }
     }
 }

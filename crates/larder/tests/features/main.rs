@@ -6,6 +6,7 @@ mod support;
 mod bad_input;
 mod blocking;
 mod degradation;
+mod events;
 mod joining;
 mod keys;
 mod loading;

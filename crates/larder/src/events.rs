@@ -1,0 +1,349 @@
+//! Events: what happened in the world, and what of the cache is no longer true because of it.
+//!
+//! ```text
+//!   emit    1  seen before?          by source and identifier: nothing to do
+//!           2  rules of its type     templates filled with what it says, or an error that names rule and field
+//!           3  debounce              a name that just changed waits for the end of its window
+//!           4  append                all other names at one position
+//!           5  handlers              side by side, each tried again; what one does not manage is a dead letter
+//!           6  remembered            only now: whoever delivers it again before that is served again
+//! ```
+//!
+//! An event that `emit` returned for has taken effect, so a source may acknowledge it; one that failed has to be delivered again.
+//! Delivering one twice does no harm.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::time::Instant;
+
+use crate::cache::Larder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::impact::Impact;
+use crate::name::Names;
+use crate::position::{Position, Receipt};
+
+mod condition;
+mod debounce;
+mod event;
+mod handlers;
+mod letters;
+mod path;
+mod rule;
+mod seen;
+mod template;
+
+pub use event::{ATTRIBUTE_LEN_MAX, Event};
+pub use handlers::{Failure, Handler, Registration};
+pub use letters::{DEAD_LETTERS_MAX, DeadLetter};
+pub use rule::Rule;
+
+use debounce::{Told, Turn, Windows};
+use handlers::Handlers;
+use letters::Letters;
+use rule::Rules;
+use seen::Seen;
+use template::Rendered;
+
+/// What a cache knows of events.
+pub(crate) struct Events {
+    rules: Rules,
+    handlers: Arc<Handlers>,
+    letters: Letters,
+    windows: Windows,
+    seen: Seen,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    received: AtomicU64,
+    duplicates: AtomicU64,
+    unmatched: AtomicU64,
+    refused: AtomicU64,
+    failed: AtomicU64,
+    conflated: AtomicU64,
+    names: AtomicU64,
+}
+
+/// What events did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventStats {
+    /// Events that came.
+    pub received: u64,
+    /// Of these, how many had been carried out before.
+    pub duplicates: u64,
+    /// Events that no rule and no handler was for.
+    pub unmatched: u64,
+    /// Events that could not be understood, or whose values cannot stand in a name.
+    pub refused: u64,
+    /// Events that did not take effect, because the log could not take them.
+    pub failed: u64,
+    /// Names that were invalidated.
+    pub names: u64,
+    /// Names that were put off, so that one invalidation covers several.
+    pub conflated: u64,
+    /// Dead letters there are.
+    pub dead: u64,
+    /// Dead letters that were dropped because there were too many.
+    pub dead_dropped: u64,
+}
+
+/// What became of an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Emitted {
+    /// Whether it had been carried out before. Then nothing was done.
+    pub duplicate: bool,
+    /// The rules whose conditions hold for it.
+    pub rules: Vec<String>,
+    /// The names that it invalidates, as rules write them.
+    pub names: Vec<String>,
+    /// How many of them were put off to the end of their window. They have taken effect, too.
+    pub conflated: usize,
+    /// The last position at which something of it stands in the log. `None`: it invalidated nothing.
+    pub position: Option<Position>,
+    /// Whether the change took effect here alone so far, and waits to be told to other instances.
+    pub queued: bool,
+    /// How many handlers managed it.
+    pub handled: usize,
+    /// Dead letters that came of it.
+    pub dead: Vec<u64>,
+}
+
+impl Events {
+    pub(crate) fn new(rules: Vec<Rule>, folder: Option<std::path::PathBuf>) -> Result<Self> {
+        Ok(Events {
+            rules: Rules::with_built_ins(rules),
+            handlers: Arc::default(),
+            letters: Letters::open(folder)?,
+            windows: Windows::default(),
+            seen: Seen::new(),
+            counters: Counters::default(),
+        })
+    }
+
+    pub(crate) fn stats(&self) -> EventStats {
+        let Counters { received, duplicates, unmatched, refused, failed, conflated, names } = &self.counters;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        EventStats {
+            received: count(received),
+            duplicates: count(duplicates),
+            unmatched: count(unmatched),
+            refused: count(refused),
+            failed: count(failed),
+            names: count(names),
+            conflated: count(conflated),
+            dead: self.letters.count(),
+            dead_dropped: self.letters.dropped(),
+        }
+    }
+}
+
+impl Larder {
+    /// Says that something happened, and invalidates what the [rules](crate::Builder::rule) for its type say. Returns once that
+    /// has taken effect and every handler has managed the event or is in the dead letters.
+    ///
+    /// There are rules for three types from the start, which a rule of your own for that type takes the place of:
+    /// `market_data_update` with a `symbol`, `model_update` with a `model_version` or `model_type`, and `system_maintenance`,
+    /// with a `scope` for one namespace. They know tags (`symbol:AAPL`, `model_version:v17`) and keys in which the symbol is the
+    /// second or third segment.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// use larder::events::Event;
+    /// use serde_json::json;
+    /// let larder = larder::Larder::builder().build().await?;
+    /// let features = larder.namespace::<f64>("features")?;
+    /// features.put("AAPL:5m", 0.7).await?;
+    /// features.put("AAPLW:5m", 0.1).await?;
+    /// larder.emit(Event::new("market_data_update", json!({ "symbol": "AAPL" }))).await?;
+    /// assert!(features.get("AAPL:5m").await?.is_none());
+    /// assert!(features.get("AAPLW:5m").await?.is_some());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidEvent`] for one that cannot be understood, lacks a field that a rule needs, or has a value that cannot
+    /// stand in a name: nothing was invalidated then. As [`invalidate`](Self::invalidate), if the log cannot take it.
+    pub async fn emit(&self, event: Event) -> Result<Emitted> {
+        let larder = self.clone();
+        // In a task of its own: a caller that stops waiting must not leave others waiting for the end of a window.
+        let emitting = self.0.runtime.spawn(async move { larder.carry_out(event).await });
+        emitting.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down while an event was carried out")))
+    }
+
+    /// What [`emit`](Self::emit) would invalidate, and how much of the cache that would drop. Nothing is.
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit) and [`impact`](Self::impact).
+    pub async fn rehearse(&self, event: &Event) -> Result<(Emitted, Impact)> {
+        event.check()?;
+        let matched = self.0.events.rules.names(event)?;
+        let all: Vec<Rendered> = matched.iter().flat_map(|matched| matched.names.clone()).collect();
+        let emitted = Emitted {
+            duplicate: self.0.events.seen.has(event),
+            rules: matched.iter().map(|matched| matched.rule.to_owned()).collect(),
+            names: all.iter().map(ToString::to_string).collect(),
+            ..Emitted::default()
+        };
+        let names = all.into_iter().fold(Names::new(), |names, name| name.add_to(names));
+        let impact = if names.is_empty() { Impact::default() } else { self.impact(names).await? };
+        Ok((emitted, impact))
+    }
+
+    /// Has a handler told of every event of a type, after what the rules say has taken effect. It is told at least once: where
+    /// it fails or panics it is tried four times over some seconds, and then the event is a
+    /// [dead letter](Self::dead_letters).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// use std::sync::Arc;
+    /// use larder::events::Event;
+    /// let larder = larder::Larder::builder().build().await?;
+    /// let registration = larder.on("deploy", |event: Arc<Event>| async move {
+    ///     println!("deployed: {}", event.data());
+    ///     Ok::<_, std::io::Error>(())
+    /// });
+    /// assert_eq!(larder.emit(Event::new("deploy", serde_json::json!("v2"))).await?.handled, 1);
+    /// registration.remove();
+    /// # Ok(()) }
+    /// ```
+    pub fn on(&self, kind: impl Into<String>, handler: impl Handler) -> Registration {
+        self.0.events.handlers.add(kind.into(), handler)
+    }
+
+    /// Events that a handler did not manage, the oldest first.
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.0.events.letters.list()
+    }
+
+    /// Tells a dead letter's handler once more, or all handlers of its type where it was another process's. It is gone if they
+    /// manage; otherwise it stays.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such letter, or nobody to tell; [`ErrorKind::Load`] with what the handler said.
+    pub async fn replay_dead_letter(&self, id: u64) -> Result<()> {
+        let events = &self.0.events;
+        let missing = |what: String| Error::new(ErrorKind::NotFound, what);
+        let letter = events.letters.get(id).ok_or_else(|| missing(format!("there is no dead letter {id}")))?;
+        let event = Arc::new(Event::from_json(letter.event.clone())?);
+        let told = match events.letters.handler_of(&letter) {
+            Some(handler) => events.handlers.tell_again(handler, event.clone(), &self.0.runtime).await,
+            None => match events.handlers.tell(&event, &self.0.runtime).await {
+                (0, failed) if failed.is_empty() => None,
+                (_, mut failed) => Some(failed.pop().map_or(Ok(()), |failed| Err(failed.reason))),
+            },
+        };
+        match told {
+            None => Err(missing(format!("no handler for \"{}\" is registered", event.kind().escape_debug()))),
+            Some(Err(reason)) => Err(Error::new(ErrorKind::Load, format!("the handler failed again: {reason}"))),
+            Some(Ok(())) => events.letters.remove(id).map(drop),
+        }
+    }
+
+    /// Forgets a dead letter. False if there is none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tier`] if its file cannot be removed.
+    pub fn drop_dead_letter(&self, id: u64) -> Result<bool> {
+        self.0.events.letters.remove(id)
+    }
+
+    async fn carry_out(&self, event: Event) -> Result<Emitted> {
+        let Events { rules, handlers, letters, seen, counters, .. } = &self.0.events;
+        count_one(&counters.received);
+        let refused = |_: &Error| count_one(&counters.refused);
+        event.check().inspect_err(refused)?;
+        if seen.has(&event) {
+            count_one(&counters.duplicates);
+            return Ok(Emitted { duplicate: true, ..Emitted::default() });
+        }
+        let matched = rules.names(&event).inspect_err(refused)?;
+        let mut emitted = Emitted { rules: matched.iter().map(|matched| matched.rule.to_owned()).collect(), ..Emitted::default() };
+        let (mut now, mut later) = (Vec::new(), Vec::new());
+        for matched in matched {
+            for name in matched.names {
+                emitted.names.push(name.to_string());
+                match self.turn(&name, matched.debounce) {
+                    None => now.push(name),
+                    Some(told) => later.push(told),
+                }
+            }
+        }
+        emitted.conflated = later.len();
+        let failed = |_: &Error| count_one(&counters.failed);
+        if !now.is_empty() {
+            let receipt = self.invalidate_all(now).await.inspect_err(failed)?;
+            emitted.note(&receipt);
+        }
+        for told in later {
+            let closed = || Error::new(ErrorKind::Closed, "the runtime was shut down before a change that was put off was made");
+            let receipt = told.await.unwrap_or_else(|_| Err(closed())).inspect_err(failed)?;
+            emitted.note(&receipt);
+        }
+        let event = Arc::new(event);
+        let (managed, failures) = handlers.tell(&event, &self.0.runtime).await;
+        emitted.handled = managed;
+        for failure in failures {
+            tracing::warn!(event = event.id(), kind = event.kind(), reason = failure.reason, "a handler did not manage an event");
+            emitted.dead.push(letters.add(&event, failure.handler, failure.reason, self.0.clock.now_ms()));
+        }
+        if emitted.rules.is_empty() && emitted.handled == 0 && emitted.dead.is_empty() {
+            count_one(&counters.unmatched);
+        }
+        seen.add(&event);
+        tracing::debug!(event = event.id(), kind = event.kind(), names = ?emitted.names, position = ?emitted.position, "an event took effect");
+        Ok(emitted)
+    }
+
+    /// Whether a change of a name is made now (`None`), or what will be told when it was.
+    fn turn(&self, name: &Rendered, time: std::time::Duration) -> Option<Told> {
+        if time.is_zero() {
+            return None;
+        }
+        match self.0.events.windows.turn(name, time, Instant::now()) {
+            Turn::Now => None,
+            Turn::Later(told, end) => {
+                count_one(&self.0.events.counters.conflated);
+                if let Some(end) = end {
+                    let (larder, name) = (self.clone(), name.clone());
+                    self.0.runtime.spawn(async move {
+                        tokio::time::sleep_until(end).await;
+                        let waiting = larder.0.events.windows.end(&name, time, Instant::now());
+                        let outcome = larder.invalidate_all(vec![name]).await;
+                        for told in waiting {
+                            // Who stopped waiting has his change made all the same.
+                            drop(told.send(outcome.clone()));
+                        }
+                    });
+                }
+                Some(told)
+            }
+        }
+    }
+
+    async fn invalidate_all(&self, rendered: Vec<Rendered>) -> Result<Receipt> {
+        let count = rendered.len() as u64;
+        let names = rendered.into_iter().fold(Names::new(), |names, name| name.add_to(names));
+        let receipt = self.invalidate(names).await?;
+        self.0.events.counters.names.fetch_add(count, Ordering::Relaxed);
+        Ok(receipt)
+    }
+}
+
+fn count_one(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Emitted {
+    fn note(&mut self, receipt: &Receipt) {
+        let position = receipt.position();
+        let is_later = self.position.is_none_or(|known| known.epoch() != position.epoch() || known.number() < position.number());
+        if is_later {
+            self.position = Some(position);
+        }
+        self.queued |= receipt.is_queued();
+    }
+}
