@@ -6,6 +6,7 @@
 
 mod client;
 mod config;
+mod emit;
 mod entries;
 mod failure;
 mod invalidate;
@@ -22,6 +23,7 @@ use clap::{Parser, Subcommand};
 use crate::demo::{self, DemoArgs, Verdict};
 use crate::serve::shutdown_signal;
 use config::ConfigCommand;
+use emit::EmitArgs;
 use entries::{GetArgs, PutArgs, RmArgs};
 use failure::Failure;
 use invalidate::InvalidateArgs;
@@ -51,6 +53,7 @@ Use it, from here or from any language over HTTP:
   larder put features:AAPL:5m '{\"rsi\": 61.2}' --ttl 5m --tag symbol:AAPL
   larder get features:AAPL:5m
   larder invalidate --tag symbol:AAPL
+  larder emit market_data_update --data '{\"symbol\": \"AAPL\"}'
   larder keys 'features:**'
   larder stats
 
@@ -93,6 +96,7 @@ Redis, all keys have a prefix of their own and are removed in the end.")]
     Put(PutArgs),
     Rm(RmArgs),
     Invalidate(InvalidateArgs),
+    Emit(EmitArgs),
     Keys(KeysArgs),
     Stats(StatsArgs),
     Config(ConfigCommand),
@@ -119,6 +123,7 @@ fn answer(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Put(args)) => entries::put(&args, out),
         Some(Command::Rm(args)) => entries::rm(&args, out),
         Some(Command::Invalidate(args)) => invalidate::invalidate(&args, out),
+        Some(Command::Emit(args)) => emit::emit(&args, out),
         Some(Command::Keys(args)) => keys::keys(&args, out),
         Some(Command::Stats(args)) => stats::stats(&args, out),
         Some(Command::Config(command)) => config::config(&command, out),

@@ -12,6 +12,7 @@ mod document;
 mod fault;
 mod policy;
 mod redis;
+mod rules;
 mod schema;
 mod secret;
 mod show;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::settings::HttpLimits;
+use larder::events::Rule;
 use larder::{Builder, Durability, Larder, Policy};
 
 pub use redis::Redis;
@@ -70,6 +72,8 @@ pub struct Config {
     pub default_namespace: Policy,
     /// The policies of the others.
     pub namespaces: BTreeMap<String, Policy>,
+    /// What events invalidate, beside the built-in rules.
+    pub rules: Vec<Rule>,
     effective: Document,
 }
 
@@ -111,14 +115,20 @@ impl Config {
         });
         let namespaces = namespaces.collect();
         let redis = redis::of(&document.fixed[REDIS.name], &environment, &mut faults);
+        let rules = rules::of(&document.rules, &mut faults);
         one_backing(&document, &mut faults);
         if !faults.is_empty() {
             return Err(Faults::new(faults));
         }
-        Ok(Self::of(document, redis, default_namespace, namespaces))
+        Ok(Self::of(document, redis, (default_namespace, namespaces), rules))
     }
 
-    fn of(document: Document, redis: Option<Redis>, default_namespace: Policy, namespaces: BTreeMap<String, Policy>) -> Self {
+    fn of(
+        document: Document,
+        redis: Option<Redis>,
+        (default_namespace, namespaces): (Policy, BTreeMap<String, Policy>),
+        rules: Vec<Rule>,
+    ) -> Self {
         let top = Typed(&document.fixed[TOP.name]);
         let http = Typed(&document.fixed[HTTP.name]);
         Self {
@@ -143,6 +153,7 @@ impl Config {
             },
             default_namespace,
             namespaces,
+            rules,
             effective: document,
         }
     }
@@ -157,6 +168,7 @@ impl Config {
             .put_durability(self.put_durability)
             .default_policy(self.default_namespace.clone());
         let builder = self.namespaces.iter().fold(builder, |builder, (name, policy)| builder.namespace(name, policy.clone()));
+        let builder = self.rules.iter().cloned().fold(builder, Builder::rule);
         let builder = self.data.iter().fold(builder, Builder::data);
         match &self.redis {
             Some(redis) => redis.under(builder),

@@ -31,6 +31,7 @@ use crate::settings::HttpLimits;
 use problem::{Kind, Problem};
 
 pub mod entries;
+pub mod events;
 pub mod headers;
 pub mod health;
 pub mod invalidations;
@@ -150,6 +151,7 @@ pub fn data_plane() -> Vec<Endpoint> {
         Endpoint::new(Method::POST, "/v1/entries/get", post(many::read)),
         Endpoint::new(Method::POST, "/v1/entries/put", post(many::write)),
         Endpoint::new(Method::POST, "/v1/invalidations", post(invalidations::invalidate)),
+        Endpoint::new(Method::POST, "/v1/events", post(events::take)),
         Endpoint::new(Method::GET, "/v1/keys", get(keys::list)),
         Endpoint::new(Method::GET, "/v1/stats", get(stats::show)),
         Endpoint::new(Method::GET, "/v1/health", get(health::show)),

@@ -160,6 +160,63 @@ fn invalidations_of_every_kind_take_effect_and_have_a_receipt() {
     assert!(["larder; fwd=stale; detail=invalidated", "larder; fwd=miss; detail=absent"].contains(&status.as_str()), "{status}");
 }
 
+/// An event of the built-in rules.
+fn quote(id: &str, symbol: serde_json::Value) -> serde_json::Value {
+    json!({ "specversion": "1.0", "id": id, "source": "feed", "type": "market_data_update", "data": { "symbol": symbol } })
+}
+
+#[test]
+fn events_come_in_every_mode_of_the_binding() {
+    let server = Server::plain();
+    let put = || {
+        for key in ["features:AAPL:5m", "features:MSFT:5m"] {
+            assert_eq!(server.put(key).body("v").send().status, 204);
+        }
+    };
+    let there = || ["AAPL", "MSFT"].map(|symbol| server.get(&format!("features:{symbol}:5m")).status == 200);
+    let send = |media: &str, body: String| server.request("POST", "/v1/events").header("content-type", media).body(body).send();
+    put();
+    let one = send("application/cloudevents+json; charset=utf-8", quote("1", json!("AAPL")).to_string());
+    assert_eq!((one.status, there()), (200, [false, true]), "{one:?}");
+    let told = one.json();
+    assert_eq!((&told["id"], &told["rules"], &told["duplicate"]), (&json!("1"), &json!(["market_data_update"]), &json!(false)));
+    assert_eq!(told["position"], json!(server.larder.position().to_string()));
+    put();
+    let again = send("application/cloudevents+json", quote("1", json!("AAPL")).to_string()).json();
+    assert_eq!((&again["duplicate"], there()), (&json!(true), [true, true]));
+    let binary = server.request("POST", "/v1/events").header("content-type", "application/json").header("ce-specversion", "1.0");
+    let binary = binary.header("ce-id", "2").header("ce-source", "feed%20two").header("ce-type", "market_data_update");
+    assert_eq!((binary.body(r#"{"symbol":"MSFT"}"#).send().status, there()), (200, [true, false]));
+    put();
+    let batch = json!([quote("3", json!("AAPL")), quote("4", json!("A:B")), { "id": "5" }, quote("6", json!("MSFT"))]);
+    let several = send("application/cloudevents-batch+json", batch.to_string());
+    assert_eq!((several.status, there()), (400, [false, false]), "the wrong ones keep no other from being carried out");
+    let events = several.json()["events"].clone();
+    assert_eq!((&events[0]["id"], &events[3]["id"]), (&json!("3"), &json!("6")));
+    let why = |at: usize| events[at]["problem"]["detail"].as_str().unwrap_or_default().to_owned();
+    assert!(why(1).contains("market_data_update") && why(1).contains("symbol"), "{events}");
+    assert!(why(2).contains("specversion"), "{events}");
+}
+
+#[test]
+fn what_is_no_event_is_refused_and_a_rehearsal_changes_nothing() {
+    let server = Server::plain();
+    assert_eq!(server.put("features:AAPL:5m").body("v").send().status, 204);
+    let send = |path: &str, media: &str, body: String| server.request("POST", path).header("content-type", media).body(body).send();
+    let structured = "application/cloudevents+json";
+    send("/v1/events", structured, "{".into()).problem(400, "invalid-event");
+    send("/v1/events", structured, "[]".into()).problem(400, "invalid-event");
+    send("/v1/events", structured, quote("", json!("AAPL")).to_string()).problem(400, "invalid-event");
+    send("/v1/events", structured, quote("1", json!(null)).to_string()).problem(400, "invalid-event");
+    send("/v1/events", "application/json", quote("1", json!("AAPL")).to_string()).problem(415, "unsupported-media-type");
+    send("/v1/events", "application/cloudevents-batch+json", "{}".into()).problem(400, "invalid-event");
+    send("/v1/events?dry_run=maybe", structured, quote("1", json!("AAPL")).to_string()).problem(400, "invalid-request");
+    let planned = send("/v1/events?dry_run=true", structured, quote("1", json!("AAPL")).to_string()).json();
+    assert_eq!((&planned["position"], &planned["impact"]["features"]["memory_entries"]), (&json!(null), &json!(1)), "{planned}");
+    assert_eq!(server.get("features:AAPL:5m").status, 200);
+    assert_eq!(server.larder.stats().log.appends, 1, "only the put");
+}
+
 #[test]
 fn a_server_alone_has_obeyed_everywhere() {
     let server = Server::plain();

@@ -122,7 +122,11 @@ impl Client {
         self.json(self.ask("GET", path)?)
     }
 
-    fn json(&self, answer: Answer) -> Result<Json, Failure> {
+    /// The JSON of an answer.
+    ///
+    /// # Errors
+    /// When it is a problem, or no JSON.
+    pub fn json(&self, answer: Answer) -> Result<Json, Failure> {
         if !answer.status.is_success() {
             return Err(self.refused(&answer));
         }

@@ -245,6 +245,31 @@ pub const NAMESPACES: Section = Section {
     settings: POLICY,
 };
 
+/// A rule for events; there may be any number.
+pub const ON: Section = Section {
+    name: "on",
+    about: "What an event invalidates. There are rules for market_data_update, model_update and system_maintenance from the start; a rule for one of these types takes the place of the built-in ones. Written [[on]], once for each rule.",
+    settings: &[
+        optional("type", Kind::Text("the type of the events that it is for"), "The type of the events that it is for."),
+        optional(
+            "invalidate",
+            Kind::Texts,
+            "The names that become stale: patterns over keys, or tag:.., key:.., namespace:.. and everything. {symbol} stands for a field of the event's data, {bar.close} for one within another, {@subject} for an attribute of the event; {scope?} may be missing. For example [\"features:*:{symbol}:**\", \"tag:symbol:{symbol}\"].",
+        ),
+        optional(
+            "when",
+            Kind::Text("a condition such as \"interval == '5m' && !has(replay)\""),
+            "Only for events of which this holds: fields compared with texts, numbers, true and false; in [..], has(field), &&, || and !.",
+        ),
+        optional(
+            "debounce",
+            Kind::Time,
+            "Of changes to one name that follow each other within this time the first takes effect at once and the last at its end.",
+        ),
+        optional("name", Kind::Text("a name"), "What the rule is called in errors and answers. Without it, by the type of its events."),
+    ],
+};
+
 /// The sections whose place is fixed: all but the namespaces.
 pub const FIXED: [&Section; 4] = [&TOP, &HTTP, &REDIS, &DEFAULT_NAMESPACE];
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::catalog::{FIXED, NAMESPACES, Section, TOP};
+use super::catalog::{FIXED, NAMESPACES, ON, Section, TOP};
 use super::fault::{Fault, Place, did_you_mean};
 use super::value::{Value, describe};
 
@@ -29,6 +29,8 @@ pub struct Document {
     pub fixed: BTreeMap<&'static str, Givens>,
     /// The namespaces that have a section.
     pub namespaces: BTreeMap<String, Givens>,
+    /// The rules for events, in their order, each with its place.
+    pub rules: Vec<(Place, Givens)>,
 }
 
 /// Reads a file's text. What can be read is, whatever else is wrong.
@@ -65,6 +67,11 @@ impl Reading<'_> {
                     self.document.fixed.insert(section.name, givens);
                 }
                 (None, DeValue::Table(inner)) if key.get_ref() == NAMESPACES.name => self.namespaces(inner),
+                (None, DeValue::Array(items)) if key.get_ref() == ON.name => self.rules(items),
+                (None, other) if key.get_ref() == ON.name => {
+                    let message = format!("on: found {}, expected a section [[on]] for each rule", describe(other));
+                    self.fault(found.span().start, message);
+                }
                 (None, _) if key.get_ref() != NAMESPACES.name => {
                     let mut givens = self.document.fixed.remove(TOP.name).unwrap_or_default();
                     self.setting(&TOP, "", (key, found), &mut givens);
@@ -96,6 +103,20 @@ impl Reading<'_> {
                     self.fault(found.span().start, message);
                 }
             }
+        }
+    }
+
+    fn rules(&mut self, items: &[Found<'_>]) {
+        for (number, found) in (1..).zip(items) {
+            let DeValue::Table(inner) = found.get_ref() else {
+                let message = format!("on: found {}, expected a section [[on]] for each rule", describe(found.get_ref()));
+                self.fault(found.span().start, message);
+                continue;
+            };
+            let mut givens = Givens::new();
+            self.section(&ON, &format!("on {number}"), inner, &mut givens);
+            let place = self.place(found.span().start);
+            self.document.rules.push((place, givens));
         }
     }
 
@@ -186,7 +207,7 @@ fn sections() -> impl Iterator<Item = &'static Section> {
 
 /// What may be written in a section: settings and groups; at the top, sections too.
 fn known(section: &Section) -> impl Iterator<Item = &'static str> {
-    let sections = sections().chain([&NAMESPACES]).map(|section| section.name).filter(|_| section.name == TOP.name);
+    let sections = sections().chain([&NAMESPACES, &ON]).map(|section| section.name).filter(|_| section.name == TOP.name);
     let mut names: Vec<_> =
         section.settings.iter().map(|setting| setting.name.split_once('.').map_or(setting.name, |(group, _)| group)).collect();
     names.dedup();

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::catalog::{FIXED, NAMESPACES, Section, Setting, variable};
+use super::catalog::{FIXED, NAMESPACES, ON, Section, Setting, variable};
 use super::value::Kind;
 
 /// Lines of comments are no longer than this.
@@ -15,11 +15,13 @@ pub fn annotated() -> String {
         "# The environment overrides this file (memory is LARDER_MEMORY, http.listen is LARDER_HTTP_LISTEN), and flags".to_owned(),
         "# override both. Sizes are written \"256 MiB\", times \"500ms\", \"5m\" or \"1h 30m\".".to_owned(),
     ];
-    for section in FIXED.into_iter().chain([&NAMESPACES]) {
+    for section in FIXED.into_iter().chain([&NAMESPACES, &ON]) {
         lines.push(String::new());
         lines.extend(wrapped(section.about));
         if section.name == NAMESPACES.name {
             lines.push(format!("# [{}.features]", section.name));
+        } else if section.name == ON.name {
+            lines.push(format!("# [[{}]]", section.name));
         } else if !section.name.is_empty() {
             lines.push(format!("[{}]", section.name));
         }
@@ -77,6 +79,9 @@ pub fn json_schema() -> Json {
     }
     let namespaces = json!({ "type": "object", "description": NAMESPACES.about, "additionalProperties": object(&NAMESPACES) });
     top.insert(NAMESPACES.name.to_owned(), namespaces);
+    let mut rule = object(&ON);
+    rule["required"] = json!(["type", "invalidate"]);
+    top.insert(ON.name.to_owned(), json!({ "type": "array", "description": ON.about, "items": rule }));
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "larder.toml",
@@ -119,7 +124,7 @@ fn property(section: &Section, setting: &Setting) -> Json {
     if let Some(default) = setting.default {
         property["default"] = setting.kind.parse(default).expect("a test reads every default").json();
     }
-    if section.name != NAMESPACES.name {
+    if ![NAMESPACES.name, ON.name].contains(&section.name) {
         property["x-environment"] = variable(&section.full_name(setting)).into();
     }
     property

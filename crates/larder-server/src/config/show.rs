@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, json};
 
-use super::catalog::{FIXED, NAMESPACES, Section};
+use super::catalog::{FIXED, NAMESPACES, ON, Section};
 use super::document::{Given, Givens};
 use super::fault::Place;
 use super::value::quoted;
@@ -20,7 +20,8 @@ fn sections(config: &Config) -> impl Iterator<Item = Shown<'_>> {
         let name = if bare { name.clone() } else { quoted(name) };
         (format!("{}.{name}", NAMESPACES.name), &NAMESPACES, givens)
     });
-    fixed.chain(named)
+    let rules = config.effective.rules.iter().map(|(_, givens)| (format!("[{}]", ON.name), &ON, givens));
+    fixed.chain(named).chain(rules)
 }
 
 /// As TOML that can be used as a configuration, each value followed by where it comes from.
@@ -59,7 +60,12 @@ fn line(setting: &Setting, given: Option<&Given>) -> (String, String) {
 /// As one object: each setting by its whole name, with its value and where it comes from.
 pub fn show_json(config: &Config) -> serde_json::Value {
     let mut all = Map::new();
-    for (heading, section, givens) in sections(config) {
+    let mut rules = 0;
+    for (mut heading, section, givens) in sections(config) {
+        if section.name == ON.name {
+            rules += 1;
+            heading = format!("{}.{rules}", ON.name);
+        }
         for setting in section.settings {
             let name = if heading.is_empty() { setting.name.to_owned() } else { format!("{heading}.{}", setting.name) };
             let given = in_effect(setting, givens);

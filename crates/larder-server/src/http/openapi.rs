@@ -4,6 +4,7 @@
 use axum::Json as Answer;
 use serde_json::{Map, Value, json};
 
+use super::events::EVENTS_MAX;
 use super::many::ENTRIES_MAX;
 use super::problem::Kind;
 
@@ -35,6 +36,7 @@ pub fn document() -> Value {
             "/v1/entries/get": { "post": read_many() },
             "/v1/entries/put": { "post": write_many() },
             "/v1/invalidations": { "post": invalidate() },
+            "/v1/events": { "post": take_events() },
             "/v1/keys": { "get": keys() },
             "/v1/stats": { "get": stats() },
             "/v1/health": { "get": health() },
@@ -191,6 +193,44 @@ fn invalidate() -> Value {
             "200": json_answer("The receipt.", "Receipt"),
             "202": queued("The receipt; it took effect here.", Some("Receipt")),
             "400": problem(&[Kind::InvalidRequest, Kind::InvalidKey, Kind::InvalidTag, Kind::InvalidPattern]),
+            "413": problem(&[Kind::BodyTooLarge]),
+            "415": problem(&[Kind::UnsupportedMediaType]),
+            "503": problem(&[Kind::LogUnavailable, Kind::Overloaded, Kind::Draining]),
+            "default": problem(&[]),
+        },
+    })
+}
+
+fn take_events() -> Value {
+    let event = json!({ "schema": schemas::reference("CloudEvent") });
+    let events = json!({ "schema": { "type": "array", "items": schemas::reference("CloudEvent"), "maxItems": EVENTS_MAX } });
+    json!({
+        "operationId": "takeEvents",
+        "summary": "Carries out what the rules for an event say: when it answers, no reader gets what depends on it any more.",
+        "description": format!("CloudEvents 1.0, in any mode of its HTTP binding: one event as JSON, up to {EVENTS_MAX} as a list, or \
+            one with its attributes in headers (ce-specversion, ce-id, ce-source, ce-type) and its data as the body. The same id of \
+            the same source is carried out once."),
+        "tags": ["invalidations"],
+        "parameters": parameter_refs(&["DryRun"]),
+        "requestBody": {
+            "required": true,
+            "content": {
+                "application/cloudevents+json": event,
+                "application/cloudevents-batch+json": events,
+                "application/json": { "schema": { "description": "The data of an event whose attributes are in headers." } },
+            },
+        },
+        "responses": {
+            "200": json_answer("What became of it, or of each in their order.", "EventOutcome"),
+            "202": queued("What became of it; it took effect here.", Some("EventOutcome")),
+            "400": {
+                "description": format!("Of one event: `{}`, `{}`. Of several, what became of each; those that are wrong keep no other \
+                    from being carried out.", Kind::InvalidEvent.type_uri(), Kind::InvalidRequest.type_uri()),
+                "content": {
+                    "application/problem+json": { "schema": schemas::reference("Problem") },
+                    "application/json": { "schema": schemas::reference("EventOutcome") },
+                },
+            },
             "413": problem(&[Kind::BodyTooLarge]),
             "415": problem(&[Kind::UnsupportedMediaType]),
             "503": problem(&[Kind::LogUnavailable, Kind::Overloaded, Kind::Draining]),
@@ -377,6 +417,8 @@ fn parameters() -> Value {
             over the same Redis gave it."),
         "AppliedEverywhere": query("applied_everywhere", "Also waits until every server over the same Redis obeys, or for this time at \
             most, such as 500ms; the answer then says who does not. At most half of what a request may take.", json!({ "type": "string" })),
+        "DryRun": query("dry_run", "Only says what would be invalidated and how much that would drop, and changes nothing.",
+            json!({ "type": "boolean", "default": false })),
         "WaitMs": parameter("header", "Larder-Wait-Ms", "How long to wait for that position, in milliseconds; 1,000 unless given, \
             and at most half of what a request may take.", json!({ "type": "integer", "minimum": 0 })),
         "Times": header("Cache-Control", "max-age, stale-while-revalidate and stale-if-error, in seconds; other directives are \

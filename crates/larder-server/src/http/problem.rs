@@ -44,6 +44,8 @@ kinds! {
     InvalidTtl = 400 "invalid-ttl" "That is no time to live",
     /// A header cannot be understood, or asks for what is not done.
     InvalidHeader = 400 "invalid-header" "A header is wrong",
+    /// An event cannot be understood, lacks a field that a rule needs, or has a value that cannot stand in a name.
+    InvalidEvent = 400 "invalid-event" "That is no event that can be carried out",
     /// A body or query is not what the route takes.
     InvalidRequest = 400 "invalid-request" "The request is wrong",
     /// Nothing fresh is stored; the header `Larder-Fill` is the right to store it.
@@ -105,6 +107,7 @@ impl From<ErrorKind> for Kind {
             ErrorKind::InvalidTag => Kind::InvalidTag,
             ErrorKind::InvalidPattern => Kind::InvalidPattern,
             ErrorKind::InvalidTtl => Kind::InvalidTtl,
+            ErrorKind::InvalidEvent => Kind::InvalidEvent,
             ErrorKind::ValueTooLarge => Kind::ValueTooLarge,
             // What a request can be wrong about in this way is the name of a namespace, or a media type.
             ErrorKind::InvalidConfig => Kind::InvalidRequest,

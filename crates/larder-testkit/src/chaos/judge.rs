@@ -54,14 +54,21 @@ struct Epochs(HashMap<u64, (u64, u64)>);
 
 impl Epochs {
     fn of(changes: &[Change]) -> Self {
-        let mut epochs: HashMap<u64, (u64, u64)> = HashMap::new();
-        for change in changes {
-            if let Standing::Logged(place) = change.standing {
-                let seen = epochs.entry(place.epoch).or_insert((u64::MAX, 0));
-                // It was in force at a moment before the first of its changes ended, and at one after the last of them began.
-                *seen = (seen.0.min(change.ended.ticket), seen.1.max(change.began.ticket));
+        let of = |durable: bool| {
+            let mut epochs: HashMap<u64, (u64, u64)> = HashMap::new();
+            for change in changes.iter().filter(|change| change.durable || !durable) {
+                if let Standing::Logged(place) = change.standing {
+                    let seen = epochs.entry(place.epoch).or_insert((u64::MAX, 0));
+                    // It was in force at a moment before the first of its changes ended, and at one after the last of them began.
+                    *seen = (seen.0.min(change.ended.ticket), seen.1.max(change.began.ticket));
+                }
             }
-        }
+            epochs
+        };
+        // A master that was deposed and does not know it yet takes changes that nobody must have, for as long as that lasts: its
+        // epoch is over when the last one that others must have was made.
+        let mut epochs = of(false);
+        epochs.extend(of(true));
         Epochs(epochs)
     }
 
@@ -182,7 +189,8 @@ impl<'a> Judge<'a> {
                 if place.epoch == seen.epoch {
                     place.number <= seen.number
                 } else {
-                    change.durable && self.epochs.precedes(place.epoch, seen.epoch)
+                    // What begins after a read has ended it cannot reflect, whatever the order of their epochs.
+                    change.durable && change.began.ticket < read.ended.ticket && self.epochs.precedes(place.epoch, seen.epoch)
                 }
             })
         };

@@ -41,6 +41,11 @@ pub fn all() -> Value {
             "spread": reference("Spread"),
         })),
         "Spread": spread(),
+        "CloudEvent": cloud_event(),
+        "EventOutcome": { "anyOf": [outcome(), open(&["events"], json!({ "events": { "type": "array", "items": { "anyOf": [
+            outcome(),
+            open(&["problem"], json!({ "problem": reference("Problem") })),
+        ] } } }))] },
         "Keys": open(&["keys", "next"], json!({
             "keys": list("Octets", None),
             "next": or_null(json!({ "type": "string" }), "The cursor of the next page; null at the end."),
@@ -163,6 +168,39 @@ fn invalidation() -> Value {
     schema["minProperties"] = 1.into();
     schema["description"] = format!("At most {} names, and at least one.", larder::NAMES_MAX).into();
     schema
+}
+
+fn cloud_event() -> Value {
+    open(
+        &["specversion", "id", "source", "type"],
+        json!({
+            "specversion": { "const": "1.0" },
+            "id": { "type": "string", "minLength": 1, "maxLength": larder::events::ATTRIBUTE_LEN_MAX, "description": "What its source calls it." },
+            "source": { "type": "string", "minLength": 1, "maxLength": larder::events::ATTRIBUTE_LEN_MAX },
+            "type": { "type": "string", "minLength": 1, "maxLength": larder::events::ATTRIBUTE_LEN_MAX, "description": "Which rules are for it." },
+            "time": { "type": "string", "format": "date-time" },
+            "subject": { "type": "string", "minLength": 1 },
+            "data": { "description": "What happened; rules take names from its fields." },
+        }),
+    )
+}
+
+fn outcome() -> Value {
+    let texts = |about: &str| json!({ "type": "array", "items": { "type": "string" }, "description": about });
+    let dropped = counts(&["memory_entries", "memory_bytes", "backing_entries", "backing_bytes"]);
+    open(
+        &["id", "duplicate", "rules", "names", "conflated", "position", "queued"],
+        json!({
+            "id": { "type": "string" },
+            "duplicate": { "type": "boolean", "description": "Whether it had been carried out before; then nothing was done." },
+            "rules": texts("The rules that are for it."),
+            "names": texts("The names that it invalidates."),
+            "conflated": count("How many of them were put off to the end of their window."),
+            "position": or_null(reference("Position"), "The last that was appended; null where nothing was."),
+            "queued": queued(),
+            "impact": { "type": "object", "additionalProperties": dropped, "description": "In a rehearsal: what it would drop, by namespace." },
+        }),
+    )
 }
 
 fn readiness() -> Value {

@@ -108,3 +108,25 @@ fn positions_follow_the_order_of_operations_within_an_epoch() {
     assert_eq!(order(logged(1, 4, 9, 5), logged(2, 3, 9, 4)), []);
     assert_eq!(order(logged(1, 4, 9, 5), logged(2, 3, 9, 5)), [Promise::Order]);
 }
+
+/// Of a master that was deposed, and whose last changes nobody must have, an epoch is over when the next one begins.
+#[test]
+fn what_a_deposed_master_still_takes_does_not_make_its_epoch_the_later_one() {
+    let history = |late_is_durable: bool, asked: Place| {
+        let harmless = |began, ended, standing| Change { floor: vec![0, 0, 0], ..change(began, ended, standing) };
+        let first = harmless(1, 2, Standing::Logged(place(8, 1)));
+        let second = change(3, 4, Standing::Logged(place(9, 1)));
+        let late = Change { durable: late_is_durable, ..harmless(5, 6, Standing::Logged(place(8, 2))) };
+        with(vec![first, second, late], Read { at_least: Some(asked), ..old(7) })
+    };
+    assert_eq!(broken(&history(false, place(8, 2))), [], "the change of epoch 9 is not one of before it");
+    assert_eq!(broken(&history(true, place(8, 2))), [Promise::G4], "a log that goes back to an epoch is no log");
+    assert_eq!(broken(&history(false, place(9, 1))), [Promise::G4]);
+}
+
+#[test]
+fn a_read_need_not_know_the_future() {
+    let later = change(7, 8, Standing::Logged(place(8, 70)));
+    let after = Change { floor: vec![0, 0, 0], ..change(9, 10, Standing::Logged(place(9, 1))) };
+    assert_eq!(broken(&with(vec![later, after], Read { at_least: Some(place(9, 0)), ..old(3) })), []);
+}

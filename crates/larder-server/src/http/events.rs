@@ -1,0 +1,230 @@
+//! Events over HTTP, as the CloudEvents HTTP binding has them: one with its attributes in headers (binary), one as JSON
+//! (structured), or many as a list (batched).
+//! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>
+
+use std::collections::BTreeMap;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use larder::events::{Emitted, Event};
+use larder::{Impact, Touched};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+
+use super::payload::Payload;
+use super::problem::{Document, Kind, Problem};
+use super::{App, Shared, percent};
+
+/// The most events of one request.
+pub const EVENTS_MAX: usize = 1_000;
+
+const STRUCTURED: &str = "application/cloudevents+json";
+const BATCHED: &str = "application/cloudevents-batch+json";
+
+/// What the headers of an event in binary mode begin with.
+const PREFIX: &str = "ce-";
+
+/// What became of an event.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// What its source calls it.
+    pub id: String,
+    /// Whether it had been carried out before; then nothing was done.
+    pub duplicate: bool,
+    /// The rules whose conditions hold for it.
+    pub rules: Vec<String>,
+    /// The names that it invalidates.
+    pub names: Vec<String>,
+    /// How many of them were put off to the end of their window.
+    pub conflated: usize,
+    /// Where the last of it stands in the log; null where it invalidates nothing, or nothing was done.
+    pub position: Option<String>,
+    /// Whether the change took effect here alone so far.
+    pub queued: bool,
+    /// In a rehearsal: what it would drop, by namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impact: Option<BTreeMap<String, Dropped>>,
+}
+
+/// What an event would drop in one namespace.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Entries in memory.
+    pub memory_entries: u64,
+    /// Their bytes.
+    pub memory_bytes: u64,
+    /// Entries in the backing tier.
+    pub backing_entries: u64,
+    /// Their bytes.
+    pub backing_bytes: u64,
+}
+
+/// What became of one event of several.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Each {
+    /// It was carried out.
+    Done(Box<Outcome>),
+    /// It was not.
+    Failed {
+        /// Why.
+        problem: Document,
+    },
+}
+
+/// What became of one event, or of each of several in their order.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Taken {
+    /// Of one.
+    One(Box<Outcome>),
+    /// Of several.
+    Many {
+        /// In the order in which they came.
+        events: Vec<Each>,
+    },
+}
+
+/// `POST /v1/events`. With `?dry_run=true` it says what would be invalidated, and changes nothing.
+///
+/// # Errors
+/// See [`Problem`]. Of several events those that are wrong keep no other from being carried out; the status is then that of
+/// the worst. One that the cache could not carry out now ends the list, so that their order is kept: send it again as it is,
+/// since what was carried out is known.
+pub async fn take(
+    State(app): State<Shared>,
+    uri: Uri,
+    headers: HeaderMap,
+    Payload(body): Payload,
+) -> Result<(StatusCode, Answer<Taken>), Problem> {
+    let rehearse = is_dry_run(&uri)?;
+    match read(&headers, &body)? {
+        Came::One(event) => {
+            let outcome = carry_out(&app, event, rehearse).await?;
+            Ok((status(&outcome), Answer(Taken::One(Box::new(outcome)))))
+        }
+        Came::Many(all) => Ok(take_many(&app, all, rehearse).await),
+    }
+}
+
+async fn take_many(app: &App, all: Vec<Json>, rehearse: bool) -> (StatusCode, Answer<Taken>) {
+    let (mut worst, mut events) = (StatusCode::OK, Vec::with_capacity(all.len()));
+    for one in all {
+        let outcome = match Event::from_json(one) {
+            Ok(event) => carry_out(app, event, rehearse).await,
+            Err(error) => Err(error.into()),
+        };
+        let (status, each) = match outcome {
+            Ok(outcome) => (status(&outcome), Each::Done(Box::new(outcome))),
+            Err(problem) => {
+                let problem = problem.document();
+                (StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Each::Failed { problem })
+            }
+        };
+        worst = worst.max(status);
+        events.push(each);
+        if status.is_server_error() {
+            break;
+        }
+    }
+    (worst, Answer(Taken::Many { events }))
+}
+
+async fn carry_out(app: &App, event: Event, rehearse: bool) -> Result<Outcome, Problem> {
+    let id = event.id().to_owned();
+    let (emitted, impact) = match rehearse {
+        true => app.larder.rehearse(&event).await.map(|(emitted, impact)| (emitted, Some(impact)))?,
+        false => (app.larder.emit(event).await?, None),
+    };
+    let Emitted { duplicate, rules, names, conflated, position, queued, .. } = emitted;
+    let position = position.map(|position| position.to_string());
+    Ok(Outcome { id, duplicate, rules, names, conflated, position, queued, impact: impact.map(dropped) })
+}
+
+fn dropped(impact: Impact) -> BTreeMap<String, Dropped> {
+    let one = |touched: Touched| Dropped {
+        memory_entries: touched.memory_entries,
+        memory_bytes: touched.memory_bytes,
+        backing_entries: touched.backing_entries,
+        backing_bytes: touched.backing_bytes,
+    };
+    impact.namespaces.into_iter().map(|(name, touched)| (name, one(touched))).collect()
+}
+
+fn status(outcome: &Outcome) -> StatusCode {
+    if outcome.queued { StatusCode::ACCEPTED } else { StatusCode::OK }
+}
+
+fn is_dry_run(uri: &Uri) -> Result<bool, Problem> {
+    let bad = |found: &[u8]| {
+        let detail = format!("dry_run: found \"{}\", expected true or false", found.escape_ascii());
+        Problem::new(Kind::InvalidRequest, detail)
+    };
+    let query = uri.query().unwrap_or_default();
+    match percent::query_value(query, "dry_run").map_err(|_| bad(query.as_bytes()))?.as_deref() {
+        None | Some(b"false") => Ok(false),
+        Some(b"true") => Ok(true),
+        Some(other) => Err(bad(other)),
+    }
+}
+
+/// What a request brought.
+enum Came {
+    One(Event),
+    Many(Vec<Json>),
+}
+
+fn read(headers: &HeaderMap, body: &[u8]) -> Result<Came, Problem> {
+    let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let json = |what: &str| {
+        let bad = |error: serde_json::Error| Problem::new(Kind::InvalidEvent, format!("{what} is no JSON: {error}"));
+        serde_json::from_slice::<Json>(body).map_err(bad)
+    };
+    match essence.as_str() {
+        STRUCTURED => Ok(Came::One(Event::from_json(json("the event")?)?)),
+        BATCHED => match json("the list of events")? {
+            Json::Array(events) if events.len() <= EVENTS_MAX => Ok(Came::Many(events)),
+            Json::Array(events) => {
+                let detail = format!("one request has at most {EVENTS_MAX} events, this one has {}", events.len());
+                Err(Problem::new(Kind::InvalidRequest, detail).limit(EVENTS_MAX as u64))
+            }
+            _ => Err(Problem::new(Kind::InvalidEvent, "a batch is a list of events")),
+        },
+        _ if headers.contains_key("ce-specversion") => binary(headers, &essence, body, json),
+        _ => {
+            let detail = format!(
+                "send an event as \"{STRUCTURED}\", several as \"{BATCHED}\", or its attributes as headers such as ce-specversion and ce-type"
+            );
+            Err(Problem::new(Kind::UnsupportedMediaType, detail))
+        }
+    }
+}
+
+/// Its attributes in headers, its data in the body.
+fn binary(headers: &HeaderMap, essence: &str, body: &[u8], json: impl Fn(&str) -> Result<Json, Problem>) -> Result<Came, Problem> {
+    let mut event = Map::new();
+    for (name, value) in headers {
+        let Some(name) = name.as_str().strip_prefix(PREFIX) else { continue };
+        let bad = || Problem::new(Kind::InvalidEvent, format!("the header ce-{name} is no text that is percent-encoded"));
+        let text = percent::decode(value.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(bad)?;
+        if event.insert(name.to_owned(), text.into()).is_some() {
+            return Err(Problem::new(Kind::InvalidEvent, format!("the header ce-{name} is there twice")));
+        }
+    }
+    if event.contains_key("data") || event.contains_key("data_base64") {
+        return Err(Problem::new(Kind::InvalidEvent, "the data of an event in this mode are the body"));
+    }
+    if !body.is_empty() {
+        let is_json = essence == "application/json" || essence.ends_with("+json");
+        if !is_json {
+            let detail = "larder reads the data of events as JSON: send them with \"Content-Type: application/json\"";
+            return Err(Problem::new(Kind::UnsupportedMediaType, detail));
+        }
+        event.insert("data".to_owned(), json("the event's data")?);
+        event.insert("datacontenttype".to_owned(), essence.into());
+    }
+    Ok(Came::One(Event::from_json(Json::Object(event))?))
+}
