@@ -23,8 +23,12 @@ struct Server {
 
 impl Server {
     fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    fn start_with(data: &Path, more: &[&str]) -> Self {
         let data = data.to_str().expect("temporary folders are text");
-        let mut command = larder(&["serve", "--http", "127.0.0.1:0", "--data", data, "--json"]);
+        let mut command = larder(&[&["serve", "--http", "127.0.0.1:0", "--data", data, "--json"], more].concat());
         let mut process = command.stdout(Stdio::piped()).spawn().expect("the program was built for this test");
         let mut line = String::new();
         let stdout = process.stdout.take().expect("it is piped");
@@ -112,6 +116,36 @@ fn entries_live_through_the_command_line_and_a_restart() {
     let server = Server::start(folder.path());
     assert_eq!(text(&server.ask(&["get", "features:MSFT:5m"]).stdout), "{\"rsi\": 40.0}", "it survives a restart");
     assert_eq!(server.ask(&["get", "features:AAPL:5m"]).status.code(), Some(1), "and what was invalidated does not come back");
+    server.stop();
+}
+
+#[test]
+fn what_happened_is_told_and_invalidates_what_the_rules_say() {
+    let folder = tempfile::tempdir().expect("temporary files can be written");
+    let config = folder.path().join("larder.toml");
+    let rule = "[[on]]\ntype = \"bar_closed\"\ninvalidate = [\"tag:symbol:{symbol}\"]\nwhen = \"interval == '5m'\"\n";
+    std::fs::write(&config, rule).expect("it can be written");
+    let server = Server::start_with(&folder.path().join("data"), &["--config", config.to_str().expect("it is text")]);
+    for key in ["features:AAPL:5m", "features:MSFT:5m"] {
+        assert!(server.ask(&["put", key, "1", "--tag", &format!("symbol:{}", &key[9..13])]).status.success());
+    }
+    let planned = server.ask(&["emit", "market_data_update", "--data", r#"{"symbol": "AAPL"}"#, "--dry-run"]);
+    let words = text(&planned.stdout);
+    assert!(words.starts_with("would invalidate 7 names") && words.contains("features: 1 entry in memory"), "{words}");
+    assert_eq!(server.json(&["keys"])["keys"].as_array().expect("a list").len(), 2);
+    let done = server.ask(&["emit", "bar_closed", "--data", r#"{"symbol": "AAPL", "interval": "5m"}"#, "--id", "1"]);
+    assert!(text(&done.stdout).starts_with("invalidated 1 name at position "), "{done:?}");
+    assert!(text(&done.stdout).ends_with("\n  tag:symbol:AAPL\n"), "{done:?}");
+    assert_eq!(server.json(&["keys"])["keys"], serde_json::json!(["features:MSFT:5m"]));
+    let again = server.ask(&["emit", "bar_closed", "--data", r#"{"symbol": "AAPL", "interval": "5m"}"#, "--id", "1"]);
+    assert!(text(&again.stdout).contains("carried out before"), "{again:?}");
+    let other = server.ask(&["emit", "bar_closed", "--data", r#"{"symbol": "MSFT", "interval": "1h"}"#]);
+    assert!(text(&other.stdout).starts_with("no rule is for this event"), "{other:?}");
+    let lacking = server.ask(&["emit", "market_data_update", "--data", "{}"]);
+    assert_eq!(lacking.status.code(), Some(2));
+    assert!(text(&lacking.stderr).contains("needs the field symbol"), "{lacking:?}");
+    let no_json = server.ask(&["emit", "market_data_update", "--data", "AAPL"]);
+    assert!(no_json.status.code() == Some(2) && text(&no_json.stderr).contains("--data '"), "{no_json:?}");
     server.stop();
 }
 

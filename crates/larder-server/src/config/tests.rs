@@ -313,6 +313,64 @@ fn what_is_shown_is_a_configuration_with_the_same_meaning() {
     assert_eq!((again.data, again.http), (config.data, config.http));
 }
 
+const RULES: &str = r#"
+[[on]]
+type = "bar_closed"
+invalidate = ["features:*:{symbol}", "tag:symbol:{symbol}"]
+when = "interval == '5m'"
+debounce = "20ms"
+name = "bars"
+
+[[on]]
+type = "market_data_update"
+invalidate = ["everything"]
+"#;
+
+#[test]
+fn rules_for_events_arrive_and_are_shown() {
+    let config = read(RULES).expect("it is right");
+    let names: Vec<_> = config.rules.iter().map(|rule| (rule.kind(), rule.name())).collect();
+    assert_eq!(names, [("bar_closed", "bars"), ("market_data_update", "market_data_update")]);
+    assert_eq!(read(&show(&config)).expect("what is shown can be read").rules, config.rules);
+    assert_eq!(show_json(&config)["on.1.debounce"]["value"], "20ms");
+    assert_eq!(json_schema()["properties"]["on"]["items"]["properties"]["debounce"]["type"], "string");
+}
+
+#[test]
+fn what_is_wrong_with_a_rule_is_told_where_it_stands() {
+    let text = r#"on = 3
+[[rule]]
+"#;
+    assert!(faults(text)[0].starts_with("larder.toml:1:6: on: found the number 3, expected a section [[on]]"), "{:?}", faults(text));
+    let text = r#"[[on]]
+type = "a"
+[[on]]
+type = "b"
+invalidate = ["a:{b"]
+[[on]]
+type = "c"
+invalidate = ["tag:{x}"]
+when = "x = 1"
+[[on]]
+type = "d"
+invalidate = ["tag:{x}"]
+debounce = "1h"
+wehn = "x"
+"#;
+    let found = faults(text);
+    let expected = [
+        ("larder.toml:1:1: on.invalidate: a rule says", "what they invalidate"),
+        ("larder.toml:5:1: on.invalidate: the template \"a:{b\" has a brace", ""),
+        ("larder.toml:9:1: on.when: the condition \"x = 1\" makes no sense at character 3", ""),
+        ("larder.toml:13:1: on.debounce: ", "60s"),
+        ("larder.toml:14:1: on 4.wehn: there is no such setting; did you mean \"when\"?", ""),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for ((start, part), found) in expected.iter().zip(&found) {
+        assert!(found.starts_with(start) && found.contains(part), "{found}");
+    }
+}
+
 #[test]
 fn the_annotated_file_changes_nothing_and_names_everything() {
     let config = read(&annotated()).expect("it can be used as it is");
