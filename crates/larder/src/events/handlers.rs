@@ -67,10 +67,13 @@ impl Registration {
     }
 }
 
+/// A handler and its number.
+type Numbered = (u64, Arc<dyn Handler>);
+
 /// All handlers, by the type of their events.
 #[derive(Default)]
 pub(super) struct Handlers {
-    of_kind: Mutex<HashMap<String, Vec<(u64, Arc<dyn Handler>)>>>,
+    of_kind: Mutex<HashMap<String, Vec<Numbered>>>,
     number: AtomicU64,
 }
 
@@ -87,7 +90,7 @@ impl Handlers {
         Registration { handlers: self.clone(), kind, number }
     }
 
-    fn of(&self, kind: &str) -> Vec<(u64, Arc<dyn Handler>)> {
+    fn of(&self, kind: &str) -> Vec<Numbered> {
         self.of_kind.lock().get(kind).cloned().unwrap_or_default()
     }
 

@@ -63,6 +63,9 @@ pub(super) struct Rendered {
     text: Vec<u8>,
 }
 
+/// A field, and what it may be in a name.
+type Values<'a> = (&'a Path, Vec<Vec<u8>>);
+
 /// What became of a template.
 pub(super) enum Filled {
     Names(Vec<Rendered>),
@@ -87,8 +90,8 @@ impl Template {
         };
         let template = Template { text: text.to_owned(), target, parts: parts(rest).map_err(bad)? };
         // With something harmless in the places, so that what is wrong for every event is told at once.
-        let sample = template.with(|_| vec![b"x".to_vec()]);
-        sample[0].clone().add_to(Names::new()).check().map_err(|error| bad(format!("is no name: {}", error.message())))?;
+        let sample: Vec<Values<'_>> = template.fields().into_iter().map(|(path, _)| (path, vec![b"x".to_vec()])).collect();
+        template.with(&sample)[0].clone().add_to(Names::new()).check().map_err(|error| bad(format!("is no name: {}", error.message())))?;
         Ok(template)
     }
 
@@ -97,15 +100,11 @@ impl Template {
     /// # Errors
     /// [`ErrorKind::InvalidEvent`], naming the field, if it is missing or holds what cannot stand in a name.
     pub(super) fn fill(&self, event: &Event) -> Result<Filled> {
-        let mut values: Vec<(&Path, Vec<Vec<u8>>)> = Vec::new();
+        let mut values: Vec<Values<'_>> = Vec::new();
         let mut count = 1usize;
-        for part in &self.parts {
-            let Part::Field { path, optional } = part else { continue };
-            if values.iter().any(|(known, _)| *known == path) {
-                continue;
-            }
+        for (path, optional) in self.fields() {
             let Some(found) = path.of(event) else {
-                if *optional {
+                if optional {
                     return Ok(Filled::Without(path.clone()));
                 }
                 return Err(invalid(format!("\"{}\" needs the field {path}, which the event does not have", self.text)));
@@ -118,8 +117,7 @@ impl Template {
             let escaped = |value: String| if self.target == Target::Pattern { escape(value.as_bytes()) } else { value.into_bytes() };
             values.push((path, found.into_iter().map(escaped).collect()));
         }
-        let of = |path: &Path| values.iter().find(|(known, _)| *known == path).map(|(_, found)| found.clone()).unwrap_or_default();
-        let names = self.with(of);
+        let names = self.with(&values);
         // What is too long only with this event's values is this event's fault.
         for name in &names {
             name.clone().add_to(Names::new()).check().map_err(|error| invalid(format!("\"{}\": {}", self.text, error.message())))?;
@@ -127,30 +125,39 @@ impl Template {
         Ok(Filled::Names(names))
     }
 
-    /// The names with these values in the places: each with each, where there are several.
-    fn with(&self, values: impl Fn(&Path) -> Vec<Vec<u8>>) -> Vec<Rendered> {
-        // A field that stands twice has the same value in both places.
-        let mut made: Vec<(Vec<u8>, Vec<(&Path, Vec<u8>)>)> = vec![(Vec::new(), Vec::new())];
+    /// The names with these values in the places: each with each, where there are several. A field that stands twice has the
+    /// same value in both places.
+    fn with(&self, values: &[Values<'_>]) -> Vec<Rendered> {
+        let count: usize = values.iter().map(|(_, choices)| choices.len()).product();
+        (0..count).map(|number| Rendered { target: self.target, text: self.one_with(values, number) }).collect()
+    }
+
+    /// One of them: its number, taken apart, says which value of each field it has. The last field's changes fastest.
+    fn one_with(&self, values: &[Values<'_>], mut number: usize) -> Vec<u8> {
+        let mut chosen: Vec<(&Path, &[u8])> = Vec::with_capacity(values.len());
+        for (path, choices) in values.iter().rev() {
+            chosen.push((*path, &choices[number % choices.len()]));
+            number /= choices.len();
+        }
+        let of = |path: &Path| chosen.iter().find(|(known, _)| *known == path).map_or(&[][..], |(_, value)| *value);
+        let bytes = self.parts.iter().map(|part| match part {
+            Part::Text(text) => text.as_bytes(),
+            Part::Field { path, .. } => of(path),
+        });
+        bytes.collect::<Vec<_>>().concat()
+    }
+
+    /// The fields that it needs, each once.
+    fn fields(&self) -> Vec<(&Path, bool)> {
+        let mut fields: Vec<(&Path, bool)> = Vec::new();
         for part in &self.parts {
-            match part {
-                Part::Text(text) => made.iter_mut().for_each(|(name, _)| name.extend_from_slice(text.as_bytes())),
-                Part::Field { path, .. } => {
-                    let mut next = Vec::with_capacity(made.len());
-                    for (name, chosen) in made {
-                        let known = chosen.iter().find(|(known, _)| *known == path).map(|(_, value)| value.clone());
-                        let choices = known.map_or_else(|| values(path), |known| vec![known]);
-                        next.extend(choices.into_iter().map(|value| {
-                            let mut chosen = chosen.clone();
-                            let longer = [name.as_slice(), value.as_slice()].concat();
-                            chosen.push((path, value));
-                            (longer, chosen)
-                        }));
-                    }
-                    made = next;
-                }
+            if let Part::Field { path, optional } = part
+                && !fields.iter().any(|(known, _)| *known == path)
+            {
+                fields.push((path, *optional));
             }
         }
-        made.into_iter().map(|(text, _)| Rendered { target: self.target, text }).collect()
+        fields
     }
 }
 

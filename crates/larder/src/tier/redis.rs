@@ -24,11 +24,11 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::Epoch;
 use crate::record::Record;
-use crate::remote::Host;
 use crate::remote::link::{Data, Link, Server, failed};
 use crate::remote::{reply, script};
 
 mod gather;
+mod scan;
 
 use gather::Gather;
 
@@ -41,9 +41,6 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes that a queued write takes beyond its own.
 const WRITE_OVERHEAD: usize = 160;
-
-/// Keys that one step of a scan asks for.
-const SCAN_STEP: usize = 1_000;
 
 /// The pause after a write that failed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -373,58 +370,6 @@ impl Inner {
         }
     }
 
-    /// One step of a scan. The place where it goes on is the node's number and the server's own cursor.
-    async fn sweep(&self, from: Option<Box<[u8]>>, limit: usize, keep: Keep) -> Result<SweepPage> {
-        let server = self.server()?;
-        let nodes = server.data.masters().await?;
-        let (node, cursor) = place(from.as_deref());
-        let Some(address) = nodes.get(node) else { return Ok(SweepPage::default()) };
-        let mut scan = cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg([&escape_glob(&self.prefix), &b"*"[..]].concat()).arg("COUNT").arg(limit);
-        let [next, keys] = reply::exactly(server.data.send_to(address.as_ref(), &scan).await.map_err(failed)?, "SCAN")?;
-        let next: u64 = reply::text(next, "SCAN")?.parse().map_err(|_| reply::unexpected("SCAN"))?;
-        let keys: Vec<Box<[u8]>> = reply::list(keys, "SCAN")?
-            .into_iter()
-            .map(|key| reply::bytes(key, "SCAN").map(|key| key[self.prefix.len().min(key.len())..].into()))
-            .collect::<Result<_>>()?;
-        let mut page = SweepPage { examined: keys.len() as u64, ..SweepPage::default() };
-        let records = if keys.is_empty() { Vec::new() } else { self.get_many(keys.clone()).await? };
-        for (key, record) in keys.iter().zip(records) {
-            let Some(record) = record.filter(|record| !keep(key, record)) else { continue };
-            let removed = self.discard(&server, &self.key(key), &stamp_bytes(record.epoch, record.seq)).await?;
-            page.removed += u64::from(removed);
-            page.removed_bytes += if removed { (key.len() + record.encoded_len()) as u64 } else { 0 };
-        }
-        let node = if next == 0 { node + 1 } else { node };
-        page.next = (node < nodes.len()).then(|| [&(node as u32).to_le_bytes()[..], &next.to_le_bytes()].concat().into());
-        Ok(page)
-    }
-
-    /// The first keys in order. A server has no order, so that each page looks at all keys.
-    async fn page_of_keys(&self, prefix: &[u8], from: Option<Box<[u8]>>, limit: usize) -> Result<KeyPage> {
-        let (mut first, mut place, limit) = (std::collections::BTreeSet::new(), None, limit.max(1));
-        loop {
-            let seen = Arc::new(Mutex::new(Vec::new()));
-            let look: Keep = {
-                let seen = seen.clone();
-                Arc::new(move |key, _| {
-                    seen.lock().push(Box::<[u8]>::from(key));
-                    true
-                })
-            };
-            place = self.sweep(place, SCAN_STEP, look).await?.next;
-            let wanted = |key: &[u8]| key.starts_with(prefix) && from.as_deref().is_none_or(|from| key >= from);
-            first.extend(std::mem::take(&mut *seen.lock()).into_iter().filter(|key| wanted(key)));
-            while first.len() > limit + 1 {
-                first.pop_last();
-            }
-            if place.is_none() {
-                let next = if first.len() > limit { first.pop_last() } else { None };
-                return Ok(KeyPage { keys: first.into_iter().collect(), next });
-            }
-        }
-    }
-
     /// Removes a key whose value still begins so.
     async fn discard(&self, server: &Server, key: &[u8], seen: &[u8]) -> Result<bool> {
         let mut call = script::call(&script::DISCARD, 1);
@@ -448,28 +393,6 @@ impl Inner {
     /// In the slot of no entry in particular: it need not be where the entry is.
     fn lease_key(&self, key: &[u8]) -> Vec<u8> {
         [&self.prefix[..self.prefix.len() - 2], b"lease:", key].concat()
-    }
-
-    async fn clear(&self) -> Result<()> {
-        let server = self.server()?;
-        for node in server.data.masters().await? {
-            let mut cursor = 0u64;
-            loop {
-                let mut scan = cmd("SCAN");
-                scan.arg(cursor).arg("MATCH").arg([&escape_glob(&self.prefix), &b"*"[..]].concat()).arg("COUNT").arg(SCAN_STEP);
-                let [next, keys] = reply::exactly(server.data.send_to(node.as_ref(), &scan).await.map_err(failed)?, "SCAN")?;
-                for key in reply::list(keys, "SCAN")? {
-                    let mut unlink = cmd("UNLINK");
-                    unlink.arg(reply::bytes(key, "SCAN")?);
-                    self.counted(server.data.send(&unlink).await)?;
-                }
-                cursor = reply::text(next, "SCAN")?.parse().map_err(|_| reply::unexpected("SCAN"))?;
-                if cursor == 0 {
-                    break;
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -502,21 +425,6 @@ fn stamp_bytes(epoch: Epoch, seq: u64) -> [u8; STAMP_LEN] {
     stamp[..8].copy_from_slice(&epoch.0.to_le_bytes());
     stamp[8..].copy_from_slice(&seq.to_le_bytes());
     stamp
-}
-
-/// Where a scan goes on: the node, and its cursor.
-fn place(from: Option<&[u8]>) -> (usize, u64) {
-    let parts = from.and_then(|from| from.split_first_chunk::<4>());
-    let Some((node, cursor)) = parts else { return (0, 0) };
-    (u32::from_le_bytes(*node) as usize, cursor.try_into().map_or(0, u64::from_le_bytes))
-}
-
-/// So that a prefix matches itself and nothing else.
-fn escape_glob(prefix: &[u8]) -> Vec<u8> {
-    prefix
-        .iter()
-        .flat_map(|byte| if matches!(byte, b'*' | b'?' | b'[' | b']' | b'\\') { vec![b'\\', *byte] } else { vec![*byte] })
-        .collect()
 }
 
 /// Writes what is queued, until the tier is gone.
@@ -577,35 +485,6 @@ impl Data {
         match self {
             Data::Single(connection) => script::run(&mut connection.clone(), call).await,
             Data::Cluster(connection) => run_in_cluster(&mut connection.clone(), call).await,
-        }
-    }
-
-    /// The nodes that have entries. `None` is the only one.
-    async fn masters(&self) -> Result<Vec<Option<Host>>> {
-        let Data::Cluster(connection) = self else { return Ok(vec![None]) };
-        let slots = script::send(&mut connection.clone(), cmd("CLUSTER").arg("SLOTS")).await.map_err(failed)?;
-        let mut masters = Vec::new();
-        for range in reply::list(slots, "the cluster's slots")? {
-            let owner = reply::list(range, "a range of slots")?.into_iter().nth(2).ok_or_else(|| reply::unexpected("a range of slots"))?;
-            let mut owner = reply::list(owner, "a node")?.into_iter();
-            let mut next = || owner.next().ok_or_else(|| reply::unexpected("a node"));
-            let node = Some((reply::text(next()?, "a host")?, reply::number(next()?, "a port")? as u16));
-            if !masters.contains(&node) {
-                masters.push(node);
-            }
-        }
-        masters.sort();
-        Ok(masters)
-    }
-
-    async fn send_to(&self, node: Option<&Host>, command: &Cmd) -> RedisResult<Value> {
-        use ::redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
-        match (self, node) {
-            (Data::Cluster(connection), Some((host, port))) => {
-                let routing = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port });
-                connection.clone().route_command(command.clone(), routing).await.and_then(Value::extract_error)
-            }
-            _ => self.send(command).await,
         }
     }
 }
@@ -731,13 +610,5 @@ mod tests {
         value[40] ^= 1;
         assert!(decode(value.into()).is_none(), "damage behind it is noticed");
         assert!(decode(Bytes::from_static(b"short")).is_none());
-    }
-
-    #[test]
-    fn a_scan_goes_on_where_it_was() {
-        assert_eq!(place(None), (0, 0));
-        let next = [&3u32.to_le_bytes()[..], &9u64.to_le_bytes()].concat();
-        assert_eq!(place(Some(&next)), (3, 9));
-        assert_eq!(escape_glob(b"a*b:e:"), b"a\\*b:e:");
     }
 }
