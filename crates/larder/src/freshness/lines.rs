@@ -89,6 +89,7 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shared::NameHasher;
     use super::*;
 
     /// Of four lines, so that they overflow all the time.

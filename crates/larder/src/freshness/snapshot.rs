@@ -37,7 +37,7 @@ impl Snapshot {
 
     /// A copy whose parts were kept elsewhere: the table as its lines stand in memory, eight little-endian words each. `None`
     /// where they do not fit together.
-    #[cfg(feature = "redis")]
+    #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a log that is shared is read so"))]
     pub(crate) fn of_parts(
         (epoch, head, everything): (Epoch, u64, u64),
         table: &[u8],
