@@ -3,6 +3,7 @@
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Json as Answer;
 use axum::extract::State;
@@ -12,6 +13,7 @@ use larder::events::{Emitted, Event};
 use larder::{Impact, Touched};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
+use tokio::sync::Semaphore;
 
 use super::payload::Payload;
 use super::problem::{Document, Kind, Problem};
@@ -91,8 +93,8 @@ pub enum Taken {
 ///
 /// # Errors
 /// See [`Problem`]. Of several events those that are wrong keep no other from being carried out; the status is then that of
-/// the worst. One that the cache could not carry out now ends the list, so that their order is kept: send it again as it is,
-/// since what was carried out is known.
+/// the worst. They are carried out side by side: to take something out twice, or in another order, comes to the same. If the cache
+/// could not carry one out now, send all again as they are, since what was carried out is known.
 pub async fn take(
     State(app): State<Shared>,
     uri: Uri,
@@ -109,14 +111,21 @@ pub async fn take(
     }
 }
 
-async fn take_many(app: &App, all: Vec<Json>, rehearse: bool) -> (StatusCode, Answer<Taken>) {
-    let (mut worst, mut events) = (StatusCode::OK, Vec::with_capacity(all.len()));
-    for one in all {
-        let outcome = match Event::from_json(one) {
-            Ok(event) => carry_out(app, event, rehearse).await,
-            Err(error) => Err(error.into()),
-        };
-        let (status, each) = match outcome {
+async fn take_many(app: &Shared, all: Vec<Json>, rehearse: bool) -> (StatusCode, Answer<Taken>) {
+    // A rehearsal looks at every entry there is: one at a time is enough.
+    let turns = Arc::new(Semaphore::new(if rehearse { 1 } else { EVENTS_MAX }));
+    let carry_out_one = |one: Json| {
+        let (app, turns) = (app.clone(), turns.clone());
+        tokio::spawn(async move {
+            let _turn = turns.acquire().await;
+            carry_out(&app, Event::from_json(one)?, rehearse).await
+        })
+    };
+    let under_way: Vec<_> = all.into_iter().map(carry_out_one).collect();
+    let (mut worst, mut events) = (StatusCode::OK, Vec::with_capacity(under_way.len()));
+    for one in under_way {
+        let died = |_| Err(Problem::new(Kind::Internal, "the event was not carried out to its end"));
+        let (status, each) = match one.await.unwrap_or_else(died) {
             Ok(outcome) => (status(&outcome), Each::Done(Box::new(outcome))),
             Err(problem) => {
                 let problem = problem.document();
@@ -125,9 +134,6 @@ async fn take_many(app: &App, all: Vec<Json>, rehearse: bool) -> (StatusCode, An
         };
         worst = worst.max(status);
         events.push(each);
-        if status.is_server_error() {
-            break;
-        }
     }
     (worst, Answer(Taken::Many { events }))
 }

@@ -57,6 +57,8 @@ struct Stage {
     epoch: OnceLock<Epoch>,
     /// The latest receipt, handed from writers to readers.
     board: Mutex<Option<Position>>,
+    /// Whether the last position that was handed out is reached with the next append only, and never if there is none.
+    appends_come_late: bool,
 }
 
 /// One life of the cache.
@@ -78,6 +80,7 @@ pub fn play(plan: &Plan) -> (Arc<World>, History) {
         clock: Clock::manual(),
         epoch: OnceLock::new(),
         board: Mutex::default(),
+        appends_come_late: plan.mutation == Some(Mutation::OwnAppendsLate),
     });
     let history = runtime.expect("a test may start threads").block_on(lives(plan, &stage, folder.as_ref().map(|folder| folder.path())));
     (stage.world.clone(), history)
