@@ -1,8 +1,8 @@
 //! The demo as a user runs it: the real program, over the real cache.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use larder_testkit::redis::{Server as Redis, ServerOptions, or_skip};
@@ -56,14 +56,14 @@ fn several_servers_are_checked_and_what_they_put_into_redis_is_removed() {
     assert_eq!(redis.command(&["DBSIZE"]).expect("an answer").number(), Some(0));
 }
 
-/// A demo over Redis that runs for long, and where its servers are.
-fn long_demo(redis: &Redis) -> (Child, Vec<SocketAddr>) {
+/// A demo over Redis that runs for long, where its servers are, and what it says: a demo that nobody listens to ends by itself.
+fn long_demo(redis: &Redis) -> (Child, Vec<SocketAddr>, BufReader<ChildStdout>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
     command.args(["demo", "--redis", &redis.url(), "--seconds", "600"]).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut demo = command.spawn().expect("the program was built for this test");
-    let lines = BufReader::new(demo.stdout.take().expect("it is piped")).lines().map(|line| line.expect("text"));
+    let mut said = BufReader::new(demo.stdout.take().expect("it is piped"));
     let mut servers = Vec::new();
-    for line in lines {
+    for line in said.by_ref().lines().map(|line| line.expect("text")) {
         if let Some(url) = line.strip_prefix("  curl -i http://") {
             servers.push(url.split('/').next().and_then(|addr| addr.parse().ok()).expect("an address"));
         } else if line.starts_with("  larder stats") {
@@ -71,7 +71,7 @@ fn long_demo(redis: &Redis) -> (Child, Vec<SocketAddr>) {
         }
     }
     assert_eq!(servers.len(), 3);
-    (demo, servers)
+    (demo, servers, said)
 }
 
 fn are_gone(servers: &[SocketAddr]) -> bool {
@@ -81,14 +81,14 @@ fn are_gone(servers: &[SocketAddr]) -> bool {
 #[test]
 fn servers_end_with_the_demo_however_it_ends() {
     let Some(redis) = or_skip(Redis::start(ServerOptions::default())) else { return };
-    let (mut demo, servers) = long_demo(&redis);
+    let (mut demo, servers, _said) = long_demo(&redis);
     let told = Command::new("kill").args(["-INT", &demo.id().to_string()]).status().expect("there is a kill");
     assert!(told.success());
     assert_eq!(demo.wait().expect("it is a child").code(), Some(130));
     assert!(are_gone(&servers), "they ended before it did");
     assert_eq!(redis.command(&["DBSIZE"]).expect("an answer").number(), Some(0), "and left nothing behind");
 
-    let (mut demo, servers) = long_demo(&redis);
+    let (mut demo, servers, _said) = long_demo(&redis);
     demo.kill().expect("it runs");
     demo.wait().expect("it is a child");
     assert!(wait::until(PATIENCE, || are_gone(&servers)), "killed, it cannot end them; they end by themselves");
