@@ -98,8 +98,7 @@ fn told(outcome: &Json, rehearsed: bool) -> String {
             text += "\nnothing in the cache depends on any of them";
         }
         for (namespace, dropped) in impact {
-            let entries =
-                |place: &str| plural(dropped[format!("{place}_entries")].as_u64().unwrap_or(0), "entry").replace("entrys", "entries");
+            let entries = |place: &str| plural(dropped[format!("{place}_entries")].as_u64().unwrap_or(0), "entry");
             let bytes = |place: &str| crate::config::units::Size(dropped[format!("{place}_bytes")].as_u64().unwrap_or(0)).to_string();
             text += &format!(
                 "\n{namespace}: {} in memory ({}), {} in the backing tier ({})",

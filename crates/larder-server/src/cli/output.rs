@@ -48,8 +48,12 @@ pub fn value(bytes: &[u8]) -> Result<(), Failure> {
     stdout.flush().map_err(Failure::output)
 }
 
-/// `1 name`, `2 names`.
+/// `1 name`, `2 names`, `2 entries`.
 pub fn plural(number: u64, unit: &str) -> String {
-    let ending = if number == 1 { "" } else { "s" };
-    format!("{} {unit}{ending}", crate::demo::count(number))
+    let number_shown = crate::demo::count(number);
+    match unit.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'i', 'o', 'u'])) {
+        _ if number == 1 => format!("{number_shown} {unit}"),
+        Some(stem) => format!("{number_shown} {stem}ies"),
+        None => format!("{number_shown} {unit}s"),
+    }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use axum::Json as Answer;
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use larder::events::{Emitted, Event};
 use larder::{Impact, Touched};
@@ -15,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use tokio::sync::Semaphore;
 
-use super::payload::Payload;
+use super::payload::{self, Payload};
 use super::problem::{Document, Kind, Problem};
 use super::{App, Shared, percent};
 
@@ -101,7 +100,8 @@ pub async fn take(
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Result<(StatusCode, Answer<Taken>), Problem> {
-    let rehearse = is_dry_run(&uri)?;
+    let yes_or_no = |found: &[u8]| std::str::from_utf8(found).ok()?.parse().ok();
+    let rehearse = payload::query(&uri, "dry_run", "true or false", yes_or_no)?.unwrap_or(false);
     match read(&headers, &body)? {
         Came::One(event) => {
             let outcome = carry_out(&app, event, rehearse).await?;
@@ -163,19 +163,6 @@ fn status(outcome: &Outcome) -> StatusCode {
     if outcome.queued { StatusCode::ACCEPTED } else { StatusCode::OK }
 }
 
-fn is_dry_run(uri: &Uri) -> Result<bool, Problem> {
-    let bad = |found: &[u8]| {
-        let detail = format!("dry_run: found \"{}\", expected true or false", found.escape_ascii());
-        Problem::new(Kind::InvalidRequest, detail)
-    };
-    let query = uri.query().unwrap_or_default();
-    match percent::query_value(query, "dry_run").map_err(|_| bad(query.as_bytes()))?.as_deref() {
-        None | Some(b"false") => Ok(false),
-        Some(b"true") => Ok(true),
-        Some(other) => Err(bad(other)),
-    }
-}
-
 /// What a request brought.
 enum Came {
     One(Event),
@@ -183,8 +170,7 @@ enum Came {
 }
 
 fn read(headers: &HeaderMap, body: &[u8]) -> Result<Came, Problem> {
-    let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = payload::media_type(headers);
     let json = |what: &str| {
         let bad = |error: serde_json::Error| Problem::new(Kind::InvalidEvent, format!("{what} is no JSON: {error}"));
         serde_json::from_slice::<Json>(body).map_err(bad)

@@ -9,9 +9,9 @@ use larder::Names;
 use serde::{Deserialize, Serialize};
 
 use super::octets::Octets;
-use super::payload::Json;
+use super::payload::{self, Json};
 use super::problem::{Document, Kind, Problem};
-use super::{App, Shared, percent};
+use super::{App, Shared};
 use crate::config::units::{TIME_EXPECTED, parse_time};
 
 /// What to invalidate. Unknown members are refused: a misspelled one that was ignored would leave stale answers behind.
@@ -111,16 +111,11 @@ fn told(receipt: &larder::Receipt, spread: Option<Spread>) -> Receipt {
 
 /// How long to wait until every instance obeys, if that is asked for.
 fn deadline(app: &App, uri: &Uri) -> Result<Option<Duration>, Problem> {
-    let bad = |found: &[u8]| {
-        let detail = format!("applied_everywhere: found \"{}\", expected {TIME_EXPECTED}", found.escape_ascii());
-        Problem::new(Kind::InvalidRequest, detail)
-    };
-    let query = uri.query().unwrap_or_default();
-    let Some(found) = percent::query_value(query, "applied_everywhere").map_err(|_| bad(query.as_bytes()))? else { return Ok(None) };
-    let time = std::str::from_utf8(&found).ok().and_then(parse_time).ok_or_else(|| bad(&found))?;
+    let time = |found: &[u8]| std::str::from_utf8(found).ok().and_then(parse_time);
+    let time = payload::query(uri, "applied_everywhere", TIME_EXPECTED, time)?;
     // Half of what the request may take at all, so that the receipt is not lost with it.
     let longest = app.limits.request_timeout / 2;
-    Ok(Some(time.min(longest)))
+    Ok(time.map(|time| time.min(longest)))
 }
 
 /// Who has obeyed. The invalidation has its receipt whatever comes of this, so a failure is told within the answer.

@@ -6,7 +6,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
@@ -81,9 +81,25 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// The media type of a body, without its parameters; empty where there is none.
+pub fn media_type(headers: &HeaderMap) -> String {
     let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// A value of the query, if it is there; what cannot be read is a problem that says what was expected.
+pub fn query<T>(uri: &Uri, name: &str, expected: &str, read: impl FnOnce(&[u8]) -> Option<T>) -> Result<Option<T>, Problem> {
+    let bad = |found: &[u8]| {
+        let detail = format!("{name}: found \"{}\", expected {expected}", found.escape_ascii());
+        Problem::new(Kind::InvalidRequest, detail)
+    };
+    let query = uri.query().unwrap_or_default();
+    let Some(found) = percent::query_value(query, name).map_err(|_| bad(query.as_bytes()))? else { return Ok(None) };
+    read(&found).map(Some).ok_or_else(|| bad(&found))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let essence = media_type(headers);
     essence == "application/json" || essence.starts_with("application/") && essence.ends_with("+json")
 }
 
