@@ -21,128 +21,82 @@ const HEADROOM_BYTES: u64 = 128 << 10;
 const FILLER_BYTES: usize = 4 << 10;
 const FILLERS_MAX: usize = 4_000;
 
-/// Something that goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Fault {
+macro_rules! faults {
+    ($($(#[doc = $doc:literal])+ $fault:ident => $name:literal,)+) => {
+        /// Something that goes wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Fault { $($(#[doc = $doc])+ $fault),+ }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &[Fault] = &[$(Fault::$fault),+];
+
+            /// For people.
+            pub fn name(self) -> &'static str {
+                match self { $(Fault::$fault => $name),+ }
+            }
+        }
+    };
+}
+
+faults! {
     /// `kill -9`, and back with what the append-only file has.
-    KilledKeeping,
+    KilledKeeping => "Redis killed, back with its data",
     /// `kill -9`, and back empty.
-    KilledLosing,
+    KilledLosing => "Redis killed, back empty",
     /// `SIGSTOP` for up to two seconds.
-    Paused,
+    Paused => "Redis paused (SIGSTOP)",
     /// `FLUSHALL`.
-    Flushed,
+    Flushed => "FLUSHALL",
     /// `SCRIPT FLUSH`.
-    ScriptsFlushed,
+    ScriptsFlushed => "SCRIPT FLUSH",
     /// `DEL` of one key of the log.
-    LogKeyDeleted,
+    LogKeyDeleted => "a key of the log deleted",
     /// `XTRIM` of the log's stream to nothing.
-    StreamTrimmed,
+    StreamTrimmed => "the log's stream trimmed",
     /// Memory runs out under `allkeys-lru`.
-    EvictedByUse,
+    EvictedByUse => "memory full, allkeys-lru",
     /// Memory runs out under `volatile-ttl`.
-    EvictedByTtl,
+    EvictedByTtl => "memory full, volatile-ttl",
     /// Memory runs out under `noeviction`.
-    MemoryFull,
+    MemoryFull => "memory full, noeviction",
     /// Connections are reset.
-    Cut,
+    Cut => "connections cut",
     /// Connections are reset, and new ones refused.
-    Refused,
+    Refused => "connections refused",
     /// Nothing comes through, for less than an instance may go without hearing the log.
-    Held,
+    Held => "network silent for a moment",
     /// Nothing comes through to one instance, for longer than that.
-    HeldLong,
+    HeldLong => "network silent past max_staleness",
     /// Everything takes longer.
-    Delayed,
+    Delayed => "network slow",
     /// What is asked is done, and not answered.
-    RepliesLost,
+    RepliesLost => "replies lost",
     /// One script is run, and not answered.
-    ReplyLost,
+    ReplyLost => "the reply to one script lost",
     /// An instance is dropped as it is, and another one started in its place.
-    InstanceKilled,
+    InstanceKilled => "an instance killed",
     /// The sentinels are told to make another server the master.
-    MasterReplaced,
+    MasterReplaced => "Sentinel failover on demand",
     /// The master is killed.
-    MasterKilled,
+    MasterKilled => "Sentinel failover, master killed",
     /// The master is paused until another has taken its place.
-    MasterPaused,
+    MasterPaused => "Sentinel failover, master paused",
     /// The node that has the log hands over to its replica.
-    OwnerReplaced,
+    OwnerReplaced => "Cluster failover on demand",
     /// The node that has the log is killed.
-    OwnerKilled,
+    OwnerKilled => "Cluster failover, node killed",
     /// The node that has the log is paused until its replica has taken its place.
-    OwnerPaused,
+    OwnerPaused => "Cluster failover, node paused",
     /// The slot of the log moves to another node.
-    LogSlotMoved,
+    LogSlotMoved => "the log's slot moved",
     /// The slot of an entry moves to another node.
-    EntrySlotMoved,
+    EntrySlotMoved => "an entry's slot moved",
 }
 
 use Fault::*;
 
 impl Fault {
-    /// All of them.
-    pub const ALL: [Fault; 26] = [
-        KilledKeeping,
-        KilledLosing,
-        Paused,
-        Flushed,
-        ScriptsFlushed,
-        LogKeyDeleted,
-        StreamTrimmed,
-        EvictedByUse,
-        EvictedByTtl,
-        MemoryFull,
-        Cut,
-        Refused,
-        Held,
-        HeldLong,
-        Delayed,
-        RepliesLost,
-        ReplyLost,
-        InstanceKilled,
-        MasterReplaced,
-        MasterKilled,
-        MasterPaused,
-        OwnerReplaced,
-        OwnerKilled,
-        OwnerPaused,
-        LogSlotMoved,
-        EntrySlotMoved,
-    ];
-
-    /// For people.
-    pub fn name(self) -> &'static str {
-        match self {
-            KilledKeeping => "Redis killed, back with its data",
-            KilledLosing => "Redis killed, back empty",
-            Paused => "Redis paused (SIGSTOP)",
-            Flushed => "FLUSHALL",
-            ScriptsFlushed => "SCRIPT FLUSH",
-            LogKeyDeleted => "a key of the log deleted",
-            StreamTrimmed => "the log's stream trimmed",
-            EvictedByUse => "memory full, allkeys-lru",
-            EvictedByTtl => "memory full, volatile-ttl",
-            MemoryFull => "memory full, noeviction",
-            Cut => "connections cut",
-            Refused => "connections refused",
-            Held => "network silent for a moment",
-            HeldLong => "network silent past max_staleness",
-            Delayed => "network slow",
-            RepliesLost => "replies lost",
-            ReplyLost => "the reply to one script lost",
-            InstanceKilled => "an instance killed",
-            MasterReplaced => "Sentinel failover on demand",
-            MasterKilled => "Sentinel failover, master killed",
-            MasterPaused => "Sentinel failover, master paused",
-            OwnerReplaced => "Cluster failover on demand",
-            OwnerKilled => "Cluster failover, node killed",
-            OwnerPaused => "Cluster failover, node paused",
-            LogSlotMoved => "the log's slot moved",
-            EntrySlotMoved => "an entry's slot moved",
-        }
-    }
-
     /// Whether it can happen there.
     pub fn fits(self, topology: Topology) -> bool {
         match self {

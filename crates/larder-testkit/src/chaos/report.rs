@@ -116,8 +116,8 @@ impl Report {
     fn faults(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.row(f, "faults", |part| part.damage.faults.values().sum())?;
         for fault in Fault::ALL {
-            if self.parts.iter().any(|(_, part)| part.damage.faults.contains_key(&fault)) {
-                self.row(f, &format!("  {}", fault.name()), |part| part.damage.faults.get(&fault).copied().unwrap_or(0))?;
+            if self.parts.iter().any(|(_, part)| part.damage.faults.contains_key(fault)) {
+                self.row(f, &format!("  {}", fault.name()), |part| part.damage.faults.get(fault).copied().unwrap_or(0))?;
             }
         }
         Ok(())
