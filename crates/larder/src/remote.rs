@@ -238,7 +238,7 @@ impl RedisOptions {
             return bad("the name of an instance has 1 to 128 bytes");
         }
         // The list of instances has fields of its own beside them.
-        if self.instance.as_ref().is_some_and(|name| name.starts_with(':') || name.starts_with("f:")) {
+        if self.instance.as_ref().is_some_and(|name| name.starts_with(':') || name.starts_with(FENCE_PREFIX)) {
             return bad("the name of an instance begins neither with ':' nor with \"f:\"");
         }
         Ok(())
@@ -267,6 +267,14 @@ impl RedisOptions {
         let client_tls = tls.client.clone().map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
         Some(TlsCertificates { client_tls, root_cert: tls.authority.clone() })
     }
+}
+
+/// What the fields of the list of instances begin with that hold a fence.
+const FENCE_PREFIX: &str = "f:";
+
+/// The field of the list of instances that holds an instance's fence.
+pub(crate) fn fence_field(instance: &str) -> String {
+    format!("{FENCE_PREFIX}{instance}")
 }
 
 /// What the key of every entry begins with. Not in braces: entries are spread over a cluster's nodes.

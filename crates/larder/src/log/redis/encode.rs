@@ -14,7 +14,7 @@ use crate::log::{Append, Guard};
 use crate::name::{NAMES_MAX, Name};
 use crate::pattern::{Pattern, Shape};
 use crate::position::{Epoch, SEQ_MAX};
-use crate::remote::{reply, script};
+use crate::remote::{fence_field, reply, script};
 
 use super::Keys;
 use super::place::At;
@@ -70,7 +70,7 @@ pub(super) struct Terms<'a> {
 
 impl Terms<'_> {
     fn add_fence(&self, call: &mut Cmd) {
-        call.arg(format!("f:{}", self.instance)).arg(self.fence);
+        call.arg(fence_field(self.instance)).arg(self.fence);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::freshness::Snapshot;
 use crate::mutation::Mutation;
 use crate::position::{Epoch, Stamp};
 use crate::remote::link::{Opened, Server, failed};
-use crate::remote::{reply, script};
+use crate::remote::{fence_field, reply, script};
 
 /// Pauses between tries to reach a server: short at first, since most interruptions are.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -131,7 +131,7 @@ impl Inner {
         let mut call = script::call(&script::ENSURE, 4);
         call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream).arg(&keys.members);
         call.arg(&opened.about.identity).arg(&begin.0.to_le_bytes()).arg(self.index_lines);
-        call.arg(known).arg(known_head).arg(left).arg(script::LAYOUT).arg(format!("f:{}", self.instance)).arg(fence);
+        call.arg(known).arg(known_head).arg(left).arg(script::LAYOUT).arg(fence_field(&self.instance)).arg(fence);
         let value = script::run(&mut opened.append, &call).await.map_err(failed)?;
         let mut parts = reply::list(value, "the log")?.into_iter();
         let mut next = || parts.next().ok_or_else(|| reply::unexpected("the log"));

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::spread::{Lagging, Spread};
 use crate::position::{Epoch, Position, Receipt};
 use crate::remote::link::{failed, query};
-use crate::remote::reply;
+use crate::remote::{fence_field, reply};
 
 /// An instance that was not heard for so long is not counted any more, and forgotten. Where answers count as verified for longer
 /// than that, for twice as long as they do.
@@ -82,7 +82,7 @@ impl Inner {
             let mut forget = ::redis::cmd("HDEL");
             forget.arg(&self.keys.members);
             for Member { name, .. } in &gone {
-                forget.arg(name).arg(format!("f:{name}"));
+                forget.arg(name).arg(fence_field(name));
             }
             query(&mut connection, &forget).await?;
         }
@@ -94,7 +94,7 @@ impl Inner {
     pub(super) async fn leave(&self) {
         if let Some(server) = self.link.server() {
             let mut leave = ::redis::cmd("HDEL");
-            leave.arg(&self.keys.members).arg(&self.instance).arg(format!("f:{}", self.instance));
+            leave.arg(&self.keys.members).arg(&self.instance).arg(fence_field(&self.instance));
             if let Err(error) = query(&mut server.append.clone(), &leave).await {
                 tracing::debug!(%error, "this instance could not be taken from the list; it will be forgotten");
             }
