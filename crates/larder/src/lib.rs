@@ -66,6 +66,7 @@ mod codec;
 mod config;
 mod entry;
 mod error;
+pub mod fingerprint;
 mod freshness;
 mod health;
 mod item;
