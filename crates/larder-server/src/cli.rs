@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod emit;
 mod entries;
+mod explain;
 mod failure;
 mod invalidate;
 mod keys;
@@ -25,6 +26,7 @@ use crate::serve::shutdown_signal;
 use config::ConfigCommand;
 use emit::EmitArgs;
 use entries::{GetArgs, PutArgs, RmArgs};
+use explain::{ExplainArgs, MovedArgs};
 use failure::Failure;
 use invalidate::InvalidateArgs;
 use keys::KeysArgs;
@@ -54,6 +56,7 @@ Use it, from here or from any language over HTTP:
   larder get features:AAPL:5m
   larder invalidate --tag symbol:AAPL
   larder emit market_data_update --data '{\"symbol\": \"AAPL\"}'
+  larder explain features:AAPL:5m
   larder keys 'features:**'
   larder stats
 
@@ -97,6 +100,8 @@ Redis, all keys have a prefix of their own and are removed in the end.")]
     Rm(RmArgs),
     Invalidate(InvalidateArgs),
     Emit(EmitArgs),
+    Moved(MovedArgs),
+    Explain(ExplainArgs),
     Keys(KeysArgs),
     Stats(StatsArgs),
     Config(ConfigCommand),
@@ -124,6 +129,8 @@ fn answer(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Rm(args)) => entries::rm(&args, out),
         Some(Command::Invalidate(args)) => invalidate::invalidate(&args, out),
         Some(Command::Emit(args)) => emit::emit(&args, out),
+        Some(Command::Moved(args)) => explain::moved(&args, out),
+        Some(Command::Explain(args)) => explain::explain(&args, out),
         Some(Command::Keys(args)) => keys::keys(&args, out),
         Some(Command::Stats(args)) => stats::stats(&args, out),
         Some(Command::Config(command)) => config::config(&command, out),

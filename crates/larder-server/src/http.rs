@@ -30,6 +30,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::settings::HttpLimits;
 use problem::{Kind, Problem};
 
+pub mod content;
 pub mod entries;
 pub mod events;
 pub mod headers;
@@ -141,6 +142,13 @@ impl Endpoint {
 /// An entry's path. The key is one segment, percent-encoded.
 pub const ENTRY: &str = "/v1/entries/{key}";
 
+/// The content that an entry stands for.
+const CONTENT: &str = "/v1/entries/{key}/content";
+/// Why it is served or not.
+const EXPLANATION: &str = "/v1/entries/{key}/explanation";
+/// A source that entries are computed from.
+const SOURCE: &str = "/v1/sources/{name}";
+
 /// The data plane.
 pub fn data_plane() -> Vec<Endpoint> {
     vec![
@@ -148,6 +156,10 @@ pub fn data_plane() -> Vec<Endpoint> {
         Endpoint::new(Method::HEAD, ENTRY, head(entries::read)),
         Endpoint::new(Method::PUT, ENTRY, put(entries::write)),
         Endpoint::new(Method::DELETE, ENTRY, delete(entries::remove)),
+        Endpoint::new(Method::POST, CONTENT, post(content::validate)),
+        Endpoint::new(Method::GET, EXPLANATION, get(content::explain)),
+        Endpoint::new(Method::GET, SOURCE, get(content::version)),
+        Endpoint::new(Method::PUT, SOURCE, put(content::moved)),
         Endpoint::new(Method::POST, "/v1/entries/get", post(many::read)),
         Endpoint::new(Method::POST, "/v1/entries/put", post(many::write)),
         Endpoint::new(Method::POST, "/v1/invalidations", post(invalidations::invalidate)),

@@ -17,12 +17,13 @@ use crate::config::Mode;
 use crate::config::Policy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
-use crate::freshness::Index;
+use crate::freshness::{Index, Named};
 use crate::key::{check_namespace, namespace_of};
 use crate::log::{Append, Appended, Durability, Log, Spread};
 use crate::metrics::NamespaceStats;
 use crate::mutation::Mutations;
 use crate::namespace::Namespace;
+use crate::needless::Needless;
 use crate::position::{Position, Receipt, Stamp};
 use crate::raw::Raw;
 use crate::record::Record;
@@ -65,6 +66,7 @@ pub(crate) struct Shared {
     own_runtime: Mutex<Option<Runtime>>,
     pub(crate) sweeper: Sweeper,
     pub(crate) events: Events,
+    pub(crate) needless: Mutex<Needless>,
     /// Woken by every append, for reads that wait for a position.
     appended: Arc<Notify>,
     closed: AtomicBool,
@@ -137,6 +139,7 @@ impl Larder {
             own_runtime: Mutex::new(None),
             sweeper: Sweeper::new(parts.sweep_every),
             events: parts.events,
+            needless: Mutex::default(),
             appended: parts.appended,
             closed: AtomicBool::new(false),
             mutations: parts.mutations,
@@ -311,7 +314,10 @@ impl Shared {
     /// Step 4: the stamp of a tier's record, unless something it depends on was invalidated after it.
     pub(crate) fn fresh_stamp(&self, key: &[u8], record: &Record) -> Option<Stamp> {
         let stamp = self.index.stamp_of_record(Position { epoch: record.epoch, seq: record.seq })?;
-        self.index.judge(key, &self.index.hashes(key, &record.tags), stamp).is_none().then_some(stamp)
+        let origin = record.origin.as_deref();
+        let hashes = self.index.hashes_from(key, &record.tags, origin);
+        let named = Named { key, hashes: &hashes, sources: origin.map_or(&[], |origin| &origin.sources) };
+        self.index.judge(named, stamp).is_none().then_some(stamp)
     }
 
     /// Gives a log that is elsewhere a moment to be taken up, so that a cache usually opens in its place in the fleet.

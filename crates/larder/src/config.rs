@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::codec::{Codec, Compression};
 use crate::entry::Life;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::Hash;
 use crate::key::{check_tag, segments};
 
 /// The longest time to live that can be given: a hundred years. Longer is what no time to live at all is for.
@@ -42,6 +43,7 @@ pub struct Policy {
     pub(crate) loads_max: usize,
     pub(crate) value_bytes_max: usize,
     pub(crate) codec: Codec,
+    pub(crate) fingerprint: Hash,
     pub(crate) compression: Option<(Compression, usize)>,
     pub(crate) tags: Vec<String>,
     pub(crate) own_pool: Option<u64>,
@@ -78,6 +80,7 @@ impl Default for Policy {
             loads_max: 256,
             value_bytes_max: 16 << 20,
             codec: Codec::default(),
+            fingerprint: Hash::default(),
             compression: None,
             tags: Vec::new(),
             own_pool: None,
@@ -178,6 +181,14 @@ impl Policy {
     #[must_use]
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
+        self
+    }
+
+    /// How fingerprints of values and of [content](crate::Larder::content) are made. Default [`Hash::Xxh3`]. Entries that were stored
+    /// before it was changed count as changed content, once.
+    #[must_use]
+    pub fn fingerprint(mut self, hash: Hash) -> Self {
+        self.fingerprint = hash;
         self
     }
 

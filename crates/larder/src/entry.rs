@@ -3,13 +3,15 @@
 use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::Millis;
-use crate::freshness::NameHashes;
+use crate::fingerprint::Fingerprint;
+use crate::freshness::{NameHashes, Named};
 use crate::key::Tags;
 use crate::metrics::NamespaceMetrics;
+use crate::origin::{Dependency, Origin};
 use crate::position::Stamp;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -39,6 +41,10 @@ pub(crate) struct Details {
     pub(crate) hashes: NameHashes,
     pub(crate) tags: Tags,
     pub(crate) media: Option<Box<str>>,
+    /// What it was made from, if that is known.
+    pub(crate) origin: Option<Arc<Origin>>,
+    /// The content it stands for, where that was first seen when the entry was here already.
+    seen_content: OnceLock<Box<Fingerprint>>,
     pub(crate) load_cost_us: u32,
     /// The length of the encoded value.
     pub(crate) encoded_len: u32,
@@ -102,6 +108,7 @@ pub(crate) struct NewMeta {
     pub(crate) hashes: NameHashes,
     pub(crate) tags: Tags,
     pub(crate) media: Option<Box<str>>,
+    pub(crate) origin: Option<Arc<Origin>>,
     pub(crate) load_cost_us: u32,
     pub(crate) encoded_len: u32,
     pub(crate) codec: u8,
@@ -110,9 +117,11 @@ pub(crate) struct NewMeta {
 
 impl Meta {
     pub(crate) fn new(new: NewMeta, key_len: usize, now: Millis) -> Self {
-        let NewMeta { stamp, times, life, fingerprint, hashes, tags, media, load_cost_us, encoded_len, codec, metrics } = new;
+        let NewMeta { stamp, times, life, fingerprint, hashes, tags, media, origin, load_cost_us, encoded_len, codec, metrics } = new;
         let tag_bytes: usize = tags.iter().map(|tag| tag.len() + 16).sum();
-        let weight = key_len + encoded_len as usize + tag_bytes + media.as_ref().map_or(0, |media| media.len()) + ENTRY_OVERHEAD;
+        let origin_bytes = origin.as_ref().map_or(0, |origin| origin.weight());
+        let media_bytes = media.as_ref().map_or(0, |media| media.len());
+        let weight = key_len + encoded_len as usize + tag_bytes + media_bytes + origin_bytes + ENTRY_OVERHEAD;
         let details = Details {
             fresh_until: AtomicU64::new(times.fresh_until),
             expires_at: AtomicU64::new(times.expires_at),
@@ -122,6 +131,8 @@ impl Meta {
             hashes,
             tags,
             media,
+            origin,
+            seen_content: OnceLock::new(),
             load_cost_us,
             encoded_len,
             codec,
@@ -138,6 +149,37 @@ impl Meta {
     #[inline]
     pub(crate) fn stamp(&self) -> Stamp {
         Stamp(self.stamp.load(Ordering::Acquire))
+    }
+
+    /// What it depends on.
+    pub(crate) fn named<'a>(&'a self, key: &'a [u8]) -> Named<'a> {
+        Named { key, hashes: &self.hashes, sources: self.sources() }
+    }
+
+    /// What it was computed from.
+    pub(crate) fn sources(&self) -> &[Dependency] {
+        self.origin.as_ref().map_or(&[], |origin| &origin.sources)
+    }
+
+    /// The fingerprint of the content it stands for, given with it or seen since.
+    pub(crate) fn content(&self) -> Option<Fingerprint> {
+        self.origin.as_ref().and_then(|origin| origin.content).or_else(|| self.seen_content.get().map(|seen| **seen))
+    }
+
+    /// Keeps the content that it stands for, unless that is known already. Returns what is known then.
+    pub(crate) fn see_content(&self, content: Fingerprint) -> Fingerprint {
+        self.content().unwrap_or_else(|| **self.seen_content.get_or_init(|| Box::new(content)))
+    }
+
+    /// The origin as it is now, for the backing tier.
+    pub(crate) fn origin_now(&self) -> Option<Arc<Origin>> {
+        match (&self.origin, self.seen_content.get()) {
+            (origin, None) => origin.clone(),
+            (origin, Some(seen)) => {
+                let sources = origin.as_ref().map_or_else(Vec::new, |origin| origin.sources.clone());
+                Some(Arc::new(Origin { content: Some(**seen), sources }))
+            }
+        }
     }
 
     /// Raises the stamp: the entry was checked and found fresh at `to`.
@@ -252,9 +294,20 @@ impl<V> Cached<V> {
         Duration::from_millis(now_ms.saturating_sub(self.0.meta.times().fresh_until))
     }
 
-    /// xxh3-128 of the whole encoded value: equal values of one codec have equal fingerprints.
-    pub fn fingerprint(&self) -> u128 {
-        self.0.meta.fingerprint
+    /// The fingerprint of the whole encoded value: equal ones are equal bytes.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(self.0.meta.fingerprint)
+    }
+
+    /// The fingerprint of the content it stands for, where one was given with it, or seen by
+    /// [`validate`](crate::ContentOf::validate) since.
+    pub fn content(&self) -> Option<Fingerprint> {
+        self.0.meta.content()
+    }
+
+    /// What it was computed from: its own sources first, each followed by theirs.
+    pub fn sources(&self) -> &[Dependency] {
+        self.0.meta.sources()
     }
 
     /// The entry's tags, sorted.

@@ -58,6 +58,11 @@ pub enum ErrorKind {
     /// An event cannot be understood, lacks what a rule needs, or has a value that cannot stand in a name. Nothing was
     /// invalidated.
     InvalidEvent,
+    /// What an item says it was computed from makes no sense: it depends on itself, or on too much. Nothing was stored.
+    InvalidDependency,
+    /// The value was computed from a version of a source that is known to be over. It was not stored; the message says whether
+    /// anything else was done.
+    Outdated,
     /// The cache was closed.
     Closed,
 }

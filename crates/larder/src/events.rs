@@ -21,10 +21,11 @@ use crate::cache::Larder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::impact::Impact;
 use crate::name::Names;
-use crate::position::{Position, Receipt};
+use crate::position::{Epoch, Position, Receipt};
 
 mod condition;
 mod debounce;
+mod effects;
 mod event;
 mod handlers;
 mod letters;
@@ -39,6 +40,7 @@ pub use letters::{DEAD_LETTERS_MAX, DeadLetter};
 pub use rule::Rule;
 
 use debounce::{Told, Turn, Windows};
+use effects::Effects;
 use handlers::Handlers;
 use letters::Letters;
 use rule::Rules;
@@ -52,6 +54,7 @@ pub(crate) struct Events {
     letters: Letters,
     windows: Windows,
     seen: Seen,
+    effects: Effects,
     counters: Counters,
 }
 
@@ -120,8 +123,14 @@ impl Events {
             letters: Letters::open(folder)?,
             windows: Windows::default(),
             seen: Seen::new(),
+            effects: Effects::default(),
             counters: Counters::default(),
         })
+    }
+
+    /// The rules that a position of the log came from, if an event of late was it.
+    pub(crate) fn rules_at(&self, epoch: Epoch, seq: u64) -> Vec<Box<str>> {
+        self.effects.rules_at(epoch, seq)
     }
 
     pub(crate) fn stats(&self) -> EventStats {
@@ -252,7 +261,7 @@ impl Larder {
     }
 
     async fn carry_out(&self, event: Event) -> Result<Emitted> {
-        let Events { rules, handlers, letters, seen, counters, .. } = &self.0.events;
+        let Events { rules, handlers, letters, seen, effects, counters, .. } = &self.0.events;
         count_one(&counters.received);
         let refused = |_: &Error| count_one(&counters.refused);
         event.check().inspect_err(refused)?;
@@ -276,11 +285,13 @@ impl Larder {
         let failed = |_: &Error| count_one(&counters.failed);
         if !now.is_empty() {
             let receipt = self.invalidate_all(now).await.inspect_err(failed)?;
+            effects.note(receipt.position(), &emitted.rules);
             emitted.note(&receipt);
         }
         for told in later {
             let closed = || Error::new(ErrorKind::Closed, "the runtime was shut down before a change that was put off was made");
             let receipt = told.await.unwrap_or_else(|_| Err(closed())).inspect_err(failed)?;
+            effects.note(receipt.position(), &emitted.rules);
             emitted.note(&receipt);
         }
         let event = Arc::new(event);

@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn text_that_is_no_fingerprint_is_refused() {
-        for text in ["", "12", "zz1349b9f5f9a1a6a0404dea36dcc949", "+f1349b9f5f9a1a6a0404dea36dcc949", "af1349b9f5f9a1a6a0404dea36dcc9490"] {
+        for text in ["", "12", "zz1349b9f5f9a1a6a0404dea36dcc949", "+f1349b9f5f9a1a6a0404dea36dcc949", "af1349b9f5f9a1a6a0404dea36dcc9490"]
+        {
             assert_eq!(text.parse::<Fingerprint>().unwrap_err().kind(), ErrorKind::Codec, "{text}");
         }
     }

@@ -36,6 +36,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::mutation::{Mutation, Mutations};
 use crate::name::Name;
+use crate::origin::{Dependency, Origin};
 use crate::pattern::{Pattern, Shape};
 use crate::position::{Epoch, Position, SEQ_BITS, SEQ_MAX, Stamp};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
@@ -93,8 +94,49 @@ impl NameHash {
     }
 }
 
-/// The hashes an entry keeps: its key's first, then its tags'. Four fit without an allocation.
+/// The hashes an entry keeps: its key's first, then its tags', then its sources', each with its tags. Four fit without an
+/// allocation.
 pub(crate) type NameHashes = SmallVec<[NameHash; 4]>;
+
+/// What an entry depends on, as it is asked about.
+#[derive(Clone, Copy)]
+pub(crate) struct Named<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) hashes: &'a [NameHash],
+    pub(crate) sources: &'a [Dependency],
+}
+
+impl<'a> Named<'a> {
+    /// What was computed from nothing else.
+    pub(crate) fn of(key: &'a [u8], hashes: &'a [NameHash]) -> Self {
+        Named { key, hashes, sources: &[] }
+    }
+
+    /// Which of its names stands at a place of the hashes.
+    fn by(&self, at: usize) -> StaleBy {
+        let of_sources: usize = self.sources.iter().map(|source| 1 + source.tags.len()).sum();
+        let own = self.hashes.len() - of_sources;
+        if at == 0 {
+            return StaleBy::Key;
+        }
+        let Some(mut behind) = at.checked_sub(own) else { return StaleBy::Tag(at - 1) };
+        let place = self.sources.iter().position(|source| {
+            let names = 1 + source.tags.len();
+            let is_here = behind < names;
+            behind = behind.saturating_sub(names);
+            is_here
+        });
+        StaleBy::Source(place.expect("every hash is the entry's own or a source's"))
+    }
+}
+
+/// A verdict, and the position that it rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stale {
+    pub(crate) by: StaleBy,
+    /// The last position at which that name was invalidated, or a later one; zero where the epoch is over.
+    pub(crate) at: u64,
+}
 
 /// Why an entry is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +152,8 @@ pub enum StaleBy {
     Tag(usize),
     /// A pattern that its key matches was.
     Pattern,
+    /// Something it was computed from was invalidated: the number is its place among the entry's [sources](crate::Cached::sources).
+    Source(usize),
 }
 
 #[repr(align(64))]
@@ -249,28 +293,64 @@ impl Index {
     /// the old one and these hashes no longer matter.
     pub(crate) fn hashes(&self, key: &[u8], tags: &[Box<[u8]>]) -> NameHashes {
         let seed = self.seed.load(Ordering::Acquire);
-        std::iter::once(hash_key(key, seed)).chain(tags.iter().map(|tag| hash_tag(tag, seed))).collect()
+        one_with_tags(key, tags, seed).collect()
+    }
+
+    /// The same for an entry that was computed from others: each of its sources' keys, with that one's tags.
+    pub(crate) fn hashes_from(&self, key: &[u8], tags: &[Box<[u8]>], origin: Option<&Origin>) -> NameHashes {
+        let mut hashes = self.hashes(key, tags);
+        hashes.extend(self.hashes_of_sources(origin.map_or(&[], |origin| &origin.sources)));
+        hashes
+    }
+
+    /// The hashes of what an entry was computed from alone.
+    pub(crate) fn hashes_of_sources(&self, sources: &[Dependency]) -> NameHashes {
+        let seed = self.seed.load(Ordering::Acquire);
+        sources.iter().flat_map(|source| one_with_tags(&source.name, &source.tags, seed)).collect()
     }
 
     /// Whether an entry of this key, with these hashes and this stamp, is stale, and by what.
     ///
     /// The generation is read again at the end: a reader that saw a line which [`adopt`](Self::adopt) had changed by then
     /// sees that its epoch is over, too.
-    pub(crate) fn judge(&self, key: &[u8], hashes: &[NameHash], stamp: Stamp) -> Option<StaleBy> {
+    pub(crate) fn judge(&self, entry: Named<'_>, stamp: Stamp) -> Option<Stale> {
+        let over = Stale { by: StaleBy::Epoch, at: 0 };
         if stamp.generation() != self.latest().generation() {
-            return Some(StaleBy::Epoch);
+            return Some(over);
         }
-        let after = |position: u64| position > stamp.seq();
-        if let Some(at) = hashes.iter().position(|hash| after(self.last(*hash))) {
-            return Some(if at == 0 { StaleBy::Key } else { StaleBy::Tag(at - 1) });
+        let stale = self.first_name_after(entry, stamp.seq());
+        stale.or_else(|| (stamp.generation() != self.latest().generation()).then_some(over))
+    }
+
+    fn first_name_after(&self, entry: Named<'_>, since: u64) -> Option<Stale> {
+        let after = |position: u64| (position > since).then_some(position);
+        for (place, hash) in entry.hashes.iter().enumerate() {
+            if let Some(at) = after(self.last(*hash)) {
+                return Some(Stale { by: entry.by(place), at });
+            }
         }
-        if self.pattern_last(key, stamp.seq()).is_some_and(after) {
-            return Some(StaleBy::Pattern);
+        if let Some(at) = self.pattern_last(entry.key, since) {
+            return Some(Stale { by: StaleBy::Pattern, at });
         }
-        if after(self.everything.load(Ordering::Acquire)) {
-            return Some(StaleBy::Everything);
+        for (place, source) in entry.sources.iter().enumerate() {
+            if let Some(at) = self.pattern_last(&source.name, since) {
+                return Some(Stale { by: StaleBy::Source(place), at });
+            }
         }
-        (stamp.generation() != self.latest().generation()).then_some(StaleBy::Epoch)
+        after(self.everything.load(Ordering::Acquire)).map(|at| Stale { by: StaleBy::Everything, at })
+    }
+
+    /// Whether any of these names, or a pattern that one of these keys matches, was invalidated after a stamp: what a log
+    /// answers together with an append.
+    pub(crate) fn conflicts(&self, keys: &[Box<[u8]>], hashes: &[NameHash], since: Stamp) -> bool {
+        if since.generation() != self.latest().generation() {
+            return true;
+        }
+        let after = |position: u64| position > since.seq();
+        hashes.iter().any(|hash| after(self.last(*hash)))
+            || keys.iter().any(|key| self.pattern_last(key, since.seq()).is_some())
+            || after(self.everything.load(Ordering::Acquire))
+            || since.generation() != self.latest().generation()
     }
 
     /// The last position at which a name was invalidated, or a later one.
@@ -507,6 +587,11 @@ fn seed_of(epoch: Epoch) -> u64 {
 }
 
 // Keys, tags and projections of equal bytes are different names: each kind has a seed of its own.
+/// A key and the tags of what it is the key of.
+fn one_with_tags<'a>(key: &'a [u8], tags: &'a [Box<[u8]>], seed: u64) -> impl Iterator<Item = NameHash> + 'a {
+    std::iter::once(hash_key(key, seed)).chain(tags.iter().map(move |tag| hash_tag(tag, seed)))
+}
+
 fn hash_key(key: &[u8], seed: u64) -> NameHash {
     NameHash::of(key, seed)
 }

@@ -9,6 +9,7 @@ use crate::cache::{Larder, Shared};
 use crate::error::Result;
 use crate::key::namespace_of;
 use crate::name::{Name, Names};
+use crate::origin::Dependency;
 use crate::pattern::Pattern;
 use crate::tier::{Keep, Tier};
 
@@ -75,9 +76,12 @@ impl Targets {
         targets
     }
 
-    fn touch(&self, key: &[u8], tags: &[Box<[u8]>]) -> bool {
-        self.everything
-            || self.keys.contains(key)
+    fn touch(&self, key: &[u8], tags: &[Box<[u8]>], sources: &[Dependency]) -> bool {
+        self.everything || self.touch_one(key, tags) || sources.iter().any(|source| self.touch_one(&source.name, &source.tags))
+    }
+
+    fn touch_one(&self, key: &[u8], tags: &[Box<[u8]>]) -> bool {
+        self.keys.contains(key)
             || tags.iter().any(|tag| self.tags.contains(tag))
             || self.patterns.iter().any(|pattern| pattern.matches(key))
     }
@@ -94,7 +98,7 @@ fn in_memory(shared: &Shared, targets: &Targets) -> Impact {
         for (key, slot) in pool.iter() {
             let (key, meta) = (key.bytes(), slot.meta());
             let is_live = now < meta.times().expires_at && !slot.is_negative();
-            if is_live && targets.touch(key, &meta.tags) && shared.index.judge(key, &meta.hashes, meta.stamp()).is_none() {
+            if is_live && targets.touch(key, &meta.tags, meta.sources()) && shared.index.judge(meta.named(key), meta.stamp()).is_none() {
                 let touched = impact.namespaces.entry(namespace(key)).or_default();
                 touched.memory_entries += 1;
                 touched.memory_bytes += u64::from(meta.weight);
@@ -110,7 +114,8 @@ async fn in_tier(shared: &Arc<Shared>, tier: &Arc<dyn Tier>, targets: Arc<Target
         let (shared, found, now) = (shared.clone(), found.clone(), shared.clock.now_ms());
         Arc::new(move |key, record| {
             let is_live = now < record.expires_at && !record.negative;
-            if is_live && targets.touch(key, &record.tags) && shared.fresh_stamp(key, record).is_some() {
+            let sources = record.origin.as_ref().map_or(&[][..], |origin| &origin.sources);
+            if is_live && targets.touch(key, &record.tags, sources) && shared.fresh_stamp(key, record).is_some() {
                 let mut found = found.lock();
                 let touched = found.entry(namespace(key)).or_default();
                 touched.backing_entries += 1;

@@ -1,8 +1,12 @@
 //! An item: a value on its way into the cache, with what is said about it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Times;
+use crate::entry::Cached;
+use crate::fingerprint::Fingerprint;
+use crate::origin::{Claim, Held, Origin, Version};
 
 /// A value to be cached, with the times and tags that are its own. What it does not say comes from the namespace's
 /// [`Policy`](crate::Policy).
@@ -21,12 +25,17 @@ pub struct Item<V> {
     pub(crate) times: Times,
     pub(crate) tags: Vec<Box<[u8]>>,
     pub(crate) media: Option<Box<str>>,
+    pub(crate) content: Option<Fingerprint>,
+    /// What it was computed from, as its maker says; empty once that is settled.
+    pub(crate) claims: Vec<Claim>,
+    /// The same, settled.
+    pub(crate) origin: Option<Arc<Origin>>,
 }
 
 impl<V> Item<V> {
     /// A value about which nothing is said yet.
     pub fn new(value: V) -> Self {
-        Item { value, times: Times::default(), tags: Vec::new(), media: None }
+        Item { value, times: Times::default(), tags: Vec::new(), media: None, content: None, claims: Vec::new(), origin: None }
     }
 
     /// The value.
@@ -66,6 +75,62 @@ impl<V> Item<V> {
     #[must_use]
     pub fn media_type(mut self, media: impl Into<String>) -> Self {
         self.media = Some(media.into().into());
+        self
+    }
+
+    /// The content that it stands for, such as the rows it was made from: what [`validate`](crate::ContentOf::validate)
+    /// compares with. Without one, that takes the first content it sees.
+    #[must_use]
+    pub fn content(mut self, fingerprint: Fingerprint) -> Self {
+        self.content = Some(fingerprint);
+        self
+    }
+
+    /// What it was computed from, and in which version. When that source is invalidated, or
+    /// [moves](crate::Larder::moved) to another version, the entry is stale, as is what was computed from it in turn.
+    ///
+    /// An item that was computed from a version which is known to be over is not stored: [`ErrorKind::Outdated`](crate::ErrorKind).
+    /// If the source is an entry of this cache, [`computed_from`](Self::computed_from) is the safer way: with the name alone,
+    /// what the source was itself computed from is known only while it is still there.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// use larder::Item;
+    /// let larder = larder::Larder::builder().build().await?;
+    /// let features = larder.namespace::<f64>("features")?;
+    /// features.put("AAPL:5m", Item::new(0.7).depends_on("bars:AAPL", 17u64)).await?;
+    /// larder.moved("bars:AAPL", 18u64).await?;
+    /// assert!(features.get("AAPL:5m").await?.is_none());
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn depends_on(mut self, source: impl AsRef<[u8]>, version: impl Into<Version>) -> Self {
+        self.claims.push(Claim { name: source.as_ref().into(), version: version.into(), held: None });
+        self
+    }
+
+    /// The entry of this cache that it was computed from: its whole key, and the value that was used. When that entry becomes
+    /// stale, whatever makes it so, this one does.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// use larder::Item;
+    /// let larder = larder::Larder::builder().build().await?;
+    /// let features = larder.namespace::<f64>("features")?;
+    /// let predictions = larder.namespace::<f64>("prediction")?;
+    /// features.put("AAPL:5m", Item::new(0.7).tag("symbol:AAPL")).await?;
+    /// let used = features.get("AAPL:5m").await?.expect("it was just put");
+    /// predictions.put("AAPL:1h", Item::new(*used * 2.0).computed_from("features:AAPL:5m", &used)).await?;
+    /// larder.invalidate(larder::Names::new().tag("symbol:AAPL")).await?;
+    /// assert!(predictions.get("AAPL:1h").await?.is_none());
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn computed_from<S>(mut self, key: impl AsRef<[u8]>, used: &Cached<S>) -> Self {
+        let meta = &used.0.meta;
+        let held = Held { tags: meta.tags.clone(), sources: meta.sources().to_vec(), stamp: meta.stamp() };
+        let version = Version::Content(used.fingerprint());
+        self.claims.push(Claim { name: key.as_ref().into(), version, held: Some(held) });
         self
     }
 }

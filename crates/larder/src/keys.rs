@@ -94,7 +94,7 @@ fn in_memory(shared: &Shared, pattern: &Pattern, cursor: &Cursor, limit: usize) 
             let behind = cursor.0.as_deref().is_none_or(|cursor| key > cursor);
             let room = first.len() <= limit || first.peek().is_some_and(|largest| *key < **largest);
             let wanted = behind && room && pattern.matches(key) && now < meta.times().fresh_until && !slot.is_negative();
-            if wanted && shared.index.judge(key, &meta.hashes, meta.stamp()).is_none() {
+            if wanted && shared.index.judge(meta.named(key), meta.stamp()).is_none() {
                 first.push(key.into());
                 if first.len() > limit + 1 {
                     first.pop();

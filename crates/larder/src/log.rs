@@ -62,9 +62,9 @@ pub(crate) struct EntryWrite {
     pub(crate) expires_at: u64,
 }
 
-/// "Was any name of this entry invalidated after this stamp?"
+/// "Was any of these names invalidated after this stamp, or a pattern that one of these keys matches?"
 pub(crate) struct Guard {
-    pub(crate) key: Box<[u8]>,
+    pub(crate) keys: Vec<Box<[u8]>>,
     pub(crate) hashes: NameHashes,
     pub(crate) since: Stamp,
 }

@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 use parking_lot::Mutex;
 
+use crate::needless::Graves;
 use crate::sync::{AtomicU64, Ordering};
 
 mod histogram;
@@ -81,6 +82,10 @@ counts! {
     LoadJoined => loads_joined,
     /// Loaded values, fills and updates that were not kept, because something they depend on was invalidated meanwhile.
     LoadDropped => loads_dropped,
+    /// Entries whose content was looked at and found the same, so that they live on without an append.
+    Unchanged => unchanged,
+    /// Entries that were invalidated and then loaded again with the same content: they were killed for nothing.
+    Needless => invalidated_needlessly,
     /// Entries that left memory to make room.
     Evicted => evicted,
     /// Entries that left memory because their time was over.
@@ -108,6 +113,8 @@ pub(crate) struct NamespaceMetrics {
     pub(crate) hit_backing: Histogram,
     pub(crate) miss: Histogram,
     pub(crate) load: Histogram,
+    /// What is left of entries that were invalidated.
+    pub(crate) graves: Graves,
 }
 
 #[repr(align(128))]
@@ -148,6 +155,7 @@ impl NamespaceMetrics {
             hit_backing: Histogram::new(),
             miss: Histogram::new(),
             load: Histogram::new(),
+            graves: Graves::default(),
         }
     }
 

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::blocking::BlockingNamespace;
 use crate::codec::Value;
+use crate::content::Refreshed;
 use crate::entry::Cached;
 use crate::error::{Error, ErrorKind, Result};
 use crate::item::Item;
@@ -290,6 +291,56 @@ impl<V: Value> Namespace<V> {
     {
         let full = self.checked("update", key.as_ref())?;
         self.view.update(&full, change).await.map_err(|error| error.during("update", &full))
+    }
+
+    /// Puts a value unless the same is there already: then that lives on, as long as the new one would, without an append to the
+    /// log, so that copies elsewhere are kept. `None` says so.
+    ///
+    /// The same is what has the same content, tags, media type and sources. Content is compared as a whole: as bytes, and where those
+    /// differ by its [canonical form](crate::fingerprint::canonical_json), since maps have no order.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// # let larder = larder::Larder::builder().build().await?;
+    /// let features = larder.namespace::<Vec<f64>>("features")?;
+    /// assert!(features.put_if_changed("AAPL:5m", vec![0.7, 0.1]).await?.is_some());
+    /// assert!(features.put_if_changed("AAPL:5m", vec![0.7, 0.1]).await?.is_none());
+    /// assert!(features.put_if_changed("AAPL:5m", vec![0.7, 0.2]).await?.is_some());
+    /// # Ok(()) }
+    /// ```
+    pub async fn put_if_changed(&self, key: impl AsRef<[u8]>, item: impl Into<Item<V>>) -> Result<Option<Receipt>> {
+        let full = self.checked("put_if_changed", key.as_ref())?;
+        self.view.put_if_changed(&full, item.into()).await.map_err(|error| error.during("put_if_changed", &full))
+    }
+
+    /// Loads a key again, whether it is there or not. Where the loader returns what is there already, that lives on and nothing is
+    /// appended; otherwise its value takes the place of what is there, on every instance, as an [`update`](Self::update)'s does.
+    ///
+    /// # Errors
+    /// As [`get_or_load`](Self::get_or_load) for the loader, after which what was there still is; as [`put`](Self::put).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// # let larder = larder::Larder::builder().build().await?;
+    /// use larder::Refreshed;
+    /// let features = larder.namespace::<f64>("features")?;
+    /// features.put("AAPL:5m", 0.7).await?;
+    /// let same = features.refresh("AAPL:5m", || async { Ok::<_, std::io::Error>(0.7) }).await?;
+    /// assert!(matches!(same, Refreshed::Unchanged(_)));
+    /// # Ok(()) }
+    /// ```
+    pub async fn refresh<L, F, I, E>(&self, key: impl AsRef<[u8]>, loader: L) -> Result<Refreshed<V>>
+    where
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<I, E>> + Send + 'static,
+        I: Into<Item<V>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    {
+        let full = self.checked("refresh", key.as_ref())?;
+        self.view.refresh(&full, loader).await.map_err(|error| error.during("refresh", &full))
     }
 
     /// Invalidates a key and takes it out of both tiers.

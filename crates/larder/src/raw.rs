@@ -78,6 +78,16 @@ impl Raw {
         self.view(key).put(key, item.into()).await.map_err(|error| error.during("put", key))
     }
 
+    /// Puts a value unless the same is there already: see [`Namespace::put_if_changed`](crate::Namespace::put_if_changed). Values with
+    /// a media type of JSON are compared as JSON.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn put_if_changed(&self, key: impl AsRef<[u8]>, item: impl Into<Item<Bytes>>) -> Result<Option<Receipt>> {
+        let key = key.as_ref();
+        self.view(key).put_if_changed(key, item.into()).await.map_err(|error| error.during("put_if_changed", key))
+    }
+
     /// Puts many values. Those of one namespace share a position; the receipt is the last one's.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use crate::entry::{Cached, Entry, Meta, Negative, Slot, Times};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fill::{Ended, Flight, Landed, Lease, Part};
 use crate::fleet::Turn;
-use crate::freshness::StaleBy;
+use crate::freshness::{Named, Stale};
 use crate::item::Item;
 use crate::lookup::{Answer, Freshness, Lookup, Miss, Source};
 use crate::metrics::{Count, Tally};
@@ -111,9 +111,11 @@ impl<V: Value> View<V> {
             self.space.pool.remove_entry(query, slot.as_ref(), Count::Expired);
             return Memory::Gone(Miss::Expired);
         }
-        if let Err(by) = self.verify(key, slot.meta()) {
-            self.space.pool.remove_entry(query, slot.as_ref(), Count::Invalidated);
-            return Memory::Gone(Miss::Invalidated(by));
+        if let Err(stale) = self.verify(key, slot.meta()) {
+            if self.space.pool.remove_entry(query, slot.as_ref(), Count::Invalidated) {
+                slot.meta().bury(key, stale);
+            }
+            return Memory::Gone(Miss::Invalidated(stale.by));
         }
         if slot.is_negative() {
             return if now < times.fresh_until { Memory::Negative } else { Memory::Gone(Miss::Expired) };
@@ -131,15 +133,15 @@ impl<V: Value> View<V> {
     /// Step 3: whether anything the entry depends on was invalidated since its stamp. `applied` is taken before the check
     /// and becomes the new stamp after it: taken later, it could cover an invalidation that the check did not see; and
     /// `latest` may be ahead of what is in the index in order.
-    fn verify(&self, key: &[u8], meta: &Meta) -> Result<(), StaleBy> {
+    fn verify(&self, key: &[u8], meta: &Meta) -> Result<(), Stale> {
         let index = &self.shared.index;
         let stamp = meta.stamp();
         if stamp >= index.latest() || self.shared.mutations.on(Mutation::HitUnchecked) {
             return Ok(());
         }
         let applied = index.applied();
-        if let Some(by) = index.judge(key, &meta.hashes, stamp) {
-            return Err(by);
+        if let Some(stale) = index.judge(meta.named(key), stamp) {
+            return Err(stale);
         }
         if self.shared.mutations.on(Mutation::RestampAfterCheck) {
             // Waits a moment for an append, so that a test meets in seconds what a processor meets in days.
@@ -328,8 +330,8 @@ impl<V: Value> View<V> {
         }
         let index = &self.shared.index;
         match &landed.entry {
-            Some(entry) => index.judge(key, &entry.meta.hashes, landed.stamp).is_none(),
-            None => index.judge(key, &self.hashes_of_nothing(key), landed.stamp).is_none(),
+            Some(entry) => index.judge(entry.meta.named(key), landed.stamp).is_none(),
+            None => index.judge(Named::of(key, &self.hashes_of_nothing(key)), landed.stamp).is_none(),
         }
     }
 
@@ -420,8 +422,28 @@ impl<V: Value> View<V> {
         Some(Landed { stamp: backed.entry.meta.stamp(), entry: Some(backed.entry), source: Source::Backing })
     }
 
+    /// What is there and was not invalidated, past its time or not, without counting as a read: for those who compare it.
+    pub(crate) async fn current_entry(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
+        match self.in_memory(key, self.shared.clock.now_ms()) {
+            Memory::Fresh(entry) | Memory::Aged(entry) => Some(entry),
+            Memory::Gone(missed) if self.worth_a_visit(missed) => self.in_backing(key).await.map(|backed| backed.entry),
+            Memory::Negative | Memory::Gone(_) => None,
+        }
+    }
+
     /// (5) The loader.
     async fn run_loader<L, F, E>(&self, key: &[u8], loader: L) -> Result<Landed<V>>
+    where
+        L: FnOnce() -> F,
+        F: Future<Output = Result<Option<Item<V>>, E>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Asked { item, stamp, took } = self.ask_source(loader).await?;
+        self.keep_loaded(key, item, stamp, took).await
+    }
+
+    /// Asks the source, once there is a place for one more load.
+    pub(crate) async fn ask_source<L, F, E>(&self, loader: L) -> Result<Asked<V>>
     where
         L: FnOnce() -> F,
         F: Future<Output = Result<Option<Item<V>>, E>>,
@@ -442,7 +464,7 @@ impl<V: Value> View<V> {
             Error::new(ErrorKind::Load, "the loader failed").with_source(e)
         })?;
         self.space.metrics.count(Count::LoadOk);
-        self.keep_loaded(key, item, stamp, took).await
+        Ok(Asked { item, stamp, took })
     }
 
     /// Loads past the tiers, for a read at a position that this instance did not reach.
@@ -474,7 +496,7 @@ impl<V: Value> View<V> {
 
     /// Stores what a loader returned. What is stale by now is not kept, and still answers those who waited for it.
     pub(crate) async fn keep_loaded(&self, key: &[u8], item: Option<Item<V>>, stamp: Stamp, took: Duration) -> Result<Landed<V>> {
-        let Some(item) = item else {
+        let Some(mut item) = item else {
             match self.make_negative(key, stamp) {
                 Some(meta) => drop(self.space.pool.insert(self.space.pool.query(key), Arc::new(Negative { meta }))),
                 None => drop(self.space.pool.remove_up_to(self.space.pool.query(key), stamp, Count::Replaced)),
@@ -485,13 +507,22 @@ impl<V: Value> View<V> {
             }
             return Ok(Landed { entry: None, stamp, source: Source::Loader });
         };
+        let outdated = self.settle(key, &mut item).await?;
         let made = self.make(key, item, stamp, u32::try_from(took.as_micros()).unwrap_or(u32::MAX))?;
         let entry = made.entry.clone();
+        if let Some(outdated) = outdated {
+            self.space.metrics.count(Count::LoadDropped);
+            // What moved while it was loaded makes no difference to who came before. What had moved before that, the loader should
+            // have seen: it reads a source that lags.
+            let moved_meanwhile = self.shared.index.judge(entry.meta.named(key), stamp).is_some();
+            return if moved_meanwhile { Ok(Landed { entry: Some(entry), stamp, source: Source::Loader }) } else { Err(outdated) };
+        }
+        self.dig(key, &entry);
         self.store(key, made, stamp, Some(Wait::No)).await?;
         Ok(Landed { entry: Some(entry), stamp, source: Source::Loader })
     }
 
-    fn timed_out(&self, limit: Duration) -> Error {
+    pub(crate) fn timed_out(&self, limit: Duration) -> Error {
         self.space.metrics.count(Count::LoadTimeout);
         Error::new(ErrorKind::LoadTimeout, format!("the loader did not finish within {limit:?}"))
     }
@@ -567,6 +598,15 @@ enum Before {
     Tiers,
     /// With the loader: what the tiers have is known, and is not what is wanted.
     Loader,
+}
+
+/// What the source answered.
+pub(crate) struct Asked<V> {
+    /// `None`: there is no such thing.
+    pub(crate) item: Option<Item<V>>,
+    /// Taken before it was asked (step 5).
+    pub(crate) stamp: Stamp,
+    pub(crate) took: Duration,
 }
 
 enum Waited<V> {

@@ -1,26 +1,32 @@
 //! A record: an entry as the backing tier keeps it, a versioned header and the payload.
 //!
 //! ```text
-//!  0  magic "LR"          2  version = 1        3  flags (1: negative)
+//!  0  magic "LR"          2  version = 1 or 2   3  flags (1: negative)
 //!  4  codec               5  compression        6  number of tags     7  length of the media type
 //!  8  CRC-32C of everything but these four bytes
 //! 12  load cost, us       16 length of the payload before compression
 //! 20  epoch               28 position           36 created, ms        44 fresh until, ms    52 expires at, ms
 //! 60  stale-while-revalidate, ms                68 stale-if-error, ms
 //! 76  fingerprint, 16 bytes
-//! 92  tags (a length byte and the bytes, each), media type, payload
+//! 92  tags (a length byte and the bytes, each), media type, in version 2 the origin, payload
 //! ```
 //!
 //! All numbers little-endian. A record of a version this code does not know, or one that fails its checksum, is a miss
 //! and never an error: the cache can always load again.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::key::{TAG_LEN_MAX, TAGS_MAX, Tags};
+use crate::origin::Origin;
 use crate::position::{Epoch, Position};
 
 const MAGIC: &[u8; 2] = b"LR";
+/// What needs no more than this is written so: a version of larder before the other can read it.
 const VERSION: u8 = 1;
+/// With an origin.
+const VERSION_WITH_ORIGIN: u8 = 2;
 const HEADER: usize = 92;
 const CRC_AT: usize = 8;
 const FLAG_NEGATIVE: u8 = 1;
@@ -61,6 +67,8 @@ pub struct Record {
     pub tags: Tags,
     /// The media type given with the value, if one was.
     pub media: Option<Box<str>>,
+    /// What it was made from, if that is known.
+    pub origin: Option<Arc<Origin>>,
     /// The encoded and perhaps compressed value.
     pub payload: Bytes,
 }
@@ -80,7 +88,8 @@ impl Record {
     /// The bytes this record takes when encoded.
     pub fn encoded_len(&self) -> usize {
         let tags: usize = self.tags.iter().map(|tag| 1 + tag.len()).sum();
-        HEADER + tags + self.media.as_ref().map_or(0, |media| media.len()) + self.payload.len()
+        let origin = self.origin.as_ref().map_or(0, |origin| origin.encoded_len());
+        HEADER + tags + self.media.as_ref().map_or(0, |media| media.len()) + origin + self.payload.len()
     }
 
     /// Whether this record must not be replaced by `other`: both are of one epoch and this one reflects more.
@@ -101,7 +110,7 @@ impl Record {
         debug_assert!(self.tags.len() <= TAGS_MAX && media.len() <= MEDIA_LEN_MAX);
         let mut out = BytesMut::with_capacity(self.encoded_len());
         out.put_slice(MAGIC);
-        out.put_u8(VERSION);
+        out.put_u8(if self.origin.is_some() { VERSION_WITH_ORIGIN } else { VERSION });
         out.put_u8(if self.negative { FLAG_NEGATIVE } else { 0 });
         out.put_u8(self.codec);
         out.put_u8(self.compression);
@@ -120,6 +129,9 @@ impl Record {
             out.put_slice(tag);
         }
         out.put_slice(media.as_bytes());
+        if let Some(origin) = &self.origin {
+            origin.encode(&mut out);
+        }
         out.put_slice(&self.payload);
         let crc = checksum(&out);
         out[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
@@ -131,7 +143,7 @@ impl Record {
         if bytes.len() < 3 || &bytes[..2] != MAGIC {
             return Err(Unreadable::Foreign);
         }
-        if bytes[2] != VERSION {
+        if !(VERSION..=VERSION_WITH_ORIGIN).contains(&bytes[2]) {
             return Err(Unreadable::Version(bytes[2]));
         }
         if bytes.len() < HEADER || checksum(&bytes) != u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) {
@@ -148,7 +160,7 @@ fn checksum(bytes: &[u8]) -> u32 {
 
 /// The fields behind a checksum that held. `None` where lengths contradict each other all the same.
 fn decode_body(mut bytes: Bytes) -> Option<Record> {
-    let (flags, codec, compression) = (bytes[3], bytes[4], bytes[5]);
+    let (version, flags, codec, compression) = (bytes[2], bytes[3], bytes[4], bytes[5]);
     let (tag_count, media_len) = (usize::from(bytes[6]), usize::from(bytes[7]));
     bytes.advance(CRC_AT + 4);
     let (load_cost_us, raw_len) = (bytes.get_u32_le(), bytes.get_u32_le());
@@ -165,6 +177,7 @@ fn decode_body(mut bytes: Bytes) -> Option<Record> {
     }
     let media = std::str::from_utf8(&bytes.split_to(media_len)).ok()?.into();
     let media = (media_len > 0).then_some(media);
+    let origin = if version == VERSION_WITH_ORIGIN { Some(Arc::new(Origin::decode(&mut bytes)?)) } else { None };
     let negative = flags & FLAG_NEGATIVE != 0;
     Some(Record {
         epoch,
@@ -182,6 +195,7 @@ fn decode_body(mut bytes: Bytes) -> Option<Record> {
         raw_len,
         tags,
         media,
+        origin,
         payload: bytes,
     })
 }
@@ -195,6 +209,7 @@ fn take_tag(bytes: &mut Bytes) -> Option<Box<[u8]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::origin::tests::any_origin;
     use proptest::prelude::*;
 
     fn any_record() -> impl Strategy<Value = Record> {
@@ -203,7 +218,8 @@ mod tests {
         let tags = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..=TAG_LEN_MAX), 0..=TAGS_MAX);
         let media = proptest::option::of("[a-z]{1,20}/[a-z]{1,20}");
         let payload = proptest::collection::vec(any::<u8>(), 0..2000);
-        (numbers, small, tags, media, payload).prop_map(|(n, s, tags, media, payload)| Record {
+        let origin = proptest::option::of(any_origin().prop_map(Arc::new));
+        (numbers, small, tags, media, origin, payload).prop_map(|(n, s, tags, media, origin, payload)| Record {
             epoch: Epoch(n.0),
             seq: n.1,
             created_at: n.2,
@@ -219,6 +235,7 @@ mod tests {
             raw_len: s.5,
             tags: tags.into_iter().map(Vec::into_boxed_slice).collect(),
             media: media.map(Into::into),
+            origin,
             payload: payload.into(),
         })
     }
@@ -254,7 +271,7 @@ mod tests {
 
     #[test]
     fn another_version_says_so() {
-        assert_eq!(Record::decode(Bytes::from_static(b"LR\x02 whatever")), Err(Unreadable::Version(2)));
+        assert_eq!(Record::decode(Bytes::from_static(b"LR\x03 whatever")), Err(Unreadable::Version(3)));
         assert_eq!(Record::decode(Bytes::from_static(b"GIF89a")), Err(Unreadable::Foreign));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::cache::Shared;
 use crate::events::EventStats;
 use crate::metrics::NamespaceStats;
+use crate::needless::Needless;
 use crate::position::Position;
 use crate::tier::{BreakerState, TierState, TierStats};
 
@@ -26,6 +27,8 @@ pub struct Stats {
     pub index: IndexStats,
     /// Events.
     pub events: EventStats,
+    /// What killed entries for nothing.
+    pub needless: Needless,
 }
 
 /// The memory of all pools.
@@ -157,6 +160,7 @@ impl Stats {
                 false_miss_rate: shared.sweeper.false_miss_rate(),
             },
             events: shared.events.stats(),
+            needless: shared.needless.lock().clone(),
         }
     }
 }

@@ -176,14 +176,16 @@ async fn sweep_memory(shared: &Shared, pause: Duration) -> Swept {
 /// Takes out one entry if its time is over or it is stale. It is not re-stamped: that is for readers to do.
 fn sweep_one(index: &Index, pool: &Pool, key: &PoolKey, slot: &dyn Slot, now: u64) -> Option<Count> {
     let meta = slot.meta();
-    let why = if now >= meta.times().expires_at {
-        Count::Expired
-    } else if meta.stamp() < index.latest() && index.judge(key.bytes(), &meta.hashes, meta.stamp()).is_some() {
-        Count::Invalidated
-    } else {
-        return None;
-    };
-    pool.remove_entry(pool.query(key.bytes()), slot, why).then_some(why)
+    let query = pool.query(key.bytes());
+    if now >= meta.times().expires_at {
+        return pool.remove_entry(query, slot, Count::Expired).then_some(Count::Expired);
+    }
+    let stale = (meta.stamp() < index.latest()).then(|| index.judge(meta.named(key.bytes()), meta.stamp())).flatten()?;
+    let removed = pool.remove_entry(query, slot, Count::Invalidated);
+    if removed {
+        meta.bury(key.bytes(), stale);
+    }
+    removed.then_some(Count::Invalidated)
 }
 
 /// Up to `steps` pages of the backing tier. Returns where to go on.

@@ -47,8 +47,9 @@ impl<V: Value> View<V> {
         self.codec().encode(value)
     }
 
-    /// An entry of a value. The stamp was taken before; see [`Index::hashes`](crate::freshness::Index::hashes).
+    /// An entry of a value. What it was computed from is [settled](Self::settle), the stamp was taken before; see [`Index::hashes`](crate::freshness::Index::hashes).
     pub(crate) fn make(&self, key: &[u8], item: Item<V>, stamp: Stamp, load_cost_us: u32) -> Result<Made<V>> {
+        debug_assert!(item.claims.is_empty(), "what an item was computed from is settled before");
         let policy = &self.space.policy;
         let encoded = self.codec().encode(&item.value)?;
         if encoded.len() > policy.value_bytes_max {
@@ -67,10 +68,11 @@ impl<V: Value> View<V> {
             stamp,
             times: Times { created_at: now, fresh_until, expires_at },
             life,
-            fingerprint: xxhash_rust::xxh3::xxh3_128(&encoded),
-            hashes: self.shared.index.hashes(key, &tags),
+            fingerprint: policy.fingerprint.of(&encoded).as_u128(),
+            hashes: self.shared.index.hashes_from(key, &tags, item.origin.as_deref()),
             tags,
             media: item.media,
+            origin: item.origin,
             load_cost_us,
             encoded_len: encoded.len() as u32,
             codec: self.codec() as u8,
@@ -111,9 +113,9 @@ impl<V: Value> View<V> {
         let hashes = self.hashes_of_nothing(key);
         let metrics = self.space.metrics.clone();
         let codec = self.codec() as u8;
-        let (tags, media) = (Default::default(), None);
+        let (tags, media, origin) = (Default::default(), None, None);
         Meta::new(
-            NewMeta { stamp, times, life, fingerprint: 0, hashes, tags, media, load_cost_us: 0, encoded_len: 0, codec, metrics },
+            NewMeta { stamp, times, life, fingerprint: 0, hashes, tags, media, origin, load_cost_us: 0, encoded_len: 0, codec, metrics },
             key.len(),
             times.created_at,
         )
@@ -141,6 +143,7 @@ impl<V: Value> View<V> {
             raw_len,
             tags: meta.tags.clone(),
             media: meta.media.clone(),
+            origin: meta.origin_now(),
             payload,
         })
     }
@@ -164,9 +167,10 @@ impl<V: Value> View<V> {
             times,
             life,
             fingerprint: record.fingerprint,
-            hashes: self.shared.index.hashes(key, &record.tags),
+            hashes: self.shared.index.hashes_from(key, &record.tags, record.origin.as_deref()),
             tags: record.tags,
             media: record.media,
+            origin: record.origin,
             load_cost_us: record.load_cost_us,
             encoded_len: encoded.len() as u32,
             codec: record.codec,
@@ -213,6 +217,7 @@ impl<V: Value> View<V> {
             hashes: meta.hashes.clone(),
             tags: meta.tags.clone(),
             media: meta.media.clone(),
+            origin: meta.origin_now(),
             load_cost_us: meta.load_cost_us,
             encoded_len: meta.encoded_len,
             codec,

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use crate::codec::Value;
 use crate::config::check_ttl;
-use crate::entry::Cached;
+use crate::entry::{Cached, Entry};
 use crate::error::{Error, ErrorKind, Result};
+use crate::freshness::{Stale, StaleBy};
 use crate::item::Item;
 use crate::key::check_key;
+use crate::lineage::moved_meanwhile;
 use crate::log::{Append, Appended, Durability, EntryWrite, Guard};
 use crate::lookup::{Answer, Freshness, Source};
 use crate::metrics::Count;
@@ -34,12 +36,23 @@ pub struct Updated<V> {
 
 impl<V: Value> View<V> {
     /// Step 7: append the key, then store under the position it got.
-    pub(crate) async fn put(&self, key: &[u8], item: Item<V>) -> Result<Receipt> {
+    pub(crate) async fn put(&self, key: &[u8], mut item: Item<V>) -> Result<Receipt> {
         check_key(key)?;
+        let since = self.shared.index.latest();
         // Everything that can be refused is refused before the append takes effect.
-        let made = self.make(key, item, self.shared.index.latest(), 0)?;
+        self.settle_current(key, &mut item).await?;
+        let made = self.make(key, item, since, 0)?;
+        self.put_settled(key, made, since).await
+    }
+
+    /// The same for one that was found current after `since`.
+    pub(crate) async fn put_settled(&self, key: &[u8], made: Made<V>, since: Stamp) -> Result<Receipt> {
         let writes = self.entry_write(key, &made).into_iter().collect();
-        let appended = self.append(vec![Name::Key(key.into())], self.shared.put_durability, None, writes).await?;
+        let guard = self.guard_of_sources([&made], since)?;
+        let appended = self.append(vec![Name::Key(key.into())], self.shared.put_durability, guard, writes).await?;
+        if appended.conflict {
+            return Err(moved_meanwhile(made.entry.meta.sources()));
+        }
         self.space.metrics.count(Count::Put);
         self.put_made(key, made, &appended).await?;
         Ok(receipt(appended, 1))
@@ -49,15 +62,20 @@ impl<V: Value> View<V> {
     pub(crate) async fn put_many(&self, items: Vec<(Box<[u8]>, Item<V>)>) -> Result<Receipt> {
         let stamp = self.shared.index.latest();
         let mut made = Vec::with_capacity(items.len());
-        for (key, item) in items {
+        for (key, mut item) in items {
             check_key(&key)?;
+            self.settle_current(&key, &mut item).await?;
             let item = self.make(&key, item, stamp, 0).map_err(|error| error.during("put_many", &key))?;
             made.push((key, item));
         }
         let names: Vec<Name> = made.iter().map(|(key, _)| Name::Key(key.clone())).collect();
         let count = names.len();
         let entry_writes = made.iter().filter_map(|(key, made)| self.entry_write(key, made)).collect();
-        let appended = self.append(names, self.shared.put_durability, None, entry_writes).await?;
+        let guard = self.guard_of_sources(made.iter().map(|(_, made)| made), stamp)?;
+        let appended = self.append(names, self.shared.put_durability, guard, entry_writes).await?;
+        if appended.conflict {
+            return Err(moved_meanwhile(made.first().map_or(&[], |(_, made)| made.entry.meta.sources())));
+        }
         self.space.metrics.add(Count::Put, count as u64);
         let mut writes = Vec::with_capacity(count);
         for (key, made) in made {
@@ -67,13 +85,13 @@ impl<V: Value> View<V> {
         Ok(receipt(appended, count))
     }
 
-    async fn put_made(&self, key: &[u8], made: Made<V>, appended: &Appended) -> Result<bool> {
+    pub(crate) async fn put_made(&self, key: &[u8], made: Made<V>, appended: &Appended) -> Result<bool> {
         let wait = if appended.wrote_entries { None } else { Some(self.put_wait()) };
         self.store(key, made, appended.stamp, wait).await
     }
 
     /// The entry's own write, where the log can do it in one step with the append.
-    fn entry_write(&self, key: &[u8], made: &Made<V>) -> Option<EntryWrite> {
+    pub(crate) fn entry_write(&self, key: &[u8], made: &Made<V>) -> Option<EntryWrite> {
         if !self.space.policy.backing || !self.shared.log.writes_entries() {
             return None;
         }
@@ -101,7 +119,7 @@ impl<V: Value> View<V> {
 
     /// Step 5 for loaders that run elsewhere: no append; stored with the position that was taken before the source was
     /// read. False if something it depends on was invalidated since.
-    pub(crate) async fn fill(&self, key: &[u8], begun: Position, item: Item<V>) -> Result<bool> {
+    pub(crate) async fn fill(&self, key: &[u8], begun: Position, mut item: Item<V>) -> Result<bool> {
         check_key(key)?;
         let index = &self.shared.index;
         let unknown = || {
@@ -111,8 +129,13 @@ impl<V: Value> View<V> {
             )
         };
         let stamp = index.stamp_of(begun).filter(|stamp| *stamp <= index.latest()).ok_or_else(unknown)?;
+        let outdated = self.settle(key, &mut item).await?;
         let made = self.make(key, item, stamp, 0)?;
         self.space.metrics.count(Count::Put);
+        if outdated.is_some() {
+            self.space.metrics.count(Count::LoadDropped);
+            return Ok(false);
+        }
         self.store(key, made, stamp, Some(Wait::Accepted)).await
     }
 
@@ -148,24 +171,29 @@ impl<V: Value> View<V> {
             let item = change().await.map_err(|e| {
                 Error::new(ErrorKind::Load, "the change failed; the key was invalidated, since the source may have changed").with_source(e)
             })?;
-            view.make(&owned, item.into(), since, 0)
+            let mut item = item.into();
+            let outdated = view.settle(&owned, &mut item).await?;
+            Ok((view.make(&owned, item, since, 0)?, outdated.is_none()))
         };
         let changed = self.shared.runtime.spawn(changing).await;
         let since = if self.shared.mutations.on(Mutation::UpdateStampLate) { self.shared.index.latest() } else { since };
         let panicked = "the change panicked; the key was invalidated, since the source may have changed";
         match changed.unwrap_or_else(|_| Err(Error::new(ErrorKind::LoadPanicked, panicked))) {
-            Ok(made) => self.append_changed(key, made, since).await,
+            Ok((made, current)) => self.append_changed(key, made, since, current).await,
             Err(error) => self.remove(vec![key.into()]).await.and(Err(error)),
         }
     }
 
-    async fn append_changed(&self, key: &[u8], made: Made<V>, since: Stamp) -> Result<Updated<V>> {
-        let guard = Guard { key: key.into(), hashes: made.entry.meta.hashes.clone(), since };
+    /// Appends what the source was found or made to be, and stores it unless it is known not to be current.
+    pub(crate) async fn append_changed(&self, key: &[u8], made: Made<V>, since: Stamp, current: bool) -> Result<Updated<V>> {
+        let sources = made.entry.meta.sources().iter().map(|source| source.name.clone());
+        let keys = std::iter::once(key.into()).chain(sources).collect();
+        let guard = Guard { keys, hashes: made.entry.meta.hashes.clone(), since };
         let writes = self.entry_write(key, &made).into_iter().collect();
         let appended = self.append(vec![Name::Key(key.into())], self.shared.invalidation_durability, Some(guard), writes).await?;
         self.space.metrics.count(Count::Put);
         let value = Cached(made.entry.clone());
-        let certain = !appended.conflict || self.shared.mutations.on(Mutation::UpdateWithoutCheck);
+        let certain = current && !appended.conflict || self.shared.mutations.on(Mutation::UpdateWithoutCheck);
         if !certain {
             self.space.metrics.count(Count::LoadDropped);
         }
@@ -179,7 +207,7 @@ impl<V: Value> View<V> {
     ///
     /// Without `wait` the backing tier has it already.
     pub(crate) async fn store(&self, key: &[u8], made: Made<V>, stamp: Stamp, wait: Option<Wait>) -> Result<bool> {
-        if self.shared.index.judge(key, &made.entry.meta.hashes, stamp).is_some() {
+        if self.shared.index.judge(made.entry.meta.named(key), stamp).is_some() {
             self.space.metrics.count(Count::LoadDropped);
             return Ok(false);
         }
@@ -244,7 +272,9 @@ impl<V: Value> View<V> {
     pub(crate) async fn purge(&self, keys: Vec<Box<[u8]>>, appended: &Appended) {
         for key in &keys {
             // Not what was put since.
-            self.space.pool.remove_up_to(self.space.pool.query(key), appended.stamp, Count::Invalidated);
+            if let Some(slot) = self.space.pool.remove_up_to(self.space.pool.query(key), appended.stamp, Count::Invalidated) {
+                slot.meta().bury(key, Stale { by: StaleBy::Key, at: appended.stamp.seq() });
+            }
         }
         // While the append is queued, the others may still put there what is newer than it.
         if !appended.wrote_entries && !appended.queued {
@@ -271,6 +301,12 @@ impl<V: Value> View<V> {
             Some(ttl) => ttl.as_millis() as u64,
             None => self.space.policy.life(&Default::default())?.ttl,
         };
+        self.renew(key, &entry, ttl).await?;
+        Ok(true)
+    }
+
+    /// Has an entry that was just found current live for another `ttl` milliseconds from now, in both tiers. Its stamp stays.
+    pub(crate) async fn renew(&self, key: &[u8], entry: &Entry<V>, ttl: u64) -> Result<()> {
         let now = self.shared.clock.refresh();
         entry.meta.renew(ttl, now);
         // Bytes read out of a namespace of values are a copy; the entry itself is what lives longer.
@@ -278,13 +314,18 @@ impl<V: Value> View<V> {
         if let Some(slot) = there.filter(|slot| !slot.is_negative() && slot.meta().fingerprint == entry.meta.fingerprint) {
             slot.meta().renew(ttl, now);
         }
-        if self.space.policy.backing && self.shared.tier.is_some() {
-            let encoded = self.encode(&entry.value)?;
-            let record = self.record_of(&entry.meta, entry.meta.stamp(), encoded);
-            let writes = record.map(|record| Write { key: key.into(), action: Action::Store(Arc::new(record)) });
-            self.hand_to_backing(writes.into_iter().collect(), Wait::Accepted).await?;
+        self.write_back(key, entry).await
+    }
+
+    /// Writes to the backing tier what was changed about an entry other than its value.
+    pub(crate) async fn write_back(&self, key: &[u8], entry: &Entry<V>) -> Result<()> {
+        if !self.space.policy.backing || self.shared.tier.is_none() {
+            return Ok(());
         }
-        Ok(true)
+        let encoded = self.encode(&entry.value)?;
+        let record = self.record_of(&entry.meta, entry.meta.stamp(), encoded);
+        let writes = record.map(|record| Write { key: key.into(), action: Action::Store(Arc::new(record)) });
+        self.hand_to_backing(writes.into_iter().collect(), Wait::Accepted).await
     }
 
     /// Without a load, without counting as a use, and without bringing anything into memory.
@@ -294,7 +335,7 @@ impl<V: Value> View<V> {
         let now = self.shared.clock.refresh();
         if let Some(slot) = self.space.pool.peek(self.space.pool.query(key)) {
             let meta = slot.meta();
-            let served = now < meta.times().fresh_until && self.shared.index.judge(key, &meta.hashes, meta.stamp()).is_none();
+            let served = now < meta.times().fresh_until && self.shared.index.judge(meta.named(key), meta.stamp()).is_none();
             if served {
                 let entry = self.own_form(key, slot);
                 return Ok(entry.map(|entry| self.answer(entry, Source::Memory, Freshness::Fresh)));

@@ -44,6 +44,7 @@ pub struct GetArgs {
 Examples:
   larder put features:AAPL:5m '{\"rsi\": 61.2}' --ttl 5m --tag symbol:AAPL
   larder put model:gbm @model.bin       from a file
+  larder put features:AAPL:5m @f.json --from bars:AAPL=17 --if-changed
   compute | larder put report:daily -   from standard input
 
 Everyone who reads after this returned sees the new value or a newer one.")]
@@ -59,6 +60,12 @@ pub struct PutArgs {
     /// What it depends on: invalidating the tag takes it out. Can be given more than once
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
+    /// What it was computed from, as NAME=VERSION: when that moves (`larder moved`), it is stale. Can be given more than once
+    #[arg(long = "from", value_name = "NAME=VERSION", value_parser = computed_from)]
+    sources: Vec<String>,
+    /// If the same is there already, let it live on, and keep all copies of it
+    #[arg(long)]
+    if_changed: bool,
     /// Its media type [default: JSON, text or bytes, as it looks]
     #[arg(long = "type", value_name = "MEDIA")]
     media_type: Option<String>,
@@ -78,6 +85,13 @@ pub struct RmArgs {
     key: String,
     #[command(flatten)]
     server: ServerArgs,
+}
+
+/// `NAME=VERSION`, as the header takes it.
+fn computed_from(text: &str) -> Result<String, String> {
+    let (name, version) = text.rsplit_once('=').ok_or("give it as NAME=VERSION, such as bars:AAPL=17")?;
+    version.parse::<larder::Version>().map_err(|error| error.message().to_owned())?;
+    Ok(format!("{}={version}", percent_encoded(name.as_bytes())))
 }
 
 fn whole_seconds(text: &str) -> Result<Duration, String> {
@@ -135,14 +149,21 @@ pub fn put(args: &PutArgs, out: Output) -> Result<ExitCode, Failure> {
     let media_type = args.media_type.clone().unwrap_or_else(|| looks_like(&value).to_owned());
     let mut headers = vec![("content-type", media_type)];
     headers.extend(args.ttl.map(|ttl| ("cache-control", format!("max-age={}", ttl.as_secs()))));
+    headers.extend(args.sources.iter().map(|source| ("larder-depends-on", source.clone())));
+    headers.extend(args.if_changed.then(|| ("larder-if-changed", "true".to_owned())));
     headers.extend(args.tags.iter().map(|tag| ("cache-tag", percent_encoded(tag.as_bytes()))));
     let answer = client.send("PUT", &entry_path(&args.key), &headers, value)?;
     if !answer.status.is_success() {
         return Err(client.refused(&answer));
     }
     let position = answer.header("larder-position");
-    out.say(&json!({ "key": args.key, "bytes": bytes, "position": position, "queued": is_queued(&answer) }), || {
+    let changed = answer.header("larder-changed") != Some("false");
+    let told = json!({ "key": args.key, "bytes": bytes, "position": position, "queued": is_queued(&answer), "changed": changed });
+    out.say(&told, || {
         let ttl = args.ttl.map(|ttl| format!(" for {}", show_time(ttl))).unwrap_or_default();
+        if !changed {
+            return format!("{} is unchanged, and lives on{ttl}", args.key);
+        }
         format!("stored {} ({}){ttl}", args.key, roughly(bytes))
     })?;
     remark_if_queued(&answer, out);

@@ -212,6 +212,12 @@ const POLICY: &[Setting] = &[
         "json",
         "How typed values become bytes. What comes over HTTP is bytes already and stays as it came.",
     ),
+    setting(
+        "fingerprint",
+        Kind::Choice(&["xxh3", "blake3"]),
+        "xxh3",
+        "How content is compared: xxh3 is as fast as memory, blake3 cannot be deceived by who writes the content.",
+    ),
     optional("compression.codec", Kind::Choice(&["zstd", "lz4"]), "Compresses values on disk and in Redis: zstd is smaller, lz4 faster."),
     setting("compression.above", Kind::Size { least: 0 }, "4 KiB", "Values up to this size are not compressed."),
     setting(

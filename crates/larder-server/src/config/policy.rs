@@ -1,6 +1,7 @@
 //! From a namespace's settings to its policy. What larder itself finds wrong is told at the setting that it was the fault
 //! of.
 
+use larder::fingerprint::Hash;
 use larder::{Codec, Compression, Mode, Policy};
 
 use super::catalog::DEFAULT_NAMESPACE;
@@ -46,6 +47,7 @@ fn with(policy: Policy, name: &str, value: &Value, givens: &Givens) -> Policy {
         ("loads_max", Value::Count(number)) => policy.loads_max(length(*number)),
         ("value_bytes_max", Value::Size(bytes)) => policy.value_bytes_max(length(*bytes)),
         ("codec", Value::Choice(word)) => policy.codec(codec(word)),
+        ("fingerprint", Value::Choice(word)) => policy.fingerprint(hash(word)),
         ("compression.codec", Value::Choice(word)) => policy.compress(compression(word), above(givens)),
         // It goes with the codec, above.
         ("compression.above", _) => policy,
@@ -56,6 +58,14 @@ fn with(policy: Policy, name: &str, value: &Value, givens: &Givens) -> Policy {
         ("max_staleness", Value::Time(time)) => policy.max_staleness(*time),
         ("one_load_in_fleet", Value::Time(time)) => policy.one_load_in_fleet(*time),
         (name, value) => unreachable!("{name} is not a setting of a namespace that could be {value}"),
+    }
+}
+
+fn hash(word: &str) -> Hash {
+    match word {
+        "xxh3" => Hash::Xxh3,
+        "blake3" => Hash::Blake3,
+        other => unreachable!("the catalog has no fingerprint {other}"),
     }
 }
 

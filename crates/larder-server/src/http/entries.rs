@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use larder::{Answer, FillToken, Freshness, Item, Lookup, Miss, Position, Receipt, Source};
 
-use super::headers::{self, CACHE_STATUS, CACHE_TAG, LARDER_FILL, LARDER_FRESHNESS, LARDER_POSITION, Status, Times};
+use super::headers::{self, CACHE_STATUS, CACHE_TAG, LARDER_CHANGED, LARDER_FILL, LARDER_FRESHNESS, LARDER_POSITION, Status, Times};
 use super::payload::{EntryKey, Payload, Reached};
 use super::problem::{Kind, Problem};
 use super::{App, Shared, no_content};
@@ -119,7 +119,14 @@ pub async fn write(
     Payload(body): Payload,
 ) -> Result<Response, Problem> {
     let item = item(&headers, &body)?;
+    let if_changed = headers::if_changed(&headers)?;
     match headers::fill_token(&headers)? {
+        None if if_changed => {
+            let receipt = app.raw.put_if_changed(&key, item).await?;
+            let mut response = receipt.as_ref().map_or_else(no_content, changed);
+            insert(&mut response, LARDER_CHANGED, receipt.is_some().to_string());
+            Ok(response)
+        }
         None => Ok(changed(&app.raw.put(&key, item).await?)),
         Some(token) if app.raw.fill(&key, token, item).await? => {
             let mut response = no_content();
@@ -152,6 +159,8 @@ fn item(headers: &HeaderMap, body: &Bytes) -> Result<Item<Bytes>, Problem> {
         let media = media.to_str().map_err(|_| Problem::new(Kind::InvalidHeader, "content-type: it is not ASCII"))?;
         item = item.media_type(media);
     }
+    item = headers::sources(headers)?.into_iter().fold(item, |item, (name, version)| item.depends_on(name, version));
+    item = headers::content(headers)?.into_iter().fold(item, Item::content);
     item = max_age.into_iter().fold(item, Item::ttl);
     item = stale_while_revalidate.into_iter().fold(item, Item::stale_while_revalidate);
     Ok(stale_if_error.into_iter().fold(item, Item::stale_if_error))

@@ -5,7 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName};
-use larder::{FillToken, Position};
+use larder::fingerprint::Fingerprint;
+use larder::{FillToken, Position, Version};
 
 use super::percent;
 
@@ -23,6 +24,15 @@ pub const LARDER_AT_LEAST: HeaderName = HeaderName::from_static("larder-at-least
 pub const LARDER_WAIT_MS: HeaderName = HeaderName::from_static("larder-wait-ms");
 /// On a miss: the right to fill it. On a put: that right, given back.
 pub const LARDER_FILL: HeaderName = HeaderName::from_static("larder-fill");
+
+/// On a put: what the value was computed from, each name (percent-encoded) with its version, separated by commas.
+pub const LARDER_DEPENDS_ON: HeaderName = HeaderName::from_static("larder-depends-on");
+/// On a put: the fingerprint of the content that the value stands for.
+pub const LARDER_CONTENT: HeaderName = HeaderName::from_static("larder-content");
+/// On a put: that nothing is to be appended if the same is there already. On its answer: whether it was.
+pub const LARDER_IF_CHANGED: HeaderName = HeaderName::from_static("larder-if-changed");
+/// On the answer to such a put: whether anything changed.
+pub const LARDER_CHANGED: HeaderName = HeaderName::from_static("larder-changed");
 
 /// A header that cannot be understood, or asks for what is not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,14 +128,49 @@ pub fn tags(headers: &HeaderMap) -> Result<Vec<Vec<u8>>, BadHeader> {
     texts.filter(|text| !text.is_empty()).map(|text| percent::decode(text).map_err(|_| bad(text))).collect()
 }
 
+/// Reads `Larder-Depends-On` of a put: names and versions.
+///
+/// # Errors
+/// Where the percent-encoding is broken, or a name has no version.
+pub fn sources(headers: &HeaderMap) -> Result<Vec<(Vec<u8>, Version)>, BadHeader> {
+    let values = headers.get_all(LARDER_DEPENDS_ON).iter();
+    let texts = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    texts.filter(|text| !text.is_empty()).map(source).collect()
+}
+
+fn source(text: &[u8]) -> Result<(Vec<u8>, Version), BadHeader> {
+    let bad = |why: &str| BadHeader::new(LARDER_DEPENDS_ON, format!("\"{}\" {why}", text.escape_ascii()));
+    let at = text.iter().rposition(|byte| *byte == b'=').ok_or_else(|| bad("has no version; give NAME=VERSION"))?;
+    let name = percent::decode(&text[..at]).map_err(|_| bad("is badly percent-encoded"))?;
+    let version = std::str::from_utf8(&text[at + 1..]).ok().and_then(|version| version.trim().parse().ok());
+    Ok((name, version.ok_or_else(|| bad("has a version that is neither a number nor a fingerprint"))?))
+}
+
+/// Reads `Larder-Content` of a put.
+///
+/// # Errors
+/// For what is no fingerprint.
+pub fn content(headers: &HeaderMap) -> Result<Option<Fingerprint>, BadHeader> {
+    single(headers, LARDER_CONTENT, |text| text.parse().map_err(|error: larder::Error| error.message().to_owned()))
+}
+
+/// Reads `Larder-If-Changed` of a put.
+///
+/// # Errors
+/// For anything but true and false.
+pub fn if_changed(headers: &HeaderMap) -> Result<bool, BadHeader> {
+    let asked = single(headers, LARDER_IF_CHANGED, |text| text.parse().map_err(|_| "it is true or false".to_owned()))?;
+    Ok(asked.unwrap_or(false))
+}
+
 /// `Cache-Tag` of an answer; empty where there are no tags.
 pub fn tags_text<'a>(tags: impl Iterator<Item = &'a [u8]>) -> String {
     tags.map(|tag| percent::encode(tag, b",")).collect::<Vec<_>>().join(",")
 }
 
 /// The entity tag of a value: strong, since equal fingerprints are equal bytes.
-pub fn etag(fingerprint: u128) -> String {
-    format!("\"{fingerprint:032x}\"")
+pub fn etag(fingerprint: Fingerprint) -> String {
+    format!("\"{fingerprint}\"")
 }
 
 /// Whether `If-None-Match` names the entity tag, compared weakly (RFC 9110, 13.1.2). What is no list of tags names none.
@@ -289,8 +334,23 @@ mod tests {
     }
 
     #[test]
+    fn sources_are_names_with_versions() {
+        let read = |text: &str| sources(&with(LARDER_DEPENDS_ON, &[text]));
+        let print = "af1349b9f5f9a1a6a0404dea36dcc949";
+        let both = read(&format!("bars:AAPL=17 , a%2Cb%3D={print},")).unwrap();
+        let names: Vec<&[u8]> = both.iter().map(|(name, _)| name.as_slice()).collect();
+        assert_eq!(names, [b"bars:AAPL".as_slice(), b"a,b="]);
+        assert_eq!(both.iter().map(|(_, version)| version.to_string()).collect::<Vec<_>>(), ["17", print]);
+        for bad in ["bars", "bars=", "bars=v17", "%2=1", "bars=-1"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(content(&with(LARDER_CONTENT, &[print])).unwrap().is_some() && content(&with(LARDER_CONTENT, &["17"])).is_err());
+        assert!(if_changed(&with(LARDER_IF_CHANGED, &["true"])).unwrap() && if_changed(&with(LARDER_IF_CHANGED, &["yes"])).is_err());
+    }
+
+    #[test]
     fn if_none_match_compares_weakly_and_takes_lists() {
-        let own = etag(7);
+        let own = etag(Fingerprint::from(7));
         assert_eq!(own, "\"00000000000000000000000000000007\"");
         for names in ["*", &own, &format!("W/{own}"), &format!("\"a,b\", {own}"), &format!("\"x\",W/\"y\" ,{own}")] {
             assert!(none_match_names(&with(IF_NONE_MATCH, &[names]), &own), "{names}");
@@ -348,12 +408,16 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             let Ok(value) = HeaderValue::from_bytes(&bytes) else { return Ok(()) };
-            let every = [CACHE_CONTROL, CACHE_TAG, IF_NONE_MATCH, LARDER_AT_LEAST, LARDER_WAIT_MS, LARDER_FILL];
-            let headers: HeaderMap = every.into_iter().map(|name| (name, value.clone())).collect();
+            let ours = [LARDER_AT_LEAST, LARDER_WAIT_MS, LARDER_FILL, LARDER_DEPENDS_ON, LARDER_CONTENT, LARDER_IF_CHANGED];
+            let every = [CACHE_CONTROL, CACHE_TAG, IF_NONE_MATCH].into_iter().chain(ours);
+            let headers: HeaderMap = every.map(|name| (name, value.clone())).collect();
             let digits = bytes.iter().any(u8::is_ascii_digit);
             prop_assert!(digits || at_least(&headers).is_err() && fill_token(&headers).is_err());
             prop_assert!(digits || times(&headers).map_or(true, |times| times == Times::default()));
-            prop_assert!(none_match_names(&headers, &etag(1)) == entity_tags(&bytes).any(|tag| tag == b"*"));
+            prop_assert!(none_match_names(&headers, &etag(Fingerprint::from(1))) == entity_tags(&bytes).any(|tag| tag == b"*"));
+            prop_assert!(sources(&headers).map_or(true, |sources| sources.is_empty() || bytes.contains(&b'=')));
+            prop_assert!(content(&headers).is_err() || bytes.len() >= 32);
+            prop_assert!(if_changed(&headers).is_err() || bytes.len() >= 4);
             prop_assert!(tags(&headers).is_ok() || bytes.contains(&b'%'));
         }
 

@@ -8,6 +8,7 @@ use super::events::EVENTS_MAX;
 use super::many::ENTRIES_MAX;
 use super::problem::Kind;
 
+mod content;
 mod schemas;
 
 /// `GET /openapi.json`.
@@ -33,6 +34,9 @@ pub fn document() -> Value {
         ],
         "paths": {
             "/v1/entries/{key}": entry(),
+            "/v1/entries/{key}/content": content::validate(),
+            "/v1/entries/{key}/explanation": content::explain(),
+            "/v1/sources/{name}": content::source(),
             "/v1/entries/get": { "post": read_many() },
             "/v1/entries/put": { "post": write_many() },
             "/v1/invalidations": { "post": invalidate() },
@@ -108,7 +112,7 @@ fn write() -> Value {
         "operationId": "writeEntry",
         "summary": "Writes an entry: with Larder-Fill a fill, which is kept only if it is sure to be current; without, a put.",
         "tags": ["entries"],
-        "parameters": parameter_refs(&["Times", "Tags", "FillToken"]),
+        "parameters": parameter_refs(&["Times", "Tags", "FillToken", "DependsOn", "Content", "IfChanged"]),
         "requestBody": {
             "required": true,
             "description": "The value. Its Content-Type is given back to readers.",
@@ -116,10 +120,12 @@ fn write() -> Value {
         },
         "responses": {
             "202": queued("Stored here.", None),
-            "204": { "description": "Stored.", "headers": header_refs(&["Position"]) },
-            "400": problem(&[Kind::InvalidKey, Kind::InvalidTag, Kind::InvalidTtl, Kind::InvalidHeader, Kind::InvalidRequest]),
+            "204": { "description": "Stored, or the same is there already.", "headers": header_refs(&["Position", "Changed"]) },
+            "400": problem(&[
+                Kind::InvalidKey, Kind::InvalidTag, Kind::InvalidTtl, Kind::InvalidHeader, Kind::InvalidDependency, Kind::InvalidRequest,
+            ]),
             "408": problem(&[Kind::BodyTimeout]),
-            "409": problem(&[Kind::StaleFill]),
+            "409": problem(&[Kind::StaleFill, Kind::Outdated]),
             "412": problem(&[Kind::UnknownPosition]),
             "413": problem(&[Kind::BodyTooLarge, Kind::ValueTooLarge]),
             "503": problem(&[Kind::LogUnavailable, Kind::TierFailed, Kind::Overloaded, Kind::Draining]),
@@ -360,7 +366,7 @@ struct Header {
     description: &'static str,
 }
 
-const HEADERS: [Header; 8] = [
+const HEADERS: [Header; 9] = [
     Header {
         component: "CacheControl",
         name: "Cache-Control",
@@ -386,6 +392,11 @@ const HEADERS: [Header; 8] = [
         component: "Position",
         name: "Larder-Position",
         description: "On a read, the position that the answer reflects; on a write, the one it is stored at.",
+    },
+    Header {
+        component: "Changed",
+        name: "Larder-Changed",
+        description: "On the answer to a put with Larder-If-Changed: false where the same was there already, and lives on.",
     },
     Header {
         component: "Fill",
@@ -425,6 +436,14 @@ fn parameters() -> Value {
             ignored, but for no-store, which is refused. What is not given is the namespace's to say."),
         "Tags": header("Cache-Tag", "The entry's tags, percent-encoded, separated by commas."),
         "FillToken": header("Larder-Fill", "The token of the miss or stale answer that this fills."),
+        "DependsOn": header("Larder-Depends-On", "What the value was computed from, such as bars:AAPL=17, separated by commas: names, \
+            percent-encoded, with a version each, which is a number or a fingerprint. When a source moves or is invalidated, the entry \
+            is stale."),
+        "Content": header("Larder-Content", "The fingerprint of the content that the value stands for, for validations to come."),
+        "IfChanged": parameter("header", "Larder-If-Changed", "Whether to append nothing, and keep all copies, if the same is there \
+            already. Not with Larder-Fill.", json!({ "type": "boolean", "default": false })),
+        "Renew": query("renew", "Whether an entry whose content is unchanged begins its life anew.",
+            json!({ "type": "boolean", "default": false })),
         "Pattern": query("pattern", "Segments joined by ':'; * is any one, ** at the end any number. Unless given, all keys.",
             json!({ "type": "string", "default": "**" })),
         "Cursor": query("cursor", "Where to go on: the last page's next.", json!({ "type": "string" })),

@@ -16,6 +16,9 @@ use super::{Shared, headers, percent};
 /// What the paths of entries begin with.
 const ENTRIES: &str = "/v1/entries/";
 
+/// What the paths of sources begin with.
+const SOURCES: &str = "/v1/sources/";
+
 /// The key in an entry's path. Taken from the path as it came, because keys need not be UTF-8.
 pub struct EntryKey(pub Vec<u8>);
 
@@ -23,18 +26,35 @@ impl FromRequestParts<Shared> for EntryKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
-        let encoded = parts.uri.path().strip_prefix(ENTRIES).unwrap_or_default();
-        let bad = |_| Problem::new(Kind::InvalidKey, format!("\"{encoded}\" is badly percent-encoded"));
-        let key = percent::decode(encoded.as_bytes()).map_err(bad)?;
-        // The library would refuse it too; but the limit belongs into the problem, and no token is given for no key.
-        match key.len() {
-            0 => Err(Problem::new(Kind::InvalidKey, "a key has at least one byte").about(&key)),
-            len if len > larder::KEY_LEN_MAX => {
-                let detail = format!("a key has at most {} bytes, this one has {len}", larder::KEY_LEN_MAX);
-                Err(Problem::new(Kind::InvalidKey, detail).limit(larder::KEY_LEN_MAX as u64))
-            }
-            _ => Ok(EntryKey(key)),
+        key_in(parts.uri.path(), ENTRIES).map(EntryKey)
+    }
+}
+
+/// The name in a source's path, which is as a key is.
+pub struct SourceName(pub Vec<u8>);
+
+impl FromRequestParts<Shared> for SourceName {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
+        key_in(parts.uri.path(), SOURCES).map(SourceName)
+    }
+}
+
+/// The segment of a path behind a prefix, decoded.
+fn key_in(path: &str, prefix: &str) -> Result<Vec<u8>, Problem> {
+    let encoded = path.strip_prefix(prefix).unwrap_or_default();
+    let encoded = encoded.split('/').next().unwrap_or_default();
+    let bad = |_| Problem::new(Kind::InvalidKey, format!("\"{encoded}\" is badly percent-encoded"));
+    let key = percent::decode(encoded.as_bytes()).map_err(bad)?;
+    // The library would refuse it too; but the limit belongs into the problem, and no token is given for no key.
+    match key.len() {
+        0 => Err(Problem::new(Kind::InvalidKey, "a key has at least one byte").about(&key)),
+        len if len > larder::KEY_LEN_MAX => {
+            let detail = format!("a key has at most {} bytes, this one has {len}", larder::KEY_LEN_MAX);
+            Err(Problem::new(Kind::InvalidKey, detail).limit(larder::KEY_LEN_MAX as u64))
         }
+        _ => Ok(key),
     }
 }
 
@@ -98,7 +118,8 @@ pub fn query<T>(uri: &Uri, name: &str, expected: &str, read: impl FnOnce(&[u8]) 
     read(&found).map(Some).ok_or_else(|| bad(&found))
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether a body is JSON by its media type.
+pub fn is_json(headers: &HeaderMap) -> bool {
     let essence = media_type(headers);
     essence == "application/json" || essence.starts_with("application/") && essence.ends_with("+json")
 }

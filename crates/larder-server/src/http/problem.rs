@@ -46,6 +46,8 @@ kinds! {
     InvalidHeader = 400 "invalid-header" "A header is wrong",
     /// An event cannot be understood, lacks a field that a rule needs, or has a value that cannot stand in a name.
     InvalidEvent = 400 "invalid-event" "That is no event that can be carried out",
+    /// What a value says it was computed from makes no sense: it depends on itself, or on too much.
+    InvalidDependency = 400 "invalid-dependency" "It cannot be computed from that",
     /// A body or query is not what the route takes.
     InvalidRequest = 400 "invalid-request" "The request is wrong",
     /// Nothing fresh is stored; the header `Larder-Fill` is the right to store it.
@@ -60,6 +62,8 @@ kinds! {
     BodyTimeout = 408 "body-timeout" "The body did not arrive in time",
     /// Something that the filled value depends on was invalidated since the token was given; nothing was stored.
     StaleFill = 409 "stale-fill" "The value may be old, and was not stored",
+    /// The value was computed from a version of a source that is known to be over; it was not stored.
+    Outdated = 409 "outdated" "It was computed from something that has moved since",
     /// A position or fill token belongs to another life of the log.
     UnknownPosition = 412 "unknown-position" "The position is not one of the log in force",
     /// The body is larger than the server takes.
@@ -108,6 +112,8 @@ impl From<ErrorKind> for Kind {
             ErrorKind::InvalidPattern => Kind::InvalidPattern,
             ErrorKind::InvalidTtl => Kind::InvalidTtl,
             ErrorKind::InvalidEvent => Kind::InvalidEvent,
+            ErrorKind::InvalidDependency => Kind::InvalidDependency,
+            ErrorKind::Outdated => Kind::Outdated,
             ErrorKind::ValueTooLarge => Kind::ValueTooLarge,
             // What a request can be wrong about in this way is the name of a namespace, or a media type.
             ErrorKind::InvalidConfig => Kind::InvalidRequest,

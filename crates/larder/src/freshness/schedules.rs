@@ -59,7 +59,7 @@ fn hit(index: &Index, entry: &mut Seen) -> bool {
     }
     let applied = index.applied();
     let bytes = key(entry.number);
-    if index.judge(&bytes, &index.hashes(&bytes, &[]), entry.stamp).is_some() {
+    if index.judge(Named::of(&bytes, &index.hashes(&bytes, &[])), entry.stamp).is_some() {
         return false;
     }
     entry.stamp = entry.stamp.max(applied);
@@ -134,11 +134,11 @@ fn a_reader_that_restamps_to_what_was_applied_after_its_check_is_found() {
             shuttle::thread::spawn(move || (1..=2).for_each(|seq| invalidate(&index, 3 - seq, seq, Order::RecordThenPublish)))
         };
         let (bytes, stamp) = (key(1), Stamp::new(1, 0));
-        let fresh = index.judge(&bytes, &index.hashes(&bytes, &[]), stamp).is_none();
+        let fresh = index.judge(Named::of(&bytes, &index.hashes(&bytes, &[])), stamp).is_none();
         let late = index.applied();
         writer.join().expect("the writer asserts nothing");
         let restamped = if fresh { stamp.max(late) } else { stamp };
-        let still = index.judge(&bytes, &index.hashes(&bytes, &[]), restamped);
+        let still = index.judge(Named::of(&bytes, &index.hashes(&bytes, &[])), restamped);
         assert!(still.is_some(), "the new stamp covers an invalidation that the check did not see");
     };
     // Random schedules rarely let one thread wait for long.
@@ -180,7 +180,7 @@ fn adopting_an_epoch_brings_nothing_back() {
         );
         invalidate(&index, 0, 1, Order::RecordThenPublish);
         let bytes = key(0);
-        assert!(index.judge(&bytes, &index.hashes(&bytes, &[]), after).is_some(), "the new epoch's invalidations count");
+        assert!(index.judge(Named::of(&bytes, &index.hashes(&bytes, &[])), after).is_some(), "the new epoch's invalidations count");
     };
     shuttle::check_random(run, SCHEDULES);
     shuttle::check_pct(run, SCHEDULES, DEPTH);

@@ -31,7 +31,7 @@ fn invalidate(index: &Index, what: Names) -> u64 {
 fn judge(index: &Index, key: &str, tags: &[&str], seq: u64) -> Option<StaleBy> {
     let tags: Vec<Box<[u8]>> = tags.iter().map(|tag| tag.as_bytes().into()).collect();
     let hashes = index.hashes(key.as_bytes(), &tags);
-    index.judge(key.as_bytes(), &hashes, Stamp::new(index.latest().generation(), seq))
+    index.judge(Named::of(key.as_bytes(), &hashes), Stamp::new(index.latest().generation(), seq)).map(|stale| stale.by)
 }
 
 #[test]
@@ -225,9 +225,9 @@ fn another_epoch_makes_every_older_stamp_stale() {
     let old = index.latest();
     let position = index.position_of(old).unwrap();
     let hashes = index.hashes(b"k", &[]);
-    assert_eq!(index.judge(b"k", &hashes, old), None);
+    assert_eq!(index.judge(Named::of(b"k", &hashes), old), None);
     index.adopt(&Snapshot::empty(Epoch(8)));
-    assert_eq!(index.judge(b"k", &hashes, old), Some(StaleBy::Epoch));
+    assert_eq!(index.judge(Named::of(b"k", &hashes), old), Some(Stale { by: StaleBy::Epoch, at: 0 }));
     assert_eq!((index.position_of(old), index.stamp_of(position)), (None, None));
     assert_eq!(judge(&index, "k", &[], 0), None);
     assert!(index.latest() > old);

@@ -227,7 +227,7 @@ impl Shared {
         }
         state.head = seq;
         state.appends += 1;
-        let conflict = append.guard.is_some_and(|guard| self.index.judge(&guard.key, &guard.hashes, guard.since).is_some());
+        let conflict = append.guard.is_some_and(|guard| self.index.conflicts(&guard.keys, &guard.hashes, guard.since));
         let widened = self.enter(&mut state, append.names, seq);
         let stamp = Stamp::new(self.index.latest().generation(), seq);
         let position = self.index.position_of(stamp).expect("the epoch cannot change under the lock");

@@ -352,7 +352,7 @@ impl Inner {
         queue.number += 1;
         let number = queue.number;
         queue.names.extend(encoded.into_iter().map(|(bytes, name)| (bytes, (number, name.clone()))));
-        let guard = || append.guard.as_ref().is_some_and(|guard| self.index.judge(&guard.key, &guard.hashes, guard.since).is_some());
+        let guard = || append.guard.as_ref().is_some_and(|guard| self.index.conflicts(&guard.keys, &guard.hashes, guard.since));
         let (stamp, conflict) = self.index.enter_provisionally(&append.names, guard);
         let position = Position { epoch: queue.epoch, seq: stamp.seq() };
         drop(queue);

@@ -157,9 +157,10 @@ impl Pool {
     }
 
     /// Takes a key out if its entry's stamp is at most this, and counts why: not one that is newer.
-    pub(crate) fn remove_up_to(&self, query: Query<'_>, stamp: Stamp, why: Count) -> bool {
-        let removed = self.engine.remove_if(&query, |there| there.meta().stamp() <= stamp);
-        removed.map(|(_, entry)| left(entry.as_ref(), why)).is_some()
+    pub(crate) fn remove_up_to(&self, query: Query<'_>, stamp: Stamp, why: Count) -> Option<Arc<dyn Slot>> {
+        let (_, entry) = self.engine.remove_if(&query, |there| there.meta().stamp() <= stamp)?;
+        left(entry.as_ref(), why);
+        Some(entry)
     }
 
     /// Takes this very entry out, and counts why: not one that has taken its place meanwhile.

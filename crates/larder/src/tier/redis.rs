@@ -601,6 +601,7 @@ mod tests {
             raw_len: 5,
             tags: Default::default(),
             media: None,
+            origin: None,
             payload: Bytes::from_static(b"value"),
         };
         let mut value = encode(&record).to_vec();

@@ -5,10 +5,12 @@ mod support;
 
 mod bad_input;
 mod blocking;
+mod content;
 mod degradation;
 mod events;
 mod joining;
 mod keys;
+mod lineage;
 mod loading;
 mod many;
 mod pools;

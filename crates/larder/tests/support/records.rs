@@ -25,6 +25,7 @@ pub fn record(seq: u64, expires_at: u64, len: usize) -> Record {
         raw_len: len as u32,
         tags: Box::new([]),
         media: None,
+        origin: None,
         payload: payload.into(),
     }
 }

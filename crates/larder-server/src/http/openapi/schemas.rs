@@ -12,6 +12,14 @@ pub fn reference(name: &str) -> Value {
 
 /// All of them.
 pub fn all() -> Value {
+    let mut all = own();
+    all.as_object_mut()
+        .expect("it is an object")
+        .extend(super::content::schemas().into_iter().map(|(name, schema)| (name.to_owned(), schema)));
+    all
+}
+
+fn own() -> Value {
     json!({
         "Octets": octets(),
         "Position": { "type": "string", "pattern": "^[0-9a-f]{16}-[0-9]+$", "examples": ["6f1c0a52b7d3e984-1742"] },

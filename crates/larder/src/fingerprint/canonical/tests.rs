@@ -76,9 +76,7 @@ fn equal(a: &Value, b: &Value) -> bool {
             (None, Some(whole)) => is_exactly(a.as_f64().unwrap(), whole),
         },
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| equal(a, b)))
-        }
+        (Value::Object(a), Value::Object(b)) => a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| equal(a, b))),
         (a, b) => a == b,
     }
 }

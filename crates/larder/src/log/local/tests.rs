@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::freshness::StaleBy;
+use crate::freshness::{Named, StaleBy};
 use crate::log::Guard;
 use crate::name::Names;
 use crate::position::Position;
@@ -28,7 +28,9 @@ fn key(key: &str) -> Append {
 }
 
 fn judge(index: &Index, key: &str, position: Position) -> Option<StaleBy> {
-    index.stamp_of(position).map_or(Some(StaleBy::Epoch), |stamp| index.judge(key.as_bytes(), &index.hashes(key.as_bytes(), &[]), stamp))
+    index.stamp_of(position).map_or(Some(StaleBy::Epoch), |stamp| {
+        index.judge(Named::of(key.as_bytes(), &index.hashes(key.as_bytes(), &[])), stamp).map(|stale| stale.by)
+    })
 }
 
 fn files(folder: &Path) -> Vec<String> {
@@ -80,7 +82,7 @@ async fn segments_rotate_and_checkpoints_replace_them() {
 async fn a_guard_is_answered_for_what_came_before_and_not_for_itself() {
     let (log, index) = LocalLog::in_memory(1 << 14, Mutations::default());
     let since = index.latest();
-    let guard = |since| Some(Guard { key: b"k".as_slice().into(), hashes: index.hashes(b"k", &[]), since });
+    let guard = |since| Some(Guard { keys: vec![b"k".as_slice().into()], hashes: index.hashes(b"k", &[]), since });
     let first = log.append(Append { guard: guard(since), ..key("k") }).await.unwrap();
     assert!(!first.conflict);
     let second = log.append(Append { guard: guard(since), ..key("k") }).await.unwrap();

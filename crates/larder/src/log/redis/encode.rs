@@ -195,14 +195,16 @@ impl Group {
         for hash in &guard.hashes {
             bytes.extend_from_slice(&hash.to_bytes());
         }
-        let segments = segments(&guard.key).count();
-        bytes.extend_from_slice(&(shapes.len() as u16).to_le_bytes());
-        for shape in shapes {
-            let fits = shape.fits(segments);
-            bytes.extend_from_slice(&shape.0.to_le_bytes());
-            bytes.push(u8::from(fits));
-            let hash = if fits { self.hasher.projection(*shape, shape.literals_of(&guard.key)).to_bytes() } else { [0; 8] };
-            bytes.extend_from_slice(&hash);
+        bytes.extend_from_slice(&((shapes.len() * guard.keys.len()) as u16).to_le_bytes());
+        for key in &guard.keys {
+            let segments = segments(key).count();
+            for shape in shapes {
+                let fits = shape.fits(segments);
+                bytes.extend_from_slice(&shape.0.to_le_bytes());
+                bytes.push(u8::from(fits));
+                let hash = if fits { self.hasher.projection(*shape, shape.literals_of(key)).to_bytes() } else { [0; 8] };
+                bytes.extend_from_slice(&hash);
+            }
         }
         bytes
     }

@@ -463,6 +463,7 @@ mod tests {
             raw_len: 100,
             tags,
             media: None,
+            origin: None,
             payload,
         })
     }

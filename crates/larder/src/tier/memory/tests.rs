@@ -17,6 +17,7 @@ pub(super) fn entry(seq: u64, encoded_len: u32, metrics: &Arc<NamespaceMetrics>)
         hashes: Default::default(),
         tags: Default::default(),
         media: None,
+        origin: None,
         load_cost_us: 0,
         encoded_len,
         codec: 0,

@@ -32,6 +32,7 @@ fn record(seq: u64, expires_at: u64, len: usize) -> Arc<Record> {
         raw_len: len as u32,
         tags: Box::new([]),
         media: None,
+        origin: None,
         payload: vec![seq as u8; len].into(),
     })
 }
