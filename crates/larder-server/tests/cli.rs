@@ -150,6 +150,32 @@ fn what_happened_is_told_and_invalidates_what_the_rules_say() {
 }
 
 #[test]
+fn what_an_entry_was_computed_from_can_be_told_and_asked() {
+    let folder = tempfile::tempdir().expect("temporary folders can be made");
+    let server = Server::start(folder.path());
+    let put = server.ask(&["put", "features:A", "0.7", "--from", "bars:A=17", "--if-changed"]);
+    assert!(put.status.success(), "{put:?}");
+    let again = server.ask(&["put", "features:A", "0.7", "--from", "bars:A=17", "--if-changed"]);
+    assert_eq!(text(&again.stdout), "features:A is unchanged, and lives on\n");
+    let explained = server.ask(&["explain", "features:A"]);
+    assert_eq!(explained.status.code(), Some(0));
+    let words = text(&explained.stdout);
+    assert!(words.contains("memory: fresh") && words.contains("computed from bars:A at version 17"), "{words}");
+    let moved = server.ask(&["moved", "bars:A", "18"]);
+    assert!(text(&moved.stdout).starts_with("bars:A is at version 18, at position "), "{moved:?}");
+    assert_eq!(text(&server.ask(&["moved", "bars:A", "17"]).stdout), "bars:A is known to be at version 18 already; nothing was done\n");
+    let explained = server.ask(&["explain", "features:A"]);
+    assert_eq!(explained.status.code(), Some(1), "it is not fresh");
+    assert!(text(&explained.stdout).contains("stale: what it was computed from has moved: features:A <- bars:A"), "{explained:?}");
+    assert_eq!(server.json(&["explain", "features:A"])["found"][0]["verdict"], "invalidated");
+    let outdated = server.ask(&["put", "features:A", "0.7", "--from", "bars:A=17"]);
+    assert_eq!(outdated.status.code(), Some(2));
+    assert!(text(&outdated.stderr).contains("known to be at 18"), "{outdated:?}");
+    assert_eq!(server.ask(&["put", "features:A", "0.7", "--from", "bars:A"]).status.code(), Some(2));
+    server.stop();
+}
+
+#[test]
 fn bytes_come_back_as_they_went() {
     let folder = tempfile::tempdir().expect("temporary files can be written");
     let server = Server::start(&folder.path().join("data"));

@@ -2,6 +2,8 @@
 
 #[path = "http/client.rs"]
 mod client;
+#[path = "http/content.rs"]
+mod content;
 #[path = "http/limits.rs"]
 mod limits;
 #[path = "http/races.rs"]

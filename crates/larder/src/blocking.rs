@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 
 use crate::cache::Larder;
 use crate::codec::Value;
+use crate::content::Refreshed;
 use crate::entry::Cached;
 use crate::error::Result;
 use crate::item::Item;
@@ -130,6 +131,27 @@ impl<V: Value> BlockingNamespace<V> {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
     {
         self.runtime.block_on(self.namespace.update(key, || on_a_blocking_thread(change)))
+    }
+
+    /// As [`Namespace::put_if_changed`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put_if_changed(&self, key: impl AsRef<[u8]>, item: impl Into<Item<V>>) -> Result<Option<Receipt>> {
+        self.runtime.block_on(self.namespace.put_if_changed(key, item))
+    }
+
+    /// As [`Namespace::refresh`]; the loader runs on a thread where it may block.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn refresh<L, I, E>(&self, key: impl AsRef<[u8]>, loader: L) -> Result<Refreshed<V>>
+    where
+        L: FnOnce() -> Result<I, E> + Send + 'static,
+        I: Into<Item<V>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    {
+        self.runtime.block_on(self.namespace.refresh(key, || on_a_blocking_thread(loader)))
     }
 
     /// As [`Namespace::remove`].

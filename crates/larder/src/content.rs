@@ -89,7 +89,10 @@ impl ContentOf {
         let (known, first) = match entry.meta.content() {
             Some(known) => (known, false),
             None if entry.meta.fingerprint == current.as_u128() => (current, false),
-            None => (view.see_content(key, &entry, current), true),
+            None => {
+                let elsewhere = view.content_seen_elsewhere(key, &entry).await;
+                (view.see_content(key, &entry, elsewhere.unwrap_or(current)), elsewhere.is_none())
+            }
         };
         if known != current {
             return view.remove(vec![key.into()]).await.map(Validated::Changed);
@@ -134,6 +137,14 @@ impl<V: Value> View<V> {
         let there = self.space.pool.peek(self.space.pool.query(key)).filter(|slot| slot.meta().fingerprint == entry.meta.fingerprint);
         let known = there.map_or(content, |slot| slot.meta().see_content(content));
         entry.meta.see_content(known)
+    }
+
+    /// The content that another instance was the first to see: it is in the record, and this one's copy was made before.
+    async fn content_seen_elsewhere(&self, key: &[u8], entry: &Entry<V>) -> Option<Fingerprint> {
+        let tier = self.shared.tier.as_ref().filter(|tier| self.space.policy.backing && tier.is_shared())?;
+        // A tier that cannot be asked knows nothing, and this instance is then the first, as far as it can know.
+        let record = self.one_in_time(tier, key).await.inspect_err(|error| self.backing_failed(error)).ok()??;
+        record.origin.filter(|_| record.fingerprint == entry.meta.fingerprint)?.content
     }
 
     /// A put of what may be there already. `None`: it was, and lives on.
