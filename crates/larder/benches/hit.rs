@@ -5,11 +5,15 @@
 //! hasher; larder's side counts, checks expiry and freshness, and samples latency, as it always does.
 //!
 //! `cargo bench -p larder --bench hit`
+//!
+//! With `-- engine N`, `-- blocking N` or `-- async N` it does nothing but N hits on one key, for a tool that counts
+//! instructions (`valgrind --tool=callgrind`): two N, some 200,000 apart, tell what one hit takes to a few instructions, and
+//! so what a change of the code did when times cannot.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder::{Larder, Namespace, Policy};
+use larder::{BlockingNamespace, Larder, Namespace, Policy};
 use quick_cache::sync::Cache;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -19,66 +23,105 @@ type Engine = Cache<String, Arc<u64>>;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime to measure in");
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    if let [way, hits] = args.as_slice() {
+        return runtime.block_on(repeat(way, hits.parse().expect("a number of hits")));
+    }
     println!("{:>10} {:>12} {:>12} {:>12} {:>8} {:>9}", "entries", "engine, ns", "get, ns", "async, ns", "ratio", "more, ns");
     for (entries, hits) in [(1, 4_000_000), (50_000, 2_000_000), (1_000_000, 1_000_000)] {
         runtime.block_on(compare(entries, hits));
     }
 }
 
+async fn repeat(way: &str, hits: usize) {
+    let Sides { engine, engine_keys, features, keys } = Sides::new(1).await;
+    let order = vec![0; hits];
+    std::hint::black_box(match way {
+        "engine" => engine_hits(&engine, &engine_keys, &order),
+        "blocking" => blocking_hits(&features.blocking(), &keys, &order),
+        "async" => async_hits(&features, &keys, &order).await,
+        other => panic!("the ways to hit are engine, blocking and async, not {other}"),
+    });
+}
+
 async fn compare(entries: usize, hits: usize) {
-    let larder = Larder::builder()
-        .memory(2 << 30)
-        .index_bytes(128 << 20)
-        .namespace("features", Policy::default().ttl(Duration::from_secs(3600)))
-        .build()
-        .await
-        .expect("a cache in memory opens");
-    let features = larder.namespace::<u64>("features").expect("the type fits");
-    let engine: Engine = Cache::new(entries * 2 + 100);
-    let keys: Vec<String> = (0..entries).map(|n| format!("SYM{n}:5m")).collect();
-    for (n, key) in keys.iter().enumerate() {
-        // The engine's keys are as long as larder's whole keys.
-        engine.insert(format!("features:{key}"), Arc::new(n as u64));
-    }
-    for chunk in keys.chunks(10_000) {
-        features.put_many(chunk.iter().map(|key| (key, 7u64))).await.expect("puts into memory succeed");
-    }
-    // Later puts may have made a false miss or two in a million; those keys are left out. The hit re-stamps the others.
-    let mut there = Vec::with_capacity(entries);
-    for key in keys {
-        if features.get(&key).await.expect("the key is one").is_some() {
-            there.push(key);
-        }
-    }
-    let (keys, entries) = (there.as_slice(), there.len());
-    let order = zipf(entries, hits);
-    let engine_keys: Vec<String> = keys.iter().map(|key| format!("features:{key}")).collect();
+    let Sides { engine, engine_keys, features, keys } = Sides::new(entries).await;
+    let order = zipf(keys.len(), hits);
     let blocking = features.blocking();
     let (mut bare, mut sync, mut asynchronous) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        bare.push(timed(hits, || order.iter().map(|at| *engine.get(&engine_keys[*at as usize]).expect("it is there")).sum()));
-        sync.push(timed(hits, || {
-            order.iter().map(|at| *blocking.get(&keys[*at as usize]).expect("the key is one").expect("it is there")).sum()
-        }));
-        asynchronous.push(timed_async(hits, &features, keys, &order).await);
+        bare.push(timed(hits, async { engine_hits(&engine, &engine_keys, &order) }).await);
+        sync.push(timed(hits, async { blocking_hits(&blocking, &keys, &order) }).await);
+        asynchronous.push(timed(hits, async_hits(&features, &keys, &order)).await);
     }
     let [bare, sync, asynchronous] = [bare, sync, asynchronous].map(median);
-    println!("{entries:>10} {bare:>12.1} {sync:>12.1} {asynchronous:>12.1} {:>8.2} {:>9.1}", asynchronous / bare, asynchronous - bare);
+    println!("{:>10} {bare:>12.1} {sync:>12.1} {asynchronous:>12.1} {:>8.2} {:>9.1}", keys.len(), asynchronous / bare, asynchronous - bare);
 }
 
-fn timed(hits: usize, work: impl FnOnce() -> u64) -> f64 {
-    let start = cpu_ns();
-    std::hint::black_box(work());
-    (cpu_ns() - start) as f64 / hits as f64
+/// The same keys in both.
+struct Sides {
+    engine: Engine,
+    /// As long as larder's whole keys.
+    engine_keys: Vec<String>,
+    features: Namespace<u64>,
+    keys: Vec<String>,
 }
 
-async fn timed_async(hits: usize, features: &Namespace<u64>, keys: &[String], order: &[u32]) -> f64 {
-    let start = cpu_ns();
+impl Sides {
+    async fn new(entries: usize) -> Self {
+        let larder = Larder::builder()
+            .memory(2 << 30)
+            .index_bytes(128 << 20)
+            .namespace("features", Policy::default().ttl(Duration::from_secs(3600)))
+            .build()
+            .await
+            .expect("a cache in memory opens");
+        let features = larder.namespace::<u64>("features").expect("the type fits");
+        let engine: Engine = Cache::new(entries * 2 + 100);
+        let all: Vec<String> = (0..entries).map(|n| format!("SYM{n}:5m")).collect();
+        for (n, key) in all.iter().enumerate() {
+            engine.insert(format!("features:{key}"), Arc::new(n as u64));
+        }
+        for chunk in all.chunks(10_000) {
+            features.put_many(chunk.iter().map(|key| (key, 7u64))).await.expect("puts into memory succeed");
+        }
+        // Later puts may have made a false miss or two in a million; those keys are left out. The hit re-stamps the others.
+        let mut keys = Vec::with_capacity(entries);
+        for key in all {
+            if features.get(&key).await.expect("the key is one").is_some() {
+                keys.push(key);
+            }
+        }
+        let engine_keys = keys.iter().map(|key| format!("features:{key}")).collect();
+        Sides { engine, engine_keys, features, keys }
+    }
+}
+
+// In functions of their own, so that what is counted is what is timed.
+
+#[inline(never)]
+fn engine_hits(engine: &Engine, keys: &[String], order: &[u32]) -> u64 {
+    order.iter().map(|at| *engine.get(&keys[*at as usize]).expect("it is there")).sum()
+}
+
+#[inline(never)]
+fn blocking_hits(features: &BlockingNamespace<u64>, keys: &[String], order: &[u32]) -> u64 {
+    order.iter().map(|at| *features.get(&keys[*at as usize]).expect("the key is one").expect("it is there")).sum()
+}
+
+#[inline(never)]
+async fn async_hits(features: &Namespace<u64>, keys: &[String], order: &[u32]) -> u64 {
     let mut sum = 0u64;
     for at in order {
         sum = sum.wrapping_add(*features.get(&keys[*at as usize]).await.expect("the key is one").expect("it is there"));
     }
-    std::hint::black_box(sum);
+    sum
+}
+
+/// Nanoseconds for each of so many hits.
+async fn timed(hits: usize, work: impl Future<Output = u64>) -> f64 {
+    let start = cpu_ns();
+    std::hint::black_box(work.await);
     (cpu_ns() - start) as f64 / hits as f64
 }
 

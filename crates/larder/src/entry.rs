@@ -263,6 +263,24 @@ impl Slot for Negative {
     }
 }
 
+/// A slot's entry, if its value is of this type.
+#[inline(always)]
+pub(crate) fn typed<V: Send + Sync + 'static>(slot: Arc<dyn Slot>) -> Option<Arc<Entry<V>>> {
+    let any: Arc<dyn Any + Send + Sync> = slot;
+    match any.downcast() {
+        Ok(entry) => Some(entry),
+        Err(other) => of_another_type(other),
+    }
+}
+
+/// Cold, so that the check of the type is a branch that the processor foresees, and not a value to wait for.
+#[cold]
+#[inline(never)]
+fn of_another_type<V>(other: Arc<dyn Any + Send + Sync>) -> Option<Arc<Entry<V>>> {
+    drop(other);
+    None
+}
+
 /// A cached value: a cheap handle that derefs to it, and keeps it alive for as long as it is held, whatever becomes of the
 /// entry meanwhile.
 ///

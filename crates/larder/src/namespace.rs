@@ -90,7 +90,7 @@ impl<V: Value> Namespace<V> {
     /// to be compiled into theirs.
     #[inline(never)]
     pub(crate) fn quick(&self, key: &[u8]) -> Option<Cached<V>> {
-        self.view.quick_hit(Query::new(&self.prefix, self.prefix_hash, key)).map(Cached)
+        self.view.quick_hit(&Query::new(&self.prefix, self.prefix_hash, key)).map(Cached)
     }
 
     /// The fresh value of a key, from memory or the backing tier.
@@ -103,9 +103,10 @@ impl<V: Value> Namespace<V> {
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> impl Future<Output = Result<Option<Cached<V>>>> {
         QuickRead::new(
+            self,
             key,
-            move |key| self.quick(key.as_ref()).map(|hit| Ok(Some(hit))),
-            move |key| async move { Ok(self.look(key.as_ref()).await?.fresh()) },
+            |namespace, key| namespace.quick(key.as_ref()).map(|hit| Ok(Some(hit))),
+            |namespace, key| async move { Ok(namespace.look(key.as_ref()).await?.fresh()) },
         )
     }
 

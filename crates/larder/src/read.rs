@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Millis;
 use crate::codec::Value;
-use crate::entry::{Cached, Entry, Meta, Negative, Slot, Times};
+use crate::entry::{Cached, Entry, Meta, Negative, Slot, Times, typed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fill::{Ended, Flight, Landed, Lease, Part};
 use crate::fleet::Turn;
@@ -50,13 +50,17 @@ struct Backed<V> {
 
 impl<V: Value> View<V> {
     /// (1) Memory, the quick way: one comparison with the clock, one with the log. `None` says nothing yet.
-    #[inline]
-    pub(crate) fn quick_hit(&self, query: Query<'_>) -> Option<Arc<Entry<V>>> {
+    #[inline(always)]
+    pub(crate) fn quick_hit(&self, query: &Query<'_>) -> Option<Arc<Entry<V>>> {
+        if self.space.strict.is_some() && self.is_unverified() {
+            return None;
+        }
         let tally = self.space.metrics.tally();
         if tally.samples_next_hit() {
             return self.timed_hit(query, tally);
         }
-        let entry = self.quiet_entry(query)?;
+        let began = self.now_and_latest();
+        let entry = self.quiet_entry(self.space.pool.get_for::<V>(query)?, began)?;
         tally.add(Count::HitMemory, 1);
         Some(entry)
     }
@@ -64,23 +68,27 @@ impl<V: Value> View<V> {
     /// The same for one hit of many. In a function of its own, so that the others need no room for the time.
     #[cold]
     #[inline(never)]
-    fn timed_hit(&self, query: Query<'_>, tally: Tally<'_>) -> Option<Arc<Entry<V>>> {
-        let started = Instant::now();
-        let entry = self.quiet_entry(query)?;
+    fn timed_hit(&self, query: &Query<'_>, tally: Tally<'_>) -> Option<Arc<Entry<V>>> {
+        let (started, began) = (Instant::now(), self.now_and_latest());
+        let entry = self.quiet_entry(self.space.pool.get(*query)?, began)?;
         tally.add(Count::HitMemory, 1);
         self.space.metrics.hit_memory.record(started.elapsed());
         Some(entry)
     }
 
-    /// An entry that needs no closer look.
+    /// The time and `latest`. A hit takes them before it looks: what is appended while it looks, it need not see, and having
+    /// found the entry it has nothing to wait for.
     #[inline(always)]
-    fn quiet_entry(&self, query: Query<'_>) -> Option<Arc<Entry<V>>> {
-        if self.space.strict.is_some() && self.is_unverified() {
-            return None;
-        }
-        let entry = self.space.pool.get_typed::<V>(query)?;
-        // Step 3: nothing at all was appended since the entry was last known to be fresh.
-        let quiet = entry.meta.quiet_at(self.shared.clock.now_ms()) && entry.meta.stamp() >= self.shared.index.latest();
+    fn now_and_latest(&self) -> (Millis, Stamp) {
+        (self.shared.clock.now_ms(), self.shared.index.latest())
+    }
+
+    /// What memory has, if it is a value of this type that needs no closer look.
+    #[inline(always)]
+    fn quiet_entry(&self, slot: Arc<dyn Slot>, (now, latest): (Millis, Stamp)) -> Option<Arc<Entry<V>>> {
+        let entry = typed::<V>(slot)?;
+        // Step 3: when this read began, nothing at all had been appended since the entry was last known to be fresh.
+        let quiet = entry.meta.quiet_at(now) && entry.meta.stamp() >= latest;
         quiet.then_some(entry)
     }
 

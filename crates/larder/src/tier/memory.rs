@@ -3,8 +3,8 @@
 //! The engine knows neither time nor freshness; both are judged by whoever reads. This file keeps the engine's ways to
 //! itself: what it takes as too heavy, what its eviction hook means, how it is iterated.
 
-use std::any::Any;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::marker::PhantomData;
 use std::sync::{Arc, LazyLock};
 
 use foldhash::SharedSeed;
@@ -13,7 +13,7 @@ use quick_cache::sync::{Cache, EntryAction, EntryResult};
 use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
 
-use crate::entry::{Entry, Slot};
+use crate::entry::Slot;
 use crate::key::SEPARATOR;
 use crate::metrics::{Count, NamespaceMetrics};
 use crate::position::Stamp;
@@ -46,6 +46,10 @@ pub(crate) struct Query<'a> {
     rest: &'a [u8],
     hash: u64,
 }
+
+/// A query for values of one type. By reference, so that a hit writes its query once: read back in other pieces than it was
+/// written in, it would have to wait for the writes.
+struct QueryFor<'a, V>(&'a Query<'a>, PhantomData<V>);
 
 /// A namespace's part of the hash of its keys, in one pool.
 #[derive(Clone, Copy)]
@@ -90,14 +94,10 @@ impl Pool {
         self.engine.get(&query)
     }
 
-    /// The same, for a value of a known type. `None` also where the entry is of another.
-    #[inline]
-    pub(crate) fn get_typed<V: Send + Sync + 'static>(&self, query: Query<'_>) -> Option<Arc<Entry<V>>> {
-        let any: Arc<dyn Any + Send + Sync> = self.engine.get(&query)?;
-        match any.downcast() {
-            Ok(entry) => Some(entry),
-            Err(other) => of_another_type(other),
-        }
+    /// The same, in a copy of its own for each type of value: a search that has one caller can become a part of it.
+    #[inline(always)]
+    pub(crate) fn get_for<V>(&self, query: &Query<'_>) -> Option<Arc<dyn Slot>> {
+        self.engine.get(&QueryFor::<V>(query, PhantomData))
     }
 
     /// Without counting as a use.
@@ -207,14 +207,6 @@ impl Pool {
     }
 }
 
-/// Cold, so that the check of the type is a branch that the processor foresees, and not a value to wait for.
-#[cold]
-#[inline(never)]
-fn of_another_type<V>(other: Arc<dyn Any + Send + Sync>) -> Option<Arc<Entry<V>>> {
-    drop(other);
-    None
-}
-
 impl PoolKey {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
@@ -225,6 +217,15 @@ impl<'a> Query<'a> {
     #[inline]
     pub(crate) fn new(namespace: &'a [u8], hash: NamespaceHash, rest: &'a [u8]) -> Self {
         Query { namespace, rest, hash: hash.of_key(rest) }
+    }
+
+    /// Whether it is this whole key. A function of its own, so that the engine's search is small enough for the compiler
+    /// to put it into the look.
+    #[inline(never)]
+    fn is(&self, key: &[u8]) -> bool {
+        let Some((namespace, rest)) = key.split_at_checked(self.namespace.len()) else { return false };
+        // The rest first: keys of one pool often share the namespace and seldom the rest.
+        same(rest, self.rest) && same(namespace, self.namespace)
     }
 
     fn to_key(self) -> PoolKey {
@@ -356,23 +357,36 @@ impl Hash for Query<'_> {
 }
 
 impl Equivalent<PoolKey> for Query<'_> {
-    #[inline]
+    #[inline(always)]
     fn equivalent(&self, key: &PoolKey) -> bool {
-        let Some((namespace, rest)) = key.0.split_at_checked(self.namespace.len()) else { return false };
-        // The rest first: keys of one pool often share the namespace and seldom the rest.
-        same(rest, self.rest) && same(namespace, self.namespace)
+        self.is(&key.0)
     }
 }
 
-/// Whether two slices are equal. Of 4 to 16 bytes two words, which may overlap, decide it on the spot; the library's
-/// comparison is a call, which costs a hit on one hot key as much as its hash does.
+impl<V> Hash for QueryFor<'_, V> {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl<V> Equivalent<PoolKey> for QueryFor<'_, V> {
+    #[inline(always)]
+    fn equivalent(&self, key: &PoolKey) -> bool {
+        self.0.equivalent(key)
+    }
+}
+
+/// Whether two slices are equal, word by word; the last two words may overlap. Nothing here is a call, as the library's
+/// comparison is: whoever makes one has registers to save.
 #[inline(always)]
 fn same(a: &[u8], b: &[u8]) -> bool {
     match a.len() {
         len if len != b.len() => false,
+        0..4 => a.iter().eq(b),
+        4..8 => same_ends::<4>(a, b),
         8..=16 => same_ends::<8>(a, b),
-        4..=7 => same_ends::<4>(a, b),
-        _ => same_bytes(a, b),
+        _ => same_ends::<8>(a, b) && a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0).all(|(a, b)| a == b),
     }
 }
 
@@ -381,12 +395,6 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 fn same_ends<const N: usize>(a: &[u8], b: &[u8]) -> bool {
     let first = a.first_chunk::<N>().is_some_and(|first| b.first_chunk() == Some(first));
     first && a.last_chunk::<N>() == b.last_chunk()
-}
-
-/// Out of line, so that the rest is small enough to become a part of the engine's search.
-#[inline(never)]
-fn same_bytes(a: &[u8], b: &[u8]) -> bool {
-    a == b
 }
 
 #[cfg(all(test, feature = "shuttle"))]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::entry::{Life, Meta, NewMeta, Times};
+use crate::entry::{Entry, Life, Meta, NewMeta, Times, typed};
 use crate::position::Stamp;
 
 /// An entry stamped with this position, whose value is that number.
@@ -90,9 +90,9 @@ mod of_one_thread {
     fn a_typed_look_up_finds_its_type_alone() {
         let (pool, metrics) = new();
         pool.insert(pool.query(b"k"), entry(1, 10, &metrics));
-        assert!(pool.get_typed::<u64>(pool.query(b"k")).is_some());
-        assert!(pool.get_typed::<u32>(pool.query(b"k")).is_none());
-        assert!(pool.get_typed::<u64>(pool.query(b"other")).is_none());
+        assert!(pool.get_for::<u64>(&pool.query(b"k")).and_then(typed::<u64>).is_some());
+        assert!(pool.get_for::<u32>(&pool.query(b"k")).and_then(typed::<u32>).is_none());
+        assert!(pool.get_for::<u64>(&pool.query(b"other")).and_then(typed::<u64>).is_none());
     }
 
     #[test]
@@ -119,7 +119,7 @@ mod of_one_thread {
     #[test]
     fn a_query_finds_its_key_and_none_that_differs_in_a_byte() {
         // Lengths around those at which the comparison goes another way.
-        let lengths = [0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 40];
+        let lengths = [0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 24, 25, 40];
         let pool = new().0;
         for (namespace_len, rest_len) in lengths.iter().flat_map(|n| lengths.iter().map(move |r| (*n, *r))) {
             let (namespace, rest) = ([b"n".repeat(namespace_len), b":".to_vec()].concat(), b"r".repeat(rest_len));
