@@ -30,6 +30,7 @@ mod event;
 mod handlers;
 mod letters;
 mod path;
+mod refresh;
 mod rule;
 mod seen;
 mod template;
@@ -37,6 +38,7 @@ mod template;
 pub use event::{ATTRIBUTE_LEN_MAX, Event};
 pub use handlers::{Failure, Handler, Registration};
 pub use letters::{DEAD_LETTERS_MAX, DeadLetter};
+pub use refresh::Refresh;
 pub use rule::Rule;
 
 use debounce::{Told, Turn, Windows};

@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 use parking_lot::Mutex;
 
+use crate::hot_keys::HotKeys;
 use crate::needless::Graves;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -113,6 +114,8 @@ pub(crate) struct NamespaceMetrics {
     pub(crate) hit_backing: Histogram,
     pub(crate) miss: Histogram,
     pub(crate) load: Histogram,
+    /// The keys that are read most.
+    pub(crate) hot_keys: HotKeys,
     /// What is left of entries that were invalidated.
     pub(crate) graves: Graves,
 }
@@ -155,6 +158,7 @@ impl NamespaceMetrics {
             hit_backing: Histogram::new(),
             miss: Histogram::new(),
             load: Histogram::new(),
+            hot_keys: HotKeys::default(),
             graves: Graves::default(),
         }
     }

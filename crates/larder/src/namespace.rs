@@ -11,6 +11,7 @@ use crate::codec::Value;
 use crate::content::Refreshed;
 use crate::entry::Cached;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hot_keys::HotKey;
 use crate::item::Item;
 use crate::keys::{Cursor, Keys};
 use crate::lookup::{Answer, Freshness, Lookup, Source};
@@ -50,6 +51,19 @@ impl<V: Value> Namespace<V> {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.view.space.name
+    }
+
+    /// The namespace and its separator, which every whole key of it begins with.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// The keys that are read most, the hottest first, at most `most` and [`HOT_KEYS_MAX`](crate::HOT_KEYS_MAX) of them. Estimated
+    /// from one memory hit in 64 and one slower read in 16.
+    pub fn hot_keys(&self, most: usize) -> Vec<HotKey> {
+        let mut hot = self.view.space.metrics.hot_keys.list(self.view.shared.clock.now_ms());
+        hot.truncate(most);
+        hot
     }
 
     /// Gives every value the tags that `tagger` finds in it, beside those of the policy and of its item. Call it right
@@ -136,7 +150,8 @@ impl<V: Value> Namespace<V> {
     ///
     /// # Errors
     /// [`ErrorKind::Load`], [`ErrorKind::LoadTimeout`], [`ErrorKind::LoadPanicked`] when the loader fails and no old value
-    /// may be served instead; [`ErrorKind::NotFound`] when [`get_or_find`](Self::get_or_find) learnt that there is no such
+    /// may be served instead; [`ErrorKind::Outdated`] for a value that was [computed from](Item::depends_on) a version of a source
+    /// which was over before the load began; [`ErrorKind::NotFound`] when [`get_or_find`](Self::get_or_find) learnt that there is no such
     /// thing and that is still fresh; [`ErrorKind::ValueTooLarge`] and the like for what it returns.
     pub async fn get_or_load<L, F, I, E>(&self, key: impl AsRef<[u8]>, loader: L) -> Result<Cached<V>>
     where

@@ -24,7 +24,7 @@ use crate::fleet::Turn;
 use crate::freshness::{Named, Stale};
 use crate::item::Item;
 use crate::lookup::{Answer, Freshness, Lookup, Miss, Source};
-use crate::metrics::{Count, Tally};
+use crate::metrics::{Count, SAMPLE_ONE_IN, Tally};
 use crate::mutation::Mutation;
 use crate::position::Stamp;
 use crate::record::Record;
@@ -73,6 +73,7 @@ impl<V: Value> View<V> {
         let entry = self.quiet_entry(self.space.pool.get(*query)?, began)?;
         tally.add(Count::HitMemory, 1);
         self.space.metrics.hit_memory.record(started.elapsed());
+        self.space.metrics.hot_keys.count(&query.to_bytes(), SAMPLE_ONE_IN, self.shared.clock.now_ms());
         Some(entry)
     }
 
@@ -251,6 +252,7 @@ impl<V: Value> View<V> {
         self.verified().map_err(|error| error.during("get", key))?;
         let started = Instant::now();
         let now = self.shared.clock.now_ms();
+        self.space.metrics.hot_keys.count_slow(key, now);
         let missed = match self.in_memory(key, now) {
             Memory::Fresh(entry) => return Ok(self.hit(entry, Source::Memory, started)),
             Memory::Negative => {
@@ -278,6 +280,7 @@ impl<V: Value> View<V> {
     {
         crate::key::check_key(key)?;
         let started = Instant::now();
+        self.space.metrics.hot_keys.count_slow(key, self.shared.clock.now_ms());
         if self.is_unverified() {
             // Neither memory nor a load that began before this read came: only the source is known to be current.
             return self.load_alone(key, loader, started).await;

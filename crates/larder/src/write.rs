@@ -136,6 +136,7 @@ impl<V: Value> View<V> {
             self.space.metrics.count(Count::LoadDropped);
             return Ok(false);
         }
+        self.dig(key, &made.entry);
         self.store(key, made, stamp, Some(Wait::Accepted)).await
     }
 

@@ -161,6 +161,13 @@ impl Template {
     }
 }
 
+impl Template {
+    /// Whether what it names are keys: one, or those that a pattern matches.
+    pub(super) fn names_keys(&self) -> bool {
+        matches!(self.target, Target::Key | Target::Pattern)
+    }
+}
+
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -168,6 +175,11 @@ impl fmt::Display for Template {
 }
 
 impl Rendered {
+    /// The key, or else the text of the pattern. Of other names it is the text, which matches no key.
+    pub(super) fn into_key_or_pattern(self) -> Result<Box<[u8]>, Vec<u8>> {
+        if self.target == Target::Key { Ok(self.text.into()) } else { Err(self.text) }
+    }
+
     pub(super) fn add_to(self, names: Names) -> Names {
         match self.target {
             Target::Key => names.key(self.text),

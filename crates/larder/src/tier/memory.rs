@@ -229,10 +229,15 @@ impl<'a> Query<'a> {
     }
 
     fn to_key(self) -> PoolKey {
+        PoolKey(self.to_bytes())
+    }
+
+    /// The whole key.
+    pub(crate) fn to_bytes(self) -> SmallVec<[u8; 32]> {
         let mut bytes = SmallVec::with_capacity(self.namespace.len() + self.rest.len());
         bytes.extend_from_slice(self.namespace);
         bytes.extend_from_slice(self.rest);
-        PoolKey(bytes)
+        bytes
     }
 }
 

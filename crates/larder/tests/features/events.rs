@@ -1,14 +1,16 @@
 //! Events invalidate what the rules for them say, nothing else, and never in silence.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use larder::events::{Event, Rule};
-use larder::{ErrorKind, Item, Larder, Namespace};
+use larder::{ErrorKind, Item, Larder, Namespace, Policy};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
+
+use crate::support::{in_memory, ms, secs};
 
 async fn open(rules: impl IntoIterator<Item = Rule>) -> Larder {
     rules.into_iter().fold(Larder::builder(), |builder, rule| builder.rule(rule)).build().await.unwrap()
@@ -275,4 +277,51 @@ proptest! {
             })?;
         }
     }
+}
+
+#[tokio::test]
+async fn what_an_event_took_out_is_loaded_again_the_hottest_first() {
+    let (builder, _) = in_memory();
+    let larder = builder.namespace("features", Policy::default()).build().await.unwrap();
+    let features = larder.namespace::<u32>("features").unwrap();
+    for (key, reads) in [("A:warm", 640), ("A:hot", 6_400), ("A:hottest", 64_000), ("B:hot", 6_400), ("A:cold", 1)] {
+        features.put(key, 1).await.unwrap();
+        for _ in 0..reads {
+            assert!(features.get(key).await.unwrap().is_some());
+        }
+    }
+    let hot: Vec<_> = features.hot_keys(2).into_iter().map(|hot| hot.key).collect();
+    assert_eq!(hot, [Box::from(b"features:A:hottest".as_slice()), Box::from(b"features:A:hot".as_slice())]);
+    let loaded = Arc::new(Mutex::new(Vec::new()));
+    let load = {
+        let loaded = loaded.clone();
+        move |key: Box<[u8]>| {
+            loaded.lock().unwrap().push(String::from_utf8(key.into()).unwrap());
+            async { Ok::<_, std::io::Error>(2) }
+        }
+    };
+    let refresh = features.refresh_on(["key:features:{symbol}:named", "features:{symbol}:*"], load).unwrap().budget(3, secs(5), 1);
+    larder.on("market_data_update", refresh);
+    let emitted = larder.emit(Event::new("market_data_update", json!({ "symbol": "A" }))).await.unwrap();
+    assert_eq!(emitted.handled, 1);
+    assert_eq!(*loaded.lock().unwrap(), ["A:named", "A:hottest", "A:hot"], "in this order, and no more than three");
+    for (key, expected) in [("A:hottest", Some(2)), ("A:named", Some(2)), ("A:warm", None), ("A:cold", None), ("B:hot", Some(1))] {
+        assert_eq!(features.get(key).await.unwrap().map(|value| *value), expected, "{key}");
+    }
+    let error = features.refresh_on(["tag:symbol:{symbol}"], |_| async { Ok::<u32, std::io::Error>(1) }).err().unwrap();
+    assert!(error.to_string().contains("names no keys"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_takes_too_long_keeps_nobody_waiting() {
+    let (builder, _) = in_memory();
+    let larder = builder.namespace("features", Policy::default()).build().await.unwrap();
+    let features = larder.namespace::<u32>("features").unwrap();
+    let load = |_: Box<[u8]>| std::future::pending::<Result<u32, std::io::Error>>();
+    let refresh = features.refresh_on(["key:features:{symbol}:a", "key:features:{symbol}:b"], load).unwrap();
+    larder.on("market_data_update", refresh.budget(10, ms(200), 1));
+    let before = tokio::time::Instant::now();
+    let emitted = larder.emit(Event::new("market_data_update", json!({ "symbol": "A" }))).await.unwrap();
+    assert_eq!((emitted.handled, emitted.dead.len()), (1, 0), "what could not be loaded ahead is no failure");
+    assert!(before.elapsed() < secs(1));
 }

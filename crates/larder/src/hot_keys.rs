@@ -1,0 +1,145 @@
+//! Hot keys: those of a namespace that are read most, estimated in fixed memory.
+//!
+//! One memory hit in 64 is counted as 64, and one slower read in 16 as 16, in a HeavyKeeper sketch (Yang et al., "HeavyKeeper: An
+//! Accurate Algorithm for Finding Top-k Elephant Flows", 2018). Two sketches take turns, so that what was hot yesterday is forgotten:
+//! each is filled for a while, and what is asked for is the sum of both.
+//!
+//! It must not cost what a read costs: whoever finds it locked goes on and is not counted.
+
+use std::collections::HashMap;
+
+use heavykeeper::TopK;
+use parking_lot::Mutex;
+
+use crate::clock::Millis;
+
+/// Keys that are told apart by rank.
+pub const HOT_KEYS_MAX: usize = 512;
+
+/// Counters of a sketch in each of its rows: with four for every key that is ranked, keys seldom share one in all rows.
+const WIDTH: usize = 4 * HOT_KEYS_MAX;
+const ROWS: usize = 4;
+/// How readily a small count gives way to another key, as the paper has it.
+const DECAY: f64 = 0.9;
+
+/// How long a sketch is filled.
+const TURN_MS: Millis = 10 * 60 * 1_000;
+
+/// Of so many reads that memory did not answer the quick way one is counted.
+const SLOW_ONE_IN: u64 = 16;
+
+/// A key that is read much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HotKey {
+    /// The whole key.
+    pub key: Box<[u8]>,
+    /// About how often it was read in the last ten to twenty minutes.
+    pub reads: u64,
+}
+
+/// See the head of this file. Without memory until something is counted.
+#[derive(Default)]
+pub(crate) struct HotKeys(Mutex<Option<Box<Turns>>>);
+
+struct Turns {
+    current: TopK<Vec<u8>>,
+    before: TopK<Vec<u8>>,
+    ends: Millis,
+}
+
+fn sketch() -> TopK<Vec<u8>> {
+    TopK::new(HOT_KEYS_MAX, WIDTH, ROWS, DECAY)
+}
+
+impl HotKeys {
+    /// Counts reads of a key, unless somebody else is counting.
+    pub(crate) fn count(&self, key: &[u8], reads: u64, now: Millis) {
+        let Some(mut turns) = self.0.try_lock() else { return };
+        let turns = turns.get_or_insert_with(|| Box::new(Turns { current: sketch(), before: sketch(), ends: now.saturating_add(TURN_MS) }));
+        turns.go_on(now);
+        turns.current.add(key, reads);
+    }
+
+    /// Counts a read that was not answered the quick way, or rather one of several.
+    pub(crate) fn count_slow(&self, key: &[u8], now: Millis) {
+        if fastrand::u64(..SLOW_ONE_IN) == 0 {
+            self.count(key, SLOW_ONE_IN, now);
+        }
+    }
+
+    /// The hottest, first.
+    pub(crate) fn list(&self, now: Millis) -> Vec<HotKey> {
+        let mut turns = self.0.lock();
+        let Some(turns) = turns.as_mut() else { return Vec::new() };
+        turns.go_on(now);
+        let mut reads: HashMap<Vec<u8>, u64> = HashMap::new();
+        for node in turns.current.list().into_iter().chain(turns.before.list()) {
+            *reads.entry(node.item).or_default() += node.count;
+        }
+        let mut hot: Vec<HotKey> = reads.into_iter().map(|(key, reads)| HotKey { key: key.into(), reads }).collect();
+        // By key where reads are equal, so that two lists of the same are the same.
+        hot.sort_unstable_by(|a, b| b.reads.cmp(&a.reads).then_with(|| a.key.cmp(&b.key)));
+        hot.truncate(HOT_KEYS_MAX);
+        hot
+    }
+}
+
+impl Turns {
+    fn go_on(&mut self, now: Millis) {
+        if now < self.ends {
+            return;
+        }
+        // After a long silence what is in the other one is old, too.
+        let silent = now >= self.ends.saturating_add(TURN_MS);
+        let current = std::mem::replace(&mut self.current, sketch());
+        self.before = if silent { sketch() } else { current };
+        self.ends = now.saturating_add(TURN_MS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    /// Ranks of a Zipf distribution over so many keys.
+    fn zipf(random: &mut fastrand::Rng, sums: &[f64]) -> usize {
+        let at = random.f64() * sums[sums.len() - 1];
+        sums.partition_point(|sum| *sum < at)
+    }
+
+    #[test]
+    fn nearly_all_of_the_hundred_hottest_are_found() {
+        let mut sum = 0.0;
+        let sums: Vec<f64> = (1..=100_000)
+            .map(|rank| {
+                sum += 1.0 / f64::from(rank);
+                sum
+            })
+            .collect();
+        let mut random = fastrand::Rng::with_seed(7);
+        let (hot, mut exact) = (HotKeys::default(), HashMap::<usize, u64>::new());
+        for _ in 0..400_000 {
+            let rank = zipf(&mut random, &sums);
+            *exact.entry(rank).or_default() += 1;
+            hot.count(format!("n:{rank}").as_bytes(), 1, 0);
+        }
+        let mut by_count: Vec<(u64, usize)> = exact.into_iter().map(|(rank, count)| (count, rank)).collect();
+        by_count.sort_unstable_by(|a, b| b.cmp(a));
+        let truth: HashSet<Vec<u8>> = by_count[..100].iter().map(|(_, rank)| format!("n:{rank}").into_bytes()).collect();
+        let found = hot.list(0).into_iter().take(100).filter(|hot| truth.contains(&*hot.key)).count();
+        assert!(found >= 97, "only {found} of the hundred");
+    }
+
+    #[test]
+    fn what_was_hot_is_forgotten() {
+        let hot = HotKeys::default();
+        assert!(hot.list(0).is_empty());
+        hot.count(b"old", 1000, 0);
+        hot.count(b"new", 10, TURN_MS);
+        let keys = |now| hot.list(now).into_iter().map(|hot| (hot.key.to_vec(), hot.reads)).collect::<Vec<_>>();
+        assert_eq!(keys(TURN_MS), [(b"old".to_vec(), 1000), (b"new".to_vec(), 10)]);
+        assert_eq!(keys(2 * TURN_MS), [(b"new".to_vec(), 10)]);
+        assert!(keys(9 * TURN_MS).is_empty(), "a long silence");
+    }
+}
