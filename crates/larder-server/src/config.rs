@@ -9,6 +9,7 @@
 
 mod catalog;
 mod document;
+mod events;
 mod fault;
 mod policy;
 mod redis;
@@ -24,14 +25,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::settings::HttpLimits;
+use crate::settings::{HttpLimits, Webhooks};
 use larder::events::Rule;
 use larder::{Builder, Durability, Larder, Policy};
 
 pub use redis::Redis;
-pub use secret::RedisAddress;
+pub use secret::{REFERENCE_EXPECTED, RedisAddress, Reference};
 
-use catalog::{DEFAULT_NAMESPACE, FIXED, HTTP, NAMESPACES, REDIS, Section, TOP, variable};
+use catalog::{DEFAULT_NAMESPACE, EVENTS, FIXED, HTTP, NAMESPACES, REDIS, Section, TOP, variable};
 use document::{Document, Given, Givens};
 pub use fault::{Fault, Faults, Place};
 pub use schema::{annotated, json_schema};
@@ -74,6 +75,8 @@ pub struct Config {
     pub namespaces: BTreeMap<String, Policy>,
     /// What events invalidate, beside the built-in rules.
     pub rules: Vec<Rule>,
+    /// Who may send them over HTTP.
+    pub webhooks: Webhooks,
     effective: Document,
 }
 
@@ -116,19 +119,15 @@ impl Config {
         let namespaces = namespaces.collect();
         let redis = redis::of(&document.fixed[REDIS.name], &environment, &mut faults);
         let rules = rules::of(&document.rules, &mut faults);
+        let webhooks = events::of(&document.fixed[EVENTS.name], &environment, &mut faults);
         one_backing(&document, &mut faults);
         if !faults.is_empty() {
             return Err(Faults::new(faults));
         }
-        Ok(Self::of(document, redis, (default_namespace, namespaces), rules))
+        Ok(Self { rules, webhooks, ..Self::of(document, redis, (default_namespace, namespaces)) })
     }
 
-    fn of(
-        document: Document,
-        redis: Option<Redis>,
-        (default_namespace, namespaces): (Policy, BTreeMap<String, Policy>),
-        rules: Vec<Rule>,
-    ) -> Self {
+    fn of(document: Document, redis: Option<Redis>, (default_namespace, namespaces): (Policy, BTreeMap<String, Policy>)) -> Self {
         let top = Typed(&document.fixed[TOP.name]);
         let http = Typed(&document.fixed[HTTP.name]);
         Self {
@@ -153,7 +152,8 @@ impl Config {
             },
             default_namespace,
             namespaces,
-            rules,
+            rules: Vec::new(),
+            webhooks: Webhooks::default(),
             effective: document,
         }
     }

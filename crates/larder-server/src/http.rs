@@ -22,13 +22,14 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, head, post, put};
+use axum::routing::{MethodRouter, delete, get, head, options, post, put};
 use larder::{Larder, Raw};
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::settings::HttpLimits;
+use crate::settings::{HttpLimits, Webhooks};
 use problem::{Kind, Problem};
+use webhooks::Intake;
 
 pub mod content;
 pub mod entries;
@@ -45,6 +46,7 @@ pub mod percent;
 pub mod probes;
 pub mod problem;
 pub mod stats;
+pub mod webhooks;
 
 /// What all handlers share.
 pub struct App {
@@ -52,6 +54,7 @@ pub struct App {
     raw: Raw,
     limits: HttpLimits,
     gate: Gate,
+    intake: Intake,
     /// Whether nothing is answered that other instances could have made wrong, and so nothing while they are not heard.
     is_strict: bool,
     /// What answers from the backing tier are said to come from.
@@ -63,10 +66,10 @@ pub type Shared = Arc<App>;
 
 impl App {
     /// What the routes need to serve a cache.
-    pub fn new(larder: Larder, limits: HttpLimits, is_strict: bool) -> Shared {
+    pub fn new(larder: Larder, limits: HttpLimits, webhooks: Webhooks, is_strict: bool) -> Shared {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         let gate = Gate::new(limits.requests_max);
-        Arc::new(App { raw: larder.raw(), larder, limits, gate, is_strict, backing })
+        Arc::new(App { raw: larder.raw(), larder, limits, gate, intake: Intake::new(webhooks), is_strict, backing })
     }
 
     /// Where requests are let in.
@@ -164,6 +167,7 @@ pub fn data_plane() -> Vec<Endpoint> {
         Endpoint::new(Method::POST, "/v1/entries/put", post(many::write)),
         Endpoint::new(Method::POST, "/v1/invalidations", post(invalidations::invalidate)),
         Endpoint::new(Method::POST, "/v1/events", post(events::take)),
+        Endpoint::new(Method::OPTIONS, "/v1/events", options(webhooks::validate)),
         Endpoint::new(Method::GET, "/v1/keys", get(keys::list)),
         Endpoint::new(Method::GET, "/v1/stats", get(stats::show)),
         Endpoint::new(Method::GET, "/v1/health", get(health::show)),

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 
 use crate::http::{self, App, Shared};
-use crate::settings::HttpLimits;
+use crate::settings::{HttpLimits, Webhooks};
 use connections::Connections;
 
 mod connections;
@@ -32,6 +32,8 @@ pub struct Serve {
     pub http: SocketAddr,
     /// What clients may ask for at most.
     pub limits: HttpLimits,
+    /// Who may send events.
+    pub webhooks: Webhooks,
     /// Whether the cache shares its log and is strict, so that it is of no use while the log cannot be reached.
     pub is_strict: bool,
     /// How long open requests may still take once the server is told to stop.
@@ -54,10 +56,10 @@ impl Serve {
     /// # Errors
     /// When it cannot be had.
     pub async fn bind(self) -> io::Result<Bound> {
-        let Serve { larder, http, limits, is_strict, drain } = self;
+        let Serve { larder, http, limits, webhooks, is_strict, drain } = self;
         let listener = TcpListener::bind(http).await?;
         let addr = listener.local_addr()?;
-        let app = App::new(larder.clone(), limits.clone(), is_strict);
+        let app = App::new(larder.clone(), limits.clone(), webhooks, is_strict);
         let connections = Connections::new(http::router(app.clone()), &limits);
         Ok(Bound { app, connections, larder, listener, addr, drain })
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::webhook::Secret;
+
 /// What a client may ask of the server at most. Every limit is answered with a problem that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
@@ -32,4 +34,16 @@ impl Default for HttpLimits {
             connections_max: 4_096,
         }
     }
+}
+
+/// Who may send events, and how that is told. Default: everyone, unsigned, and no sender of webhooks is answered that asks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Webhooks {
+    /// Where there are any, an event must be signed with one of them. Several: while an old one is given up for a new one.
+    pub secrets: Vec<Secret>,
+    /// The senders that are told "yes" when they ask whether they may send here, by the names that they give themselves; `*` is
+    /// all of them.
+    pub origins: Vec<String>,
+    /// How many requests a minute they are told that they may send. `None`: as many as they like.
+    pub rate: Option<u64>,
 }

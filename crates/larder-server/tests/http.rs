@@ -4,6 +4,8 @@
 mod client;
 #[path = "http/content.rs"]
 mod content;
+#[path = "http/intake.rs"]
+mod intake;
 #[path = "http/limits.rs"]
 mod limits;
 #[path = "http/races.rs"]

@@ -6,13 +6,19 @@ use std::time::Duration;
 
 use larder::Larder;
 use larder_server::serve::{Serve, shutdown_signal};
-use larder_server::settings::HttpLimits;
+use larder_server::settings::{HttpLimits, Webhooks};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_stops_the_server_in_order() {
     let larder = Larder::builder().build().await.unwrap();
-    let serve =
-        Serve { larder, http: ([127, 0, 0, 1], 0).into(), limits: HttpLimits::default(), is_strict: false, drain: Duration::from_secs(5) };
+    let serve = Serve {
+        larder,
+        http: ([127, 0, 0, 1], 0).into(),
+        limits: HttpLimits::default(),
+        webhooks: Webhooks::default(),
+        is_strict: false,
+        drain: Duration::from_secs(5),
+    };
     let bound = serve.bind().await.unwrap();
     let addr = bound.http_addr();
     let told = shutdown_signal();

@@ -8,6 +8,8 @@ use serde_json::{Value as Json, json};
 use super::client::{Client, ServerArgs};
 use super::failure::Failure;
 use super::output::{Output, plural};
+use crate::config::{REFERENCE_EXPECTED, Reference};
+use crate::webhook::{ID, SIGNATURE, Secret, TIMESTAMP};
 
 /// Say that something happened, and have invalidated what the rules for it say
 #[derive(Debug, Args)]
@@ -35,6 +37,9 @@ pub struct EmitArgs {
     /// What its source calls it: the same one twice is carried out once. Without it, a new one
     #[arg(long)]
     id: Option<String>,
+    /// Sign it with a secret that the server knows (events.webhook_secrets), which is found there: env:NAME or file:PATH
+    #[arg(long, value_name = "WHERE", env = "LARDER_SIGN_WITH", value_parser = reference)]
+    sign_with: Option<Reference>,
     /// Only say what would be invalidated, and how much of the cache that would drop
     #[arg(long)]
     dry_run: bool,
@@ -63,12 +68,28 @@ impl EmitArgs {
     }
 }
 
+fn reference(text: &str) -> Result<Reference, String> {
+    Reference::parse(text).ok_or_else(|| format!("expected {REFERENCE_EXPECTED}; a secret itself does not stand on a command line"))
+}
+
+/// The headers of a message that is signed now.
+fn signed(reference: &Reference, id: &str, body: &[u8]) -> Result<[(&'static str, String); 3], Failure> {
+    let secret = reference.resolve(&std::env::vars().collect()).and_then(|text| Secret::parse(&text));
+    let secret = secret.map_err(|why| Failure::new(format!("{reference} has no secret to sign with: {why}")))?;
+    let now_s = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    Ok([(ID, id.to_owned()), (TIMESTAMP, now_s.to_string()), (SIGNATURE, secret.sign(id, now_s, body))])
+}
+
 /// Carries out `larder emit`.
 pub fn emit(args: &EmitArgs, out: Output) -> Result<ExitCode, Failure> {
     let path = if args.dry_run { "/v1/events?dry_run=true" } else { "/v1/events" };
     let client = Client::new(&args.server)?;
-    let headers = [("content-type", "application/cloudevents+json".to_owned())];
-    let answer = client.send("POST", path, &headers, args.event()?.to_string().into_bytes())?;
+    let (event, mut headers) = (args.event()?, vec![("content-type", "application/cloudevents+json".to_owned())]);
+    let body = event.to_string().into_bytes();
+    if let Some(reference) = &args.sign_with {
+        headers.extend(signed(reference, event["id"].as_str().unwrap_or_default(), &body)?);
+    }
+    let answer = client.send("POST", path, &headers, body)?;
     let outcome = client.json(answer)?;
     out.say(&outcome, || told(&outcome, args.dry_run))?;
     Ok(ExitCode::SUCCESS)

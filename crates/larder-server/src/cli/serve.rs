@@ -72,6 +72,7 @@ async fn run(config: &Config, until_stdin_ends: bool, out: Output) -> Result<(),
         larder: larder.clone(),
         http: http.listen,
         limits: http.limits.clone(),
+        webhooks: config.webhooks.clone(),
         is_strict: config.redis.as_ref().is_some_and(Redis::is_strict),
         drain: http.drain,
     };

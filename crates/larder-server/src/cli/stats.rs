@@ -40,6 +40,7 @@ fn whole(stats: &Json) -> String {
     lines.push(line("log", &log(&stats["log"])));
     lines.extend(shared(&stats["log"]["shared"]).map(|text| line("shared", &text)));
     lines.push(line("index", &index(&stats["index"])));
+    lines.push(line("events", &events(&stats["events"])));
     lines.join("\n")
 }
 
@@ -110,6 +111,31 @@ fn index(index: &Json) -> String {
     format!("{}, about {} of entries miss for no reason{advice}", roughly(number(&index["bytes"])), percent(rate))
 }
 
+/// What was counted of events, and what deserves a look.
+fn events(events: &Json) -> String {
+    let of = |name: &str| number(&events[name]);
+    let mut text = format!("{} received, {} invalidated", count(of("received")), plural(of("names"), "name"));
+    for (name, words) in [
+        ("conflated", "conflated"),
+        ("duplicates", "duplicates"),
+        ("unmatched", "that no rule was for"),
+        ("refused", "REFUSED"),
+        ("failed", "FAILED"),
+        ("unsigned", "refused for want of a signature"),
+    ] {
+        if of(name) > 0 {
+            text += &format!(", {} {words}", count(of(name)));
+        }
+    }
+    if of("dead") + of("dead_dropped") > 0 {
+        text += &format!("; {} (see `larder dlq list`)", plural(of("dead"), "dead letter"));
+    }
+    if of("dead_dropped") > 0 {
+        text += &format!(", and {} more that were dropped", count(of("dead_dropped")));
+    }
+    text
+}
+
 fn namespaces(stats: &Json) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
@@ -159,6 +185,16 @@ mod tests {
             "counts": { "hits_memory": 7, "misses_invalidated": 3 },
             "latencies": { "hit_memory": { "p50_us": 0.21 } },
         })
+    }
+
+    #[test]
+    fn events_tell_what_deserves_a_look() {
+        let calm = json!({ "received": 1_234, "names": 1, "refused": 0, "dead": 0, "dead_dropped": 0 });
+        assert_eq!(events(&calm), "1,234 received, 1 name invalidated");
+        let rough = json!({ "received": 9, "names": 2, "duplicates": 3, "refused": 4, "unsigned": 5, "dead": 1, "dead_dropped": 2 });
+        let words = "9 received, 2 names invalidated, 3 duplicates, 4 REFUSED, 5 refused for want of a signature; \
+            1 dead letter (see `larder dlq list`), and 2 more that were dropped";
+        assert_eq!(events(&rough), words);
     }
 
     #[test]

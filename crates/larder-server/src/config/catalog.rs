@@ -222,7 +222,7 @@ const POLICY: &[Setting] = &[
     setting("compression.above", Kind::Size { least: 0 }, "4 KiB", "Values up to this size are not compressed."),
     setting(
         "tags",
-        Kind::Texts,
+        Kind::Texts("symbol:{1}"),
         "",
         "Tags that every entry gets from its key: {1} is the key's second segment, {0} the namespace. For example [\"symbol:{1}\"].",
     ),
@@ -236,6 +236,29 @@ const POLICY: &[Setting] = &[
         "Lets one server of those that share a Redis load a key at a time: the others wait up to this long for its value before they load it themselves.",
     ),
 ];
+
+/// Who may send events over HTTP. What they invalidate, [`ON`] says.
+pub const EVENTS: Section = Section {
+    name: "events",
+    about: "Events that others send over HTTP (POST /v1/events). What they invalidate, [[on]] says.",
+    settings: &[
+        optional(
+            "webhook_secrets",
+            Kind::Secrets,
+            "Where there are any, an event must be signed with one of them, as Standard Webhooks says, or it is refused. Each is whsec_ and the base64 of 24 to 64 random bytes; several are for the time in which one takes the place of another. They guard this route alone.",
+        ),
+        optional(
+            "webhook_origins",
+            Kind::Texts("feed.example.com"),
+            "The senders that are told that they may send here when they ask first (the validation handshake of CloudEvents), by the names that they give themselves; \"*\" is all. Others are refused. Senders that do not ask are not asked, either.",
+        ),
+        optional(
+            "webhook_rate",
+            Kind::Count { least: 1, most: u32::MAX as u64 },
+            "How many requests a minute they are told that they may send. Without it, as many as they like.",
+        ),
+    ],
+};
 
 /// What holds for namespaces without a section.
 pub const DEFAULT_NAMESPACE: Section = Section {
@@ -259,7 +282,7 @@ pub const ON: Section = Section {
         optional("type", Kind::Text("the type of the events that it is for"), "The type of the events that it is for."),
         optional(
             "invalidate",
-            Kind::Texts,
+            Kind::Texts("tag:symbol:{symbol}"),
             "The names that become stale: patterns over keys, or tag:.., key:.., namespace:.. and everything. {symbol} stands for a field of the event's data, {bar.close} for one within another, {@subject} for an attribute of the event; {scope?} may be missing. For example [\"features:*:{symbol}:**\", \"tag:symbol:{symbol}\"].",
         ),
         optional(
@@ -277,7 +300,7 @@ pub const ON: Section = Section {
 };
 
 /// The sections whose place is fixed: all but the namespaces.
-pub const FIXED: [&Section; 4] = [&TOP, &HTTP, &REDIS, &DEFAULT_NAMESPACE];
+pub const FIXED: [&Section; 5] = [&TOP, &HTTP, &REDIS, &EVENTS, &DEFAULT_NAMESPACE];
 
 impl Section {
     /// The setting of this name.

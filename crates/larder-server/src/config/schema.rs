@@ -46,7 +46,9 @@ fn example(setting: &Setting) -> String {
             Kind::Time => "\"5m\"  (not set)".to_owned(),
             Kind::Size { .. } => "\"64 MiB\"  (not set)".to_owned(),
             Kind::Choice(words) => format!("\"{}\"  (not set)", words[0]),
-            Kind::Address | Kind::Flag | Kind::Share | Kind::Count { .. } | Kind::Texts => "..  (not set)".to_owned(),
+            Kind::Texts(one) => format!("[\"{one}\"]  (not set)"),
+            Kind::Secrets => "[\"env:WEBHOOK_SECRET\"]  (not set)".to_owned(),
+            Kind::Address | Kind::Flag | Kind::Share | Kind::Count { .. } => "..  (not set)".to_owned(),
         },
     }
 }
@@ -118,7 +120,8 @@ fn property(section: &Section, setting: &Setting) -> Json {
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
         Kind::Count { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
-        Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Secrets => json!({ "type": "array", "items": { "type": "string", "pattern": "^(env|file):.+" } }),
+        Kind::Texts(_) => json!({ "type": "array", "items": { "type": "string" } }),
     };
     property["description"] = format!("{} It is {}.", setting.about, setting.kind.expected()).into();
     if let Some(default) = setting.default {

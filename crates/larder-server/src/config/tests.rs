@@ -67,6 +67,32 @@ fn every_fault_is_told_at_once_with_its_place() {
 }
 
 #[test]
+fn webhooks_have_their_secrets_from_elsewhere() {
+    let whsec = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let text = "[events]\nwebhook_secrets = [\"env:NEW\", \"env:OLD\"]\nwebhook_origins = [\"*\"]\nwebhook_rate = 60\n";
+    let with = |text: &str, variables: &[(&str, &str)]| Config::read(Some((Path::new("larder.toml"), text)), environment(variables), &[]);
+    let config = with(text, &[("NEW", whsec), ("OLD", "whsec_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB")]).expect("it is right");
+    let secret = crate::webhook::Secret::parse(whsec).expect("it is one");
+    assert_eq!((config.webhooks.secrets.len(), config.webhooks.rate), (2, Some(60)));
+    assert!(config.webhooks.secrets[0] == secret && config.webhooks.origins == ["*"]);
+    assert!(show(&config).contains("webhook_secrets = [\"env:NEW\", \"env:OLD\"]") && !format!("{config:?}").contains("AAAA"));
+    let told = |text: &str| with(text, &[("SHORT", "whsec_AAAA"), ("BARE", "hunter2")]).expect_err("it is wrong").0;
+    let faults = told("[events]\nwebhook_secrets = [\"env:SHORT\", \"env:NONE\", \"env:BARE\"]\n");
+    let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
+    let starts = "larder.toml:2:1: events.webhook_secrets: found \"env:";
+    assert_eq!(faults.len(), 3, "{faults:#?}");
+    assert!(faults[0].starts_with(&format!("{starts}SHORT\"; it has 3 bytes")), "{faults:#?}");
+    assert!(faults[1].starts_with(&format!("{starts}NONE\"; the environment has no variable NONE")), "{faults:#?}");
+    assert!(faults[2].starts_with(&format!("{starts}BARE\"; it does not begin with whsec_")) && !faults[2].contains("hunter2"));
+    for bad in [format!("[\"{whsec}\"]"), format!("\"{whsec}\""), "[]".to_owned(), "[1]".to_owned()] {
+        let fault = told(&format!("[events]\nwebhook_secrets = {bad}\n")).remove(0).to_string();
+        assert!(fault.contains("events.webhook_secrets: found") && !fault.contains("AAAA"), "{fault}");
+    }
+    let variable = [("LARDER_EVENTS_WEBHOOK_SECRETS", "env:NEW, env:OLD"), ("NEW", whsec), ("OLD", whsec)];
+    assert_eq!(with("", &variable).expect("it is right").webhooks.secrets.len(), 2);
+}
+
+#[test]
 fn broken_toml_is_told_with_its_place_and_hides_nothing_else() {
     let found = faults("memory = \ndisk = \"lots\"\n");
     assert!(found[0].starts_with("larder.toml:1:") && found[0].contains("this is not TOML"), "{found:#?}");

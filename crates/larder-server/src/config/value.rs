@@ -46,9 +46,14 @@ pub enum Kind {
         /// The most.
         most: u64,
     },
-    /// A list of texts.
-    Texts,
+    /// A list of texts, and one that could be in it.
+    Texts(&'static str),
+    /// A list of what [`Kind::Secret`] is one of.
+    Secrets,
 }
+
+/// What was found in the place of a reference to a secret.
+const UNSHOWN: &str = "a text that is not shown here";
 
 /// What a setting holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +82,8 @@ pub enum Value {
     Count(u64),
     /// See [`Kind::Texts`].
     Texts(Vec<String>),
+    /// See [`Kind::Secrets`].
+    Secrets(Vec<Reference>),
 }
 
 impl Kind {
@@ -96,7 +103,8 @@ impl Kind {
             Self::Flag => "true or false".to_owned(),
             Self::Share => "a share from 0 to 1".to_owned(),
             Self::Count { least, most } => format!("a whole number from {least} to {most}"),
-            Self::Texts => "a list of texts such as [\"symbol:{1}\"]".to_owned(),
+            Self::Texts(one) => format!("a list of texts such as [\"{one}\"]"),
+            Self::Secrets => format!("a list of {REFERENCE_EXPECTED}"),
         }
     }
 
@@ -109,7 +117,7 @@ impl Kind {
             Self::Path | Self::File => (!text.is_empty()).then(|| Value::Path(text.into())),
             Self::Text(_) => (!text.is_empty()).then(|| Value::Text(text.into())),
             // What stands there is likely to be the secret itself, so it is not repeated.
-            Self::Secret => return Reference::parse(text).map(Value::Secret).ok_or_else(|| "a text that is not shown here".to_owned()),
+            Self::Secret => return Reference::parse(text).map(Value::Secret).ok_or_else(|| UNSHOWN.to_owned()),
             Self::RedisAddress => RedisAddress::parse(text).map(Value::RedisAddress),
             Self::Size { least } => parse_size(text).filter(|bytes| *bytes >= least).map(Value::Size),
             Self::Time => parse_time(text).map(Value::Time),
@@ -118,10 +126,8 @@ impl Kind {
             Self::Flag => text.parse().ok().map(Value::Flag),
             Self::Share => text.parse().ok().and_then(share),
             Self::Count { least, most } => text.parse().ok().filter(|number| (least..=most).contains(number)).map(Value::Count),
-            Self::Texts => {
-                let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
-                Some(Value::Texts(texts.map(str::to_owned).collect()))
-            }
+            Self::Texts(_) => Some(Value::Texts(listed(text).map(str::to_owned).collect())),
+            Self::Secrets => return secrets(listed(text).map(Some)),
         };
         value.ok_or_else(|| format!("\"{}\"", text.escape_debug()))
     }
@@ -141,7 +147,9 @@ impl Kind {
             (Self::Flag, DeValue::Boolean(flag)) => Some(Value::Flag(*flag)),
             (Self::Share, DeValue::Float(number)) => number.as_str().parse().ok().and_then(share),
             (Self::Share, DeValue::Integer(number)) => unsigned(number).and_then(|number| share(number as f64)),
-            (Self::Texts, DeValue::Array(items)) => texts(items.iter()),
+            (Self::Texts(_), DeValue::Array(items)) => texts(items.iter()),
+            (Self::Secrets, DeValue::Array(items)) => return secrets(items.iter().map(|item| item.get_ref().as_str())),
+            (Self::Secrets, DeValue::String(_)) => return Err(UNSHOWN.to_owned()),
             _ => None,
         };
         value.ok_or_else(|| describe(found))
@@ -154,6 +162,16 @@ fn share(number: f64) -> Option<Value> {
 
 fn unsigned(number: &DeInteger<'_>) -> Option<u64> {
     u64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// A list in the environment.
+fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn secrets<'a>(items: impl Iterator<Item = Option<&'a str>>) -> Result<Value, String> {
+    let references: Option<Vec<Reference>> = items.map(|item| item.and_then(Reference::parse)).collect();
+    references.map(Value::Secrets).ok_or_else(|| format!("a list with {UNSHOWN} in it"))
 }
 
 fn texts<'a, 'i: 'a>(items: impl Iterator<Item = &'a Spanned<DeValue<'i>>>) -> Option<Value> {
@@ -195,6 +213,10 @@ impl fmt::Display for Value {
                 let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
                 write!(f, "[{}]", texts.join(", "))
             }
+            Self::Secrets(references) => {
+                let texts: Vec<String> = references.iter().map(|reference| quoted(&reference.to_string())).collect();
+                write!(f, "[{}]", texts.join(", "))
+            }
         }
     }
 }
@@ -220,6 +242,7 @@ impl Value {
             Self::Share(share) => (*share).into(),
             Self::Count(number) => (*number).into(),
             Self::Texts(texts) => texts.clone().into(),
+            Self::Secrets(references) => references.iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::larder_cache::LarderCache;
 use crate::serve::{Bound, Serve, ServeError};
-use crate::settings::HttpLimits;
+use crate::settings::{HttpLimits, Webhooks};
 
 /// How long someone who is looking may keep the demo from ending.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -84,7 +84,9 @@ impl Embedded {
 
 async fn bind(larder: &Larder) -> io::Result<Bound> {
     let http = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    Serve { larder: larder.clone(), http, limits: HttpLimits::default(), is_strict: false, drain: DRAIN }.bind().await
+    Serve { larder: larder.clone(), http, limits: HttpLimits::default(), webhooks: Webhooks::default(), is_strict: false, drain: DRAIN }
+        .bind()
+        .await
 }
 
 #[cfg(test)]

@@ -100,6 +100,7 @@ pub async fn take(
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Result<(StatusCode, Answer<Taken>), Problem> {
+    app.intake.check(&headers, &body)?;
     let yes_or_no = |found: &[u8]| std::str::from_utf8(found).ok()?.parse().ok();
     let rehearse = payload::query(&uri, "dry_run", "true or false", yes_or_no)?.unwrap_or(false);
     match read(&headers, &body)? {

@@ -40,7 +40,7 @@ pub fn document() -> Value {
             "/v1/entries/get": { "post": read_many() },
             "/v1/entries/put": { "post": write_many() },
             "/v1/invalidations": { "post": invalidate() },
-            "/v1/events": { "post": take_events() },
+            "/v1/events": { "post": take_events(), "options": validate_webhook() },
             "/v1/keys": { "get": keys() },
             "/v1/stats": { "get": stats() },
             "/v1/health": { "get": health() },
@@ -215,9 +215,10 @@ fn take_events() -> Value {
         "summary": "Carries out what the rules for an event say: when it answers, no reader gets what depends on it any more.",
         "description": format!("CloudEvents 1.0, in any mode of its HTTP binding: one event as JSON, up to {EVENTS_MAX} as a list, or \
             one with its attributes in headers (ce-specversion, ce-id, ce-source, ce-type) and its data as the body. The same id of \
-            the same source is carried out once."),
+            the same source is carried out once. A server with secrets takes only what is signed with one of them (Standard \
+            Webhooks), and nothing whose attributes are in headers, which a signature does not cover."),
         "tags": ["invalidations"],
-        "parameters": parameter_refs(&["DryRun"]),
+        "parameters": parameter_refs(&["DryRun", "WebhookId", "WebhookTimestamp", "WebhookSignature"]),
         "requestBody": {
             "required": true,
             "content": {
@@ -237,9 +238,28 @@ fn take_events() -> Value {
                     "application/json": { "schema": schemas::reference("EventOutcome") },
                 },
             },
+            "401": problem(&[Kind::Unsigned]),
             "413": problem(&[Kind::BodyTooLarge]),
             "415": problem(&[Kind::UnsupportedMediaType]),
             "503": problem(&[Kind::LogUnavailable, Kind::Overloaded, Kind::Draining]),
+            "default": problem(&[]),
+        },
+    })
+}
+
+fn validate_webhook() -> Value {
+    json!({
+        "operationId": "validateWebhook",
+        "summary": "Whether a sender of webhooks may send events here, as it asks before it does (CloudEvents' validation handshake).",
+        "tags": ["invalidations"],
+        "parameters": parameter_refs(&["RequestOrigin", "RequestRate"]),
+        "responses": {
+            "204": {
+                "description": "It may, if it asked and these headers are there; Allow lists the methods.",
+                "headers": header_refs(&["AllowedOrigin", "AllowedRate"]),
+            },
+            "400": problem(&[Kind::InvalidHeader]),
+            "403": problem(&[Kind::OriginNotAllowed]),
             "default": problem(&[]),
         },
     })
@@ -366,7 +386,7 @@ struct Header {
     description: &'static str,
 }
 
-const HEADERS: [Header; 9] = [
+const HEADERS: [Header; 11] = [
     Header {
         component: "CacheControl",
         name: "Cache-Control",
@@ -402,6 +422,12 @@ const HEADERS: [Header; 9] = [
         component: "Fill",
         name: "Larder-Fill",
         description: "The token to send with what the source says, as the same header of a PUT. On misses and stale answers.",
+    },
+    Header { component: "AllowedOrigin", name: "WebHook-Allowed-Origin", description: "The sender that may send, as it called itself." },
+    Header {
+        component: "AllowedRate",
+        name: "WebHook-Allowed-Rate",
+        description: "How many requests a minute it may send; * is as many as it likes.",
     },
 ];
 
@@ -449,6 +475,13 @@ fn parameters() -> Value {
         "Cursor": query("cursor", "Where to go on: the last page's next.", json!({ "type": "string" })),
         "Limit": query("limit", "Keys on the page.",
             json!({ "type": "integer", "minimum": 1, "maximum": larder::KEYS_PAGE_MAX, "default": 1000 })),
+        "WebhookId": header("webhook-id", "Where events are signed: what the sender calls the message."),
+        "WebhookTimestamp": header("webhook-timestamp", "Where events are signed: when it was sent, in seconds since the Unix epoch; at \
+            most five minutes from this server's time."),
+        "WebhookSignature": header("webhook-signature", "Where events are signed: v1, and the base64 of HMAC-SHA256 over \
+            id.timestamp.body; several are separated by blanks."),
+        "RequestOrigin": header("WebHook-Request-Origin", "What the sender calls itself: a name like that of a host."),
+        "RequestRate": header("WebHook-Request-Rate", "How many requests a minute it would like to send."),
         "Verbose": query("verbose", "Whether to say why, as JSON.", json!({ "type": "string" })),
     })
 }

@@ -1,7 +1,7 @@
 //! Everything that can be wrong with a request, as `application/problem+json` (RFC 9457). The one place that knows which
 //! status an error of the library gets.
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use larder::{Error, ErrorKind};
@@ -50,6 +50,10 @@ kinds! {
     InvalidDependency = 400 "invalid-dependency" "It cannot be computed from that",
     /// A body or query is not what the route takes.
     InvalidRequest = 400 "invalid-request" "The request is wrong",
+    /// An event is not signed as it must be here; the detail says which header is missing or wrong.
+    Unsigned = 401 "unsigned" "The event is not signed as it must be",
+    /// Whoever asks to send events may not.
+    OriginNotAllowed = 403 "origin-not-allowed" "The sender may not send events here",
     /// Nothing fresh is stored; the header `Larder-Fill` is the right to store it.
     Miss = 404 "miss" "Not cached",
     /// It is known, and still fresh, that there is no such thing.
@@ -221,6 +225,10 @@ impl IntoResponse for Problem {
         let mut response = (status, headers, body).into_response();
         if matches!(kind, Kind::Overloaded | Kind::Draining | Kind::Unverified) {
             response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        if kind == Kind::Unsigned {
+            // HTTP wants every 401 to say what would be accepted.
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Standard-Webhooks"));
         }
         response
     }

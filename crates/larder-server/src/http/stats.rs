@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Json as Answer;
 use axum::extract::State;
+use larder::events::EventStats;
 use larder::tier::{BreakerState, TierState};
 use larder::{BackingStats, Latencies, NamespaceStats, SharedLogStats, Stats};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub struct Document {
     pub log: Log,
     /// The freshness index.
     pub index: Index,
+    /// Events.
+    pub events: Events,
     /// The server.
     pub server: Server,
 }
@@ -186,6 +189,31 @@ pub struct Index {
     pub false_miss_rate: f64,
 }
 
+/// What events did since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// Events that came.
+    pub received: u64,
+    /// Of these, how many had been carried out before.
+    pub duplicates: u64,
+    /// Events that no rule and no handler was for.
+    pub unmatched: u64,
+    /// Events that could not be understood, or whose values cannot stand in a name.
+    pub refused: u64,
+    /// Events that did not take effect, because the log could not take them.
+    pub failed: u64,
+    /// Names that were invalidated.
+    pub names: u64,
+    /// Names that were put off, so that one invalidation covers several.
+    pub conflated: u64,
+    /// Dead letters there are.
+    pub dead: u64,
+    /// Dead letters that were dropped because there were too many.
+    pub dead_dropped: u64,
+    /// Requests that were refused because they were not signed as they should be.
+    pub unsigned: u64,
+}
+
 /// The server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
@@ -195,10 +223,17 @@ pub struct Server {
 
 /// `GET /v1/stats`.
 pub async fn show(State(app): State<Shared>) -> Answer<Document> {
-    Answer(document(app.larder.stats(), app.gate.under_way() as u64))
+    let stats = app.larder.stats();
+    let events = events(stats.events, app.intake.unsigned());
+    Answer(document(stats, events, app.gate.under_way() as u64))
 }
 
-fn document(stats: Stats, requests_under_way: u64) -> Document {
+fn events(stats: EventStats, unsigned: u64) -> Events {
+    let EventStats { received, duplicates, unmatched, refused, failed, names, conflated, dead, dead_dropped, .. } = stats;
+    Events { received, duplicates, unmatched, refused, failed, names, conflated, dead, dead_dropped, unsigned }
+}
+
+fn document(stats: Stats, events: Events, requests_under_way: u64) -> Document {
     let Stats { memory, log, index, .. } = &stats;
     Document {
         total: (&stats.total).into(),
@@ -219,6 +254,7 @@ fn document(stats: Stats, requests_under_way: u64) -> Document {
             false_miss_rate: index.false_miss_rate,
         },
         backing: stats.backing.map(Backing::from),
+        events,
         server: Server { requests_under_way },
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 
 async fn app(limits: HttpLimits) -> Shared {
-    App::new(Larder::builder().build().await.expect("a cache in memory"), limits, false)
+    App::new(Larder::builder().build().await.expect("a cache in memory"), limits, Webhooks::default(), false)
 }
 
 /// Serves a router, asks it once, and gives status and problem.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder::{Builder, Larder};
 use larder_server::serve::{Serve, ServeError};
-use larder_server::settings::HttpLimits;
+use larder_server::settings::{HttpLimits, Webhooks};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -31,11 +31,20 @@ impl Server {
 
     /// One that gives open requests so long to end.
     pub fn start_draining(cache: Builder, limits: HttpLimits, drain: Duration) -> Self {
+        Self::start_guarded(cache, limits, drain, Webhooks::default())
+    }
+
+    /// One that takes events of these senders alone.
+    pub fn guarded(webhooks: Webhooks) -> Self {
+        Self::start_guarded(Larder::builder(), HttpLimits::default(), PATIENCE, webhooks)
+    }
+
+    fn start_guarded(cache: Builder, limits: HttpLimits, drain: Duration, webhooks: Webhooks) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let (larder, bound) = runtime.block_on(async {
             let larder = cache.build().await.unwrap();
-            let serve = Serve { larder: larder.clone(), http: ([127, 0, 0, 1], 0).into(), limits, is_strict: false, drain };
+            let serve = Serve { larder: larder.clone(), http: ([127, 0, 0, 1], 0).into(), limits, webhooks, is_strict: false, drain };
             (larder, serve.bind().await.unwrap())
         });
         let addr = bound.http_addr();

@@ -322,8 +322,11 @@ fn stats() -> Value {
     index["properties"]["false_miss_rate"] = json!({
         "type": "number", "minimum": 0, "maximum": 1, "description": "The estimated share of entries that miss for no reason.",
     });
+    let mut events =
+        counts(&["received", "duplicates", "unmatched", "refused", "failed", "names", "conflated", "dead", "dead_dropped", "unsigned"]);
+    events["description"] = "Since the start; dead is how many dead letters there are now, and unsigned counts requests.".into();
     open(
-        &["total", "namespaces", "memory", "backing", "log", "index", "server"],
+        &["total", "namespaces", "memory", "backing", "log", "index", "events", "server"],
         json!({
             "total": reference("Namespace"),
             "namespaces": list("Namespace", None),
@@ -331,6 +334,7 @@ fn stats() -> Value {
             "backing": or_null(backing, "Null where there is none."),
             "log": log,
             "index": index,
+            "events": events,
             "server": counts(&["requests_under_way"]),
         }),
     )
