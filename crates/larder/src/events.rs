@@ -7,14 +7,17 @@
 //!           4  append                all other names at one position
 //!           5  handlers              side by side, each tried again; what one does not manage is a dead letter
 //!           6  remembered            only now: whoever delivers it again before that is served again
+//!           7  trace                 what became of it, for who watches
 //! ```
 //!
 //! An event that `emit` returned for has taken effect, so a source may acknowledge it; one that failed has to be delivered again.
 //! Delivering one twice does no harm.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde_json::Value as Json;
 use tokio::time::Instant;
 
 use crate::cache::Larder;
@@ -34,12 +37,14 @@ mod refresh;
 mod rule;
 mod seen;
 mod template;
+mod trace;
 
 pub use event::{ATTRIBUTE_LEN_MAX, Event};
 pub use handlers::{Failure, Handler, Registration};
-pub use letters::{DEAD_LETTERS_MAX, DeadLetter};
+pub use letters::{DEAD_LETTERS_MAX, DeadLetter, Failing};
 pub use refresh::Refresh;
 pub use rule::Rule;
+pub use trace::{EVENT_TRACES_MAX, EventOutcome, EventTrace, EventWatch, TRACED_NAMES_MAX, Watched};
 
 use debounce::{Told, Turn, Windows};
 use effects::Effects;
@@ -48,6 +53,7 @@ use letters::Letters;
 use rule::Rules;
 use seen::Seen;
 use template::Rendered;
+use trace::{Noted, Traces};
 
 /// What a cache knows of events.
 pub(crate) struct Events {
@@ -57,6 +63,7 @@ pub(crate) struct Events {
     windows: Windows,
     seen: Seen,
     effects: Effects,
+    traces: Traces,
     counters: Counters,
 }
 
@@ -126,6 +133,7 @@ impl Events {
             windows: Windows::default(),
             seen: Seen::new(),
             effects: Effects::default(),
+            traces: Traces::new(),
             counters: Counters::default(),
         })
     }
@@ -179,9 +187,22 @@ impl Larder {
     /// [`ErrorKind::InvalidEvent`] for one that cannot be understood, lacks a field that a rule needs, or has a value that cannot
     /// stand in a name: nothing was invalidated then. As [`invalidate`](Self::invalidate), if the log cannot take it.
     pub async fn emit(&self, event: Event) -> Result<Emitted> {
-        let larder = self.clone();
+        self.emit_from(event, "library").await
+    }
+
+    /// The same for an event that came from outside; its [trace](Self::event_traces) says through which door.
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit).
+    pub async fn emit_from(&self, event: Event, through: impl Into<Cow<'static, str>>) -> Result<Emitted> {
+        let (larder, mut noted) = (self.clone(), Noted::begin(through.into(), self.0.clock.now_ms()));
         // In a task of its own: a caller that stops waiting must not leave others waiting for the end of a window.
-        let emitting = self.0.runtime.spawn(async move { larder.carry_out(event).await });
+        let emitting = self.0.runtime.spawn(async move {
+            let event = Arc::new(event);
+            let outcome = larder.carry_out(&event, &mut noted).await;
+            larder.0.events.traces.add(noted, &event, &outcome);
+            outcome
+        });
         emitting.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down while an event was carried out")))
     }
 
@@ -225,32 +246,54 @@ impl Larder {
         self.0.events.handlers.add(kind.into(), handler)
     }
 
-    /// Events that a handler did not manage, the oldest first.
+    /// Events that were not managed, the oldest first.
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
         self.0.events.letters.list()
     }
 
-    /// Tells a dead letter's handler once more, or all handlers of its type where it was another process's. It is gone if they
-    /// manage; otherwise it stays.
+    /// One of them.
+    pub fn dead_letter(&self, id: u64) -> Option<DeadLetter> {
+        self.0.events.letters.get(id)
+    }
+
+    /// Keeps an event that came from a source and cannot be carried out, so that the source can go on to the next: as it came,
+    /// with the reason. Gives the letter's identifier. An event that somebody waits for an answer to needs none of this.
+    pub async fn keep_dead_letter(&self, event: Json, reason: &str) -> u64 {
+        let Events { letters, .. } = &self.0.events;
+        letters.add(event, None, reason, self.0.clock.now_ms(), &self.0.runtime).await
+    }
+
+    /// Tries a dead letter once more, and forgets it if that went well; otherwise it stays. One that a handler did not manage is
+    /// told to that handler, or to all handlers of its type where it was another process's: what the rules say has taken effect
+    /// already. One that could not be carried out is [emitted](Self::emit) again, for instance after the rules were mended.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no such letter, or nobody to tell; [`ErrorKind::Load`] with what the handler said.
-    pub async fn replay_dead_letter(&self, id: u64) -> Result<()> {
-        let events = &self.0.events;
-        let missing = |what: String| Error::new(ErrorKind::NotFound, what);
-        let letter = events.letters.get(id).ok_or_else(|| missing(format!("there is no dead letter {id}")))?;
-        let event = Arc::new(Event::from_json(letter.event.clone())?);
-        let told = match events.letters.handler_of(&letter) {
-            Some(handler) => events.handlers.tell_again(handler, event.clone(), &self.0.runtime).await,
-            None => match events.handlers.tell(&event, &self.0.runtime).await {
+    /// [`ErrorKind::NotFound`] if there is no such letter, or nobody to tell; [`ErrorKind::Load`] with what the handler said;
+    /// as [`emit`](Self::emit).
+    pub async fn replay_dead_letter(&self, id: u64) -> Result<Emitted> {
+        let letter = self.dead_letter(id).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no dead letter {id}")))?;
+        let event = Event::from_json(letter.event.clone())?;
+        let emitted = match letter.failed {
+            Failing::Handler => Emitted { handled: self.tell_again(&letter, event).await?, ..Emitted::default() },
+            Failing::Event => self.emit_from(event, "dead letter").await?,
+        };
+        self.drop_dead_letter(id).await?;
+        Ok(emitted)
+    }
+
+    async fn tell_again(&self, letter: &DeadLetter, event: Event) -> Result<usize> {
+        let Events { handlers, letters, .. } = &self.0.events;
+        let event = Arc::new(event);
+        let told = match letters.handler_of(letter) {
+            Some(handler) => handlers.tell_again(handler, event.clone(), &self.0.runtime).await.map(|told| told.map(|()| 1)),
+            None => match handlers.tell(&event, &self.0.runtime).await {
                 (0, failed) if failed.is_empty() => None,
-                (_, mut failed) => Some(failed.pop().map_or(Ok(()), |failed| Err(failed.reason))),
+                (managed, mut failed) => Some(failed.pop().map_or(Ok(managed), |failed| Err(failed.reason))),
             },
         };
         match told {
-            None => Err(missing(format!("no handler for \"{}\" is registered", event.kind().escape_debug()))),
-            Some(Err(reason)) => Err(Error::new(ErrorKind::Load, format!("the handler failed again: {reason}"))),
-            Some(Ok(())) => events.letters.remove(id).map(drop),
+            None => Err(Error::new(ErrorKind::NotFound, format!("no handler for \"{}\" is registered", event.kind().escape_debug()))),
+            Some(told) => told.map_err(|reason| Error::new(ErrorKind::Load, format!("the handler failed again: {reason}"))),
         }
     }
 
@@ -258,20 +301,20 @@ impl Larder {
     ///
     /// # Errors
     /// [`ErrorKind::Tier`] if its file cannot be removed.
-    pub fn drop_dead_letter(&self, id: u64) -> Result<bool> {
-        self.0.events.letters.remove(id)
+    pub async fn drop_dead_letter(&self, id: u64) -> Result<bool> {
+        self.0.events.letters.remove(id, &self.0.runtime).await
     }
 
-    async fn carry_out(&self, event: Event) -> Result<Emitted> {
+    async fn carry_out(&self, event: &Arc<Event>, noted: &mut Noted) -> Result<Emitted> {
         let Events { rules, handlers, letters, seen, effects, counters, .. } = &self.0.events;
         count_one(&counters.received);
         let refused = |_: &Error| count_one(&counters.refused);
         event.check().inspect_err(refused)?;
-        if seen.has(&event) {
+        if seen.has(event) {
             count_one(&counters.duplicates);
             return Ok(Emitted { duplicate: true, ..Emitted::default() });
         }
-        let matched = rules.names(&event).inspect_err(refused)?;
+        let matched = rules.names(event).inspect_err(refused)?;
         let mut emitted = Emitted { rules: matched.iter().map(|matched| matched.rule.to_owned()).collect(), ..Emitted::default() };
         let (mut now, mut later) = (Vec::new(), Vec::new());
         for matched in matched {
@@ -286,6 +329,7 @@ impl Larder {
         emitted.conflated = later.len();
         let failed = |_: &Error| count_one(&counters.failed);
         if !now.is_empty() {
+            noted.entries = self.0.events.traces.count(|| self.count_in_memory(now.clone())).await;
             let receipt = self.invalidate_all(now).await.inspect_err(failed)?;
             effects.note(receipt.position(), &emitted.rules);
             emitted.note(&receipt);
@@ -296,17 +340,18 @@ impl Larder {
             effects.note(receipt.position(), &emitted.rules);
             emitted.note(&receipt);
         }
-        let event = Arc::new(event);
-        let (managed, failures) = handlers.tell(&event, &self.0.runtime).await;
+        noted.applied();
+        let (managed, failures) = handlers.tell(event, &self.0.runtime).await;
         emitted.handled = managed;
         for failure in failures {
             tracing::warn!(event = event.id(), kind = event.kind(), reason = failure.reason, "a handler did not manage an event");
-            emitted.dead.push(letters.add(&event, failure.handler, failure.reason, self.0.clock.now_ms()));
+            let (handler, now_ms) = (Some(failure.handler), self.0.clock.now_ms());
+            emitted.dead.push(letters.add(event.to_json(), handler, &failure.reason, now_ms, &self.0.runtime).await);
         }
-        if emitted.rules.is_empty() && emitted.handled == 0 && emitted.dead.is_empty() {
+        if emitted.is_unmatched() {
             count_one(&counters.unmatched);
         }
-        seen.add(&event);
+        seen.add(event);
         tracing::debug!(event = event.id(), kind = event.kind(), names = ?emitted.names, position = ?emitted.position, "an event took effect");
         Ok(emitted)
     }
@@ -337,6 +382,14 @@ impl Larder {
         }
     }
 
+    /// How many live entries of memory these names would make stale. `None`: they are no names, which the log will say.
+    async fn count_in_memory(&self, rendered: Vec<Rendered>) -> Option<u64> {
+        let names = rendered.into_iter().fold(Names::new(), |names, name| name.add_to(names)).check().ok()?;
+        let shared = self.0.clone();
+        // It may look at millions of entries, for which a thread of the runtime must not be held up.
+        self.0.runtime.spawn_blocking(move || shared.touched_in_memory(names)).await.ok()
+    }
+
     async fn invalidate_all(&self, rendered: Vec<Rendered>) -> Result<Receipt> {
         let count = rendered.len() as u64;
         let names = rendered.into_iter().fold(Names::new(), |names, name| name.add_to(names));
@@ -351,6 +404,11 @@ fn count_one(counter: &AtomicU64) {
 }
 
 impl Emitted {
+    /// Whether no rule and no handler was for it.
+    fn is_unmatched(&self) -> bool {
+        self.rules.is_empty() && self.handled == 0 && self.dead.is_empty()
+    }
+
     fn note(&mut self, receipt: &Receipt) {
         let position = receipt.position();
         let is_later = self.position.is_none_or(|known| known.epoch() != position.epoch() || known.number() < position.number());

@@ -54,6 +54,13 @@ impl Larder {
     }
 }
 
+impl Shared {
+    /// How many live entries of memory these names touch.
+    pub(crate) fn touched_in_memory(&self, names: Vec<Name>) -> u64 {
+        in_memory(self, &Targets::of(names)).namespaces.values().map(|touched| touched.memory_entries).sum()
+    }
+}
+
 /// Names, ready to be asked about many entries.
 struct Targets {
     keys: HashSet<Box<[u8]>>,

@@ -1,23 +1,30 @@
-//! Dead letters: events that a handler did not manage, however often it was told, kept until somebody looks at them.
+//! Dead letters: events that a handler did not manage, however often it was told, and those that a source delivered and that
+//! could not be carried out. They are kept until somebody looks at them.
 //!
 //! Where the cache has a folder each is a file of its own there and outlives the process; otherwise they are in memory. The
-//! oldest go when there are too many, and are counted.
+//! oldest go when there are too many, and are counted. Files are written and removed one at a time, on a thread where that may
+//! wait: the lock that keeps them in order is let go of by that thread, so a caller that stops waiting changes nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use tokio::runtime::Handle;
 
-use super::event::Event;
+use super::trace::shortened;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Dead letters kept at most.
 pub const DEAD_LETTERS_MAX: usize = 1_000;
 
-/// An event that a handler did not manage.
+/// The longest reason that is kept, in bytes: a handler's error may hold a whole answer of somebody else.
+const REASON_LEN_MAX: usize = 4_096;
+
+/// An event that was not managed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeadLetter {
@@ -25,21 +32,54 @@ pub struct DeadLetter {
     pub id: u64,
     /// The event, in the JSON format of CloudEvents.
     pub event: Json,
-    /// Why the last try failed.
+    /// What failed.
+    #[serde(default)]
+    pub failed: Failing,
+    /// Why the last try failed. For an event that could not be carried out it names the rule and the field.
     pub reason: String,
     /// When that was, in milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// Which handler it was meant for, in the life of the process that wrote it.
+    /// Which handler it was meant for, in the life of the process that wrote it. 0: none.
     handler: u64,
     /// Drawn at random by each process, to tell its handlers from another's.
     life: u64,
 }
 
+/// What failed with an event that is a dead letter, and so what has to be mended before it is replayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Failing {
+    /// A handler. What the rules say of the event has taken effect.
+    #[default]
+    Handler,
+    /// The event itself: it is none, or a rule needs what it does not have. Nothing of it took effect.
+    Event,
+}
+
+impl Failing {
+    /// In a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Failing::Handler => "handler",
+            Failing::Event => "event",
+        }
+    }
+}
+
 /// See the head of this file.
 pub(super) struct Letters {
+    shared: Arc<Shared>,
+    /// Whoever has it may change files. Taken before `letters` is locked, and in the order in which it was asked for.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+struct Shared {
     folder: Option<PathBuf>,
     life: u64,
     letters: Mutex<BTreeMap<u64, DeadLetter>>,
+    /// The last that was given; none is given twice, or somebody who looked at one letter would drop another.
+    last: AtomicU64,
     dropped: AtomicU64,
 }
 
@@ -61,62 +101,94 @@ impl Letters {
                 }
             }
         }
-        Ok(Letters { folder, life: fastrand::u64(..), letters: Mutex::new(letters), dropped: AtomicU64::new(0) })
+        let last = AtomicU64::new(letters.last_key_value().map_or(0, |(last, _)| *last));
+        let shared = Shared { folder, life: fastrand::u64(..), letters: Mutex::new(letters), last, dropped: AtomicU64::new(0) };
+        Ok(Letters { shared: Arc::new(shared), turn: Arc::default() })
     }
 
-    /// Keeps an event that a handler did not manage.
-    pub(super) fn add(&self, event: &Event, handler: u64, reason: String, at_ms: u64) -> u64 {
-        let mut letters = self.letters.lock();
-        let id = letters.last_key_value().map_or(1, |(last, _)| last + 1);
-        let letter = DeadLetter { id, event: event.to_json(), reason, at_ms, handler, life: self.life };
-        if let Err(error) = self.write(&letter) {
-            // In memory it still is.
-            tracing::error!(%error, id, "a dead letter could not be written to its folder");
-        }
-        letters.insert(id, letter);
-        while letters.len() > DEAD_LETTERS_MAX
-            && let Some((oldest, _)) = letters.pop_first()
-        {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(id = oldest, "there are too many dead letters; the oldest was dropped");
-            if let Err(error) = self.erase(oldest) {
-                tracing::error!(%error, id = oldest, "a dead letter could not be removed from its folder");
-            }
+    /// Keeps an event that was not managed: by this handler, or, with none, because it could not be carried out. Returns once the
+    /// file is written, so that what is acknowledged after it is not lost with the process.
+    pub(super) async fn add(&self, event: Json, handler: Option<u64>, reason: &str, at_ms: u64, runtime: &Handle) -> u64 {
+        let turn = self.turn.clone().lock_owned().await;
+        let shared = self.shared.clone();
+        let id = shared.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let reason = shortened(reason, REASON_LEN_MAX).to_owned();
+        let failed = if handler.is_some() { Failing::Handler } else { Failing::Event };
+        let letter = DeadLetter { id, event, failed, reason, at_ms, handler: handler.unwrap_or(0), life: shared.life };
+        let keep = move || {
+            shared.keep(letter);
+            drop(turn);
+        };
+        if runtime.spawn_blocking(keep).await.is_err() {
+            tracing::error!(id, "the runtime was shut down before a dead letter was written");
         }
         id
     }
 
     /// From the oldest on.
     pub(super) fn list(&self) -> Vec<DeadLetter> {
-        self.letters.lock().values().cloned().collect()
+        self.shared.letters.lock().values().cloned().collect()
     }
 
     pub(super) fn get(&self, id: u64) -> Option<DeadLetter> {
-        self.letters.lock().get(&id).cloned()
+        self.shared.letters.lock().get(&id).cloned()
     }
 
-    pub(super) fn remove(&self, id: u64) -> Result<bool> {
-        let mut letters = self.letters.lock();
-        if !letters.contains_key(&id) {
-            return Ok(false);
-        }
-        // From the folder first: what is gone from memory must not come back with the next start.
-        self.erase(id)?;
-        letters.remove(&id);
-        Ok(true)
+    pub(super) async fn remove(&self, id: u64, runtime: &Handle) -> Result<bool> {
+        let turn = self.turn.clone().lock_owned().await;
+        let shared = self.shared.clone();
+        let remove = move || {
+            let removed = shared.remove(id);
+            drop(turn);
+            removed
+        };
+        let closed = |_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down before a dead letter was removed"));
+        runtime.spawn_blocking(remove).await.unwrap_or_else(closed)
     }
 
     pub(super) fn count(&self) -> u64 {
-        self.letters.lock().len() as u64
+        self.shared.letters.lock().len() as u64
     }
 
     pub(super) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.shared.dropped.load(Ordering::Relaxed)
     }
 
     /// The handler that a letter is for, if it is of this process.
     pub(super) fn handler_of(&self, letter: &DeadLetter) -> Option<u64> {
-        (letter.life == self.life).then_some(letter.handler)
+        (letter.life == self.shared.life).then_some(letter.handler)
+    }
+}
+
+impl Shared {
+    fn keep(&self, letter: DeadLetter) {
+        let id = letter.id;
+        if let Err(error) = self.write(&letter) {
+            // In memory it still is.
+            tracing::error!(%error, id, "a dead letter could not be written to its folder");
+        }
+        let oldest = {
+            let mut letters = self.letters.lock();
+            letters.insert(id, letter);
+            (letters.len() > DEAD_LETTERS_MAX).then(|| letters.pop_first()).flatten()
+        };
+        if let Some((oldest, _)) = oldest {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(id = oldest, "there are too many dead letters; the oldest was dropped");
+            if let Err(error) = self.erase(oldest) {
+                tracing::error!(%error, id = oldest, "a dead letter could not be removed from its folder");
+            }
+        }
+    }
+
+    fn remove(&self, id: u64) -> Result<bool> {
+        if !self.letters.lock().contains_key(&id) {
+            return Ok(false);
+        }
+        // From the folder first: what is gone from memory must not come back with the next start.
+        self.erase(id)?;
+        self.letters.lock().remove(&id);
+        Ok(true)
     }
 
     fn write(&self, letter: &DeadLetter) -> Result<()> {
@@ -146,30 +218,86 @@ fn failed(what: &str, path: &Path, error: std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::event::Event;
     use super::*;
 
-    #[test]
-    fn letters_outlive_the_process_and_go_when_they_are_dropped() {
+    async fn add(letters: &Letters, at_ms: u64) -> u64 {
+        letters.add(Event::new("t", Json::Null).to_json(), Some(1), "no", at_ms, &Handle::current()).await
+    }
+
+    #[tokio::test]
+    async fn letters_outlive_the_process_and_go_when_they_are_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let open = || Letters::open(Some(folder.path().join("dead"))).unwrap();
         let letters = open();
-        let first = letters.add(&Event::new("t", Json::Null), 1, "no".into(), 7);
-        let second = letters.add(&Event::new("t", Json::Null), 1, "no".into(), 8);
+        let (first, second) = (add(&letters, 7).await, add(&letters, 8).await);
         assert!(letters.handler_of(&letters.get(first).unwrap()).is_some());
         let again = open();
         assert_eq!(again.list(), letters.list());
         assert!(again.handler_of(&again.get(first).unwrap()).is_none(), "its handler was another process's");
-        assert!(again.remove(first).unwrap());
-        assert!(!again.remove(first).unwrap());
+        assert!(again.remove(first, &Handle::current()).await.unwrap());
+        assert!(!again.remove(first, &Handle::current()).await.unwrap());
         std::fs::write(folder.path().join("dead/junk.json"), "{").unwrap();
         assert_eq!(open().list().iter().map(|letter| letter.id).collect::<Vec<_>>(), [second]);
     }
 
-    #[test]
-    fn the_oldest_go_when_there_are_too_many() {
+    #[tokio::test]
+    async fn an_identifier_is_not_given_again_and_a_reason_is_not_endless() {
+        let letters = Letters::open(None).unwrap();
+        let first = add(&letters, 7).await;
+        assert!(letters.remove(first, &Handle::current()).await.unwrap());
+        assert_eq!(add(&letters, 8).await, first + 1);
+        let long = "\u{e4}".repeat(REASON_LEN_MAX);
+        let third = letters.add(Json::Null, None, &long, 9, &Handle::current()).await;
+        let third = letters.get(third).unwrap();
+        assert_eq!((third.failed, third.reason.len()), (Failing::Event, REASON_LEN_MAX));
+    }
+
+    #[tokio::test]
+    async fn letters_of_many_at_once_are_all_kept_and_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let letters = Arc::new(Letters::open(Some(folder.path().to_owned())).unwrap());
+        let adding: Vec<_> = (0..32)
+            .map(|at_ms| {
+                let letters = letters.clone();
+                tokio::spawn(async move { add(&letters, at_ms).await })
+            })
+            .collect();
+        for (adding, expected) in adding.into_iter().zip(1..) {
+            assert_eq!(adding.await.unwrap(), expected, "who came first is written first");
+        }
+        let of = |letters: &Letters| letters.list().iter().map(|letter| letter.at_ms).collect::<Vec<_>>();
+        assert_eq!(of(&letters), (0..32).collect::<Vec<_>>());
+        assert_eq!(of(&Letters::open(Some(folder.path().to_owned())).unwrap()), of(&letters));
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_stops_waiting_leaves_the_order_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let letters = Letters::open(Some(folder.path().to_owned())).unwrap();
+        let first = add(&letters, 7).await;
+        let runtime = Handle::current();
+        for _ in 0..20 {
+            // Polled once, so that the removal has begun, and given up.
+            let mut removing = Box::pin(letters.remove(first, &runtime));
+            std::future::poll_fn(|context| {
+                drop(removing.as_mut().poll(context));
+                std::task::Poll::Ready(())
+            })
+            .await;
+            drop(removing);
+            add(&letters, 8).await;
+        }
+        assert_eq!(letters.count(), 20);
+        let again = Letters::open(Some(folder.path().to_owned())).unwrap();
+        assert_eq!(again.list(), letters.list(), "what is in memory is what is on the disk");
+    }
+
+    #[tokio::test]
+    async fn the_oldest_go_when_there_are_too_many() {
         let letters = Letters::open(None).unwrap();
         for n in 0..=DEAD_LETTERS_MAX as u64 {
-            assert_eq!(letters.add(&Event::new("t", Json::Null), 1, "no".into(), 7), n + 1);
+            assert_eq!(add(&letters, 7).await, n + 1);
         }
         assert_eq!((letters.count(), letters.dropped()), (DEAD_LETTERS_MAX as u64, 1));
         assert!(letters.get(1).is_none());

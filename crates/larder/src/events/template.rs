@@ -89,6 +89,9 @@ impl Template {
             _ => targets.into_iter().find_map(|(word, target)| Some((target, text.strip_prefix(word)?))).unwrap_or((Target::Pattern, text)),
         };
         let template = Template { text: text.to_owned(), target, parts: parts(rest).map_err(bad)? };
+        if let Some(path) = template.entangled() {
+            return Err(bad(format!("has {{{path}}} behind a backslash or within [ ], which would take the value for syntax")));
+        }
         // With something harmless in the places, so that what is wrong for every event is told at once.
         let sample: Vec<Values<'_>> = template.fields().into_iter().map(|(path, _)| (path, vec![b"x".to_vec()])).collect();
         template.with(&sample)[0].clone().add_to(Names::new()).check().map_err(|error| bad(format!("is no name: {}", error.message())))?;
@@ -145,6 +148,30 @@ impl Template {
             Part::Field { path, .. } => of(path),
         });
         bytes.collect::<Vec<_>>().concat()
+    }
+
+    /// The first field that stands where a pattern does not take the next byte for itself: `\\{x}` would make two backslashes of
+    /// the one that protects a `*`, and `[{x}]` a range of `a-z`.
+    fn entangled(&self) -> Option<&Path> {
+        let (mut escaped, mut in_class) = (false, false);
+        for part in self.parts.iter().filter(|_| self.target == Target::Pattern) {
+            match part {
+                Part::Field { path, .. } if escaped || in_class => return Some(path),
+                Part::Field { .. } => {}
+                Part::Text(text) => {
+                    for byte in text.bytes() {
+                        match byte {
+                            _ if escaped => escaped = false,
+                            b'\\' => escaped = true,
+                            b'[' => in_class = true,
+                            b']' => in_class = false,
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        }
+        None
     }
 
     /// The fields that it needs, each once.
@@ -260,6 +287,9 @@ fn text(value: Json) -> Result<String, String> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod widening;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use larder::events::{Event, Rule};
+use larder::events::{Event, Failing, Rule, Watched};
 use larder::{ErrorKind, Item, Larder, Namespace, Policy};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -159,7 +159,7 @@ async fn a_handler_that_fails_is_told_again_and_stops_no_other() {
     assert_eq!(larder.dead_letters().len(), 1);
     assert!(flaky.remove() && !flaky.remove());
     assert_eq!(larder.emit(Event::new("t", json!("calm"))).await.unwrap().handled, 1);
-    assert!(larder.drop_dead_letter(letter.id).unwrap() && !larder.drop_dead_letter(letter.id).unwrap());
+    assert!(larder.drop_dead_letter(letter.id).await.unwrap() && !larder.drop_dead_letter(letter.id).await.unwrap());
     assert_eq!(larder.replay_dead_letter(letter.id).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
@@ -177,9 +177,80 @@ async fn a_dead_letter_outlives_the_process_and_can_be_replayed_by_the_next() {
     assert_eq!(larder.dead_letters().iter().map(|letter| letter.id).collect::<Vec<_>>(), dead);
     assert_eq!(larder.replay_dead_letter(dead[0]).await.unwrap_err().kind(), ErrorKind::NotFound, "nobody is there to tell");
     larder.on("t", |_: Arc<Event>| async { Ok::<_, std::io::Error>(()) });
-    larder.replay_dead_letter(dead[0]).await.unwrap();
+    assert_eq!(larder.replay_dead_letter(dead[0]).await.unwrap().handled, 1);
     assert!(larder.dead_letters().is_empty());
     larder.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_event_that_could_not_be_carried_out_is_replayed_once_the_rules_are_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let event = Event::new("bar", json!({ "ticker": "AAPL" })).from("feed").with_id("1");
+    let open = async |field: &str| {
+        let rule = Rule::new("bar", [format!("tag:symbol:{{{field}}}")]).unwrap();
+        Larder::builder().data(folder.path()).rule(rule).build().await.unwrap()
+    };
+    let larder = open("symbol").await;
+    let refused = larder.emit(event.clone()).await.unwrap_err();
+    assert!(larder.dead_letters().is_empty(), "who emitted it was told");
+    let id = larder.keep_dead_letter(event.to_json(), refused.message()).await;
+    let junk = larder.keep_dead_letter(json!("no event"), "it is none").await;
+    assert_eq!(larder.replay_dead_letter(id).await.unwrap_err().kind(), ErrorKind::InvalidEvent);
+    larder.close().await.unwrap();
+    drop(larder);
+
+    let larder = open("ticker").await;
+    let features = larder.namespace::<u64>("features").unwrap();
+    features.put("k", Item::new(1).tag("symbol:AAPL")).await.unwrap();
+    let letter = larder.dead_letter(id).unwrap();
+    assert_eq!(letter.failed, Failing::Event);
+    assert!(letter.reason.contains("\"bar\"") && letter.reason.contains("field symbol"), "{}", letter.reason);
+    let emitted = larder.replay_dead_letter(id).await.unwrap();
+    assert_eq!((emitted.names.as_slice(), has(&features, "k").await), (["tag:symbol:AAPL".to_owned()].as_slice(), false));
+    assert_eq!(larder.replay_dead_letter(junk).await.unwrap_err().kind(), ErrorKind::InvalidEvent);
+    assert_eq!(larder.dead_letters().iter().map(|letter| letter.id).collect::<Vec<_>>(), [junk], "what fails again stays");
+    // Its source may deliver it once more: it is the same event.
+    assert!(larder.emit(event).await.unwrap().duplicate);
+    larder.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_event_leaves_a_trace() {
+    let larder = open([Rule::new("t", ["tag:{x}", "features:{x}:**"]).unwrap()]).await;
+    let features = larder.namespace::<u64>("features").unwrap();
+    for key in ["a:1", "a:2", "b:1"] {
+        features.put(key, 1).await.unwrap();
+    }
+    let mut watch = larder.watch_events_and_entries();
+    let event = |x: &str| Event::new("t", json!({ "x": x })).from("feed").with_id(x);
+    let position = larder.emit_from(event("a"), "http").await.unwrap().position;
+    larder.emit(event("a")).await.unwrap();
+    larder.emit(event("a:b")).await.unwrap_err();
+    larder.emit(Event::new("unheard_of", Json::Null)).await.unwrap();
+    let Some(Watched::Event(first)) = watch.next().await else { panic!("nobody was too slow") };
+    assert_eq!((first.through.as_ref(), first.source.as_str(), first.id.as_str(), first.kind.as_str()), ("http", "feed", "a", "t"));
+    assert_eq!((first.rules.as_slice(), first.names_count, first.position), (["t".to_owned()].as_slice(), 2, position));
+    assert_eq!(first.entries, Some(2), "both of a, in memory");
+    assert!(first.applied_after.is_some_and(|applied| applied <= first.took));
+    let traces = larder.event_traces(10);
+    let outcomes: Vec<&str> = traces.iter().map(|trace| trace.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["applied", "duplicate", "refused", "unmatched"]);
+    assert!(traces[2].outcome.reason().unwrap().contains("':'"), "{:?}", traces[2]);
+    assert_eq!((traces[1].through.as_ref(), traces[1].applied_after), ("library", None));
+    drop(watch);
+    larder.emit(event("b")).await.unwrap();
+    assert_eq!(larder.event_traces(1)[0].entries, None, "nobody wants to know");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trace_says_that_an_event_took_effect_with_others() {
+    let larder = open([Rule::new("t", ["tag:{x}"]).unwrap().debounce(Duration::from_millis(20)).unwrap()]).await;
+    for id in ["1", "2"] {
+        larder.emit(Event::new("t", json!({ "x": "a" })).with_id(id)).await.unwrap();
+    }
+    let traces = larder.event_traces(2);
+    assert_eq!(traces.iter().map(|trace| trace.outcome.as_str()).collect::<Vec<_>>(), ["applied", "conflated"]);
+    assert!(traces[1].applied_after.unwrap() >= Duration::from_millis(20), "{:?}", traces[1]);
 }
 
 #[tokio::test]
