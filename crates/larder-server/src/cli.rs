@@ -6,13 +6,16 @@
 
 mod client;
 mod config;
+mod dlq;
 mod emit;
 mod entries;
+mod events;
 mod explain;
 mod failure;
 mod invalidate;
 mod keys;
 mod logging;
+mod moment;
 mod output;
 mod serve;
 mod stats;
@@ -24,8 +27,10 @@ use clap::{Parser, Subcommand};
 use crate::demo::{self, DemoArgs, Verdict};
 use crate::serve::shutdown_signal;
 use config::ConfigCommand;
+use dlq::DlqCommand;
 use emit::EmitArgs;
 use entries::{GetArgs, PutArgs, RmArgs};
+use events::EventsCommand;
 use explain::{ExplainArgs, MovedArgs};
 use failure::Failure;
 use invalidate::InvalidateArgs;
@@ -57,6 +62,8 @@ Use it, from here or from any language over HTTP:
   larder invalidate --tag symbol:AAPL
   larder emit market_data_update --data '{\"symbol\": \"AAPL\"}'
   larder explain features:AAPL:5m
+  larder events tail             what becomes of events, as they come
+  larder dlq list                events that nobody managed
   larder keys 'features:**'
   larder stats
 
@@ -102,6 +109,8 @@ Redis, all keys have a prefix of their own and are removed in the end.")]
     Emit(EmitArgs),
     Moved(MovedArgs),
     Explain(ExplainArgs),
+    Events(EventsCommand),
+    Dlq(DlqCommand),
     Keys(KeysArgs),
     Stats(StatsArgs),
     Config(ConfigCommand),
@@ -131,6 +140,8 @@ fn answer(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Emit(args)) => emit::emit(&args, out),
         Some(Command::Moved(args)) => explain::moved(&args, out),
         Some(Command::Explain(args)) => explain::explain(&args, out),
+        Some(Command::Events(command)) => events::events(&command, out),
+        Some(Command::Dlq(command)) => dlq::dlq(&command, out),
         Some(Command::Keys(args)) => keys::keys(&args, out),
         Some(Command::Stats(args)) => stats::stats(&args, out),
         Some(Command::Config(command)) => config::config(&command, out),

@@ -24,14 +24,16 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, head, options, post, put};
 use larder::{Larder, Raw};
-use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::settings::{HttpLimits, Webhooks};
 use problem::{Kind, Problem};
+use traces::Watchers;
 use webhooks::Intake;
 
 pub mod content;
+pub mod dead_letters;
 pub mod entries;
 pub mod events;
 pub mod headers;
@@ -46,6 +48,7 @@ pub mod percent;
 pub mod probes;
 pub mod problem;
 pub mod stats;
+pub mod traces;
 pub mod webhooks;
 
 /// What all handlers share.
@@ -55,6 +58,7 @@ pub struct App {
     limits: HttpLimits,
     gate: Gate,
     intake: Intake,
+    watchers: Watchers,
     /// Whether nothing is answered that other instances could have made wrong, and so nothing while they are not heard.
     is_strict: bool,
     /// What answers from the backing tier are said to come from.
@@ -69,7 +73,8 @@ impl App {
     pub fn new(larder: Larder, limits: HttpLimits, webhooks: Webhooks, is_strict: bool) -> Shared {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         let gate = Gate::new(limits.requests_max);
-        Arc::new(App { raw: larder.raw(), larder, limits, gate, intake: Intake::new(webhooks), is_strict, backing })
+        let (intake, watchers) = (Intake::new(webhooks), Watchers::new());
+        Arc::new(App { raw: larder.raw(), larder, limits, gate, intake, watchers, is_strict, backing })
     }
 
     /// Where requests are let in.
@@ -83,11 +88,13 @@ pub struct Gate {
     permits: Semaphore,
     requests_max: u32,
     draining: AtomicBool,
+    /// Woken when it begins to drain.
+    closing: Notify,
 }
 
 impl Gate {
     fn new(requests_max: u32) -> Self {
-        Gate { permits: Semaphore::new(requests_max as usize), requests_max, draining: AtomicBool::new(false) }
+        Gate { permits: Semaphore::new(requests_max as usize), requests_max, draining: AtomicBool::new(false), closing: Notify::new() }
     }
 
     fn enter(&self) -> Result<SemaphorePermit<'_>, Problem> {
@@ -111,6 +118,19 @@ impl Gate {
     /// Refuses new requests from now on.
     pub fn close(&self) {
         self.draining.store(true, Ordering::Release);
+        self.closing.notify_waiters();
+    }
+
+    /// Waits until new requests are refused: for answers that go on until then.
+    pub async fn closed(&self) {
+        loop {
+            // Listening begins before the look, so that what happens in between is not missed.
+            let closing = self.closing.notified();
+            if self.is_draining() {
+                return;
+            }
+            closing.await;
+        }
     }
 
     /// Waits until no request is under way. Once [`close`](Self::close)d, none will be after that either: one that passed
@@ -151,6 +171,8 @@ const CONTENT: &str = "/v1/entries/{key}/content";
 const EXPLANATION: &str = "/v1/entries/{key}/explanation";
 /// A source that entries are computed from.
 const SOURCE: &str = "/v1/sources/{name}";
+/// A dead letter's path.
+pub const DEAD_LETTER: &str = "/v1/dead-letters/{id}";
 
 /// The data plane.
 pub fn data_plane() -> Vec<Endpoint> {
@@ -168,6 +190,12 @@ pub fn data_plane() -> Vec<Endpoint> {
         Endpoint::new(Method::POST, "/v1/invalidations", post(invalidations::invalidate)),
         Endpoint::new(Method::POST, "/v1/events", post(events::take)),
         Endpoint::new(Method::OPTIONS, "/v1/events", options(webhooks::validate)),
+        Endpoint::new(Method::GET, "/v1/events", get(traces::list)),
+        Endpoint::new(Method::GET, "/v1/events/tail", get(traces::tail)),
+        Endpoint::new(Method::GET, "/v1/dead-letters", get(dead_letters::list)),
+        Endpoint::new(Method::GET, DEAD_LETTER, get(dead_letters::show)),
+        Endpoint::new(Method::DELETE, DEAD_LETTER, delete(dead_letters::forget)),
+        Endpoint::new(Method::POST, "/v1/dead-letters/{id}/replay", post(dead_letters::replay)),
         Endpoint::new(Method::GET, "/v1/keys", get(keys::list)),
         Endpoint::new(Method::GET, "/v1/stats", get(stats::show)),
         Endpoint::new(Method::GET, "/v1/health", get(health::show)),

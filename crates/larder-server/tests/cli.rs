@@ -27,8 +27,12 @@ impl Server {
     }
 
     fn start_with(data: &Path, more: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", data, more)
+    }
+
+    fn start_at(http: &str, data: &Path, more: &[&str]) -> Self {
         let data = data.to_str().expect("temporary folders are text");
-        let mut command = larder(&[&["serve", "--http", "127.0.0.1:0", "--data", data, "--json"], more].concat());
+        let mut command = larder(&[&["serve", "--http", http, "--data", data, "--json"], more].concat());
         let mut process = command.stdout(Stdio::piped()).spawn().expect("the program was built for this test");
         let mut line = String::new();
         let stdout = process.stdout.take().expect("it is piped");
@@ -172,6 +176,112 @@ fn what_an_entry_was_computed_from_can_be_told_and_asked() {
     assert_eq!(outdated.status.code(), Some(2));
     assert!(text(&outdated.stderr).contains("known to be at 18"), "{outdated:?}");
     assert_eq!(server.ask(&["put", "features:A", "0.7", "--from", "bars:A"]).status.code(), Some(2));
+    server.stop();
+}
+
+#[test]
+fn events_are_watched_over_a_restart_of_the_server() {
+    let folder = tempfile::tempdir().expect("temporary files can be written");
+    let server = Server::start(folder.path());
+    let emit = |server: &Server, id: &str| {
+        let done = server.ask(&["emit", "market_data_update", "--data", r#"{"symbol": "AAPL"}"#, "--id", id, "--source", "feed"]);
+        assert!(done.status.success(), "{done:?}");
+    };
+    emit(&server, "1");
+    let listed = server.ask(&["events", "list"]);
+    let line = text(&listed.stdout);
+    assert!(line.contains("  applied    market_data_update  tag:symbol:AAPL and 6 more, at 1, after "), "{line}");
+    assert!(line.ends_with("feed#1 by http\n") && !line.contains('\u{1b}'), "{line}");
+    assert_eq!(server.json(&["events", "list", "--type", "other"])["events"], serde_json::json!([]));
+
+    let arguments = ["events", "tail", "--limit", "3", "--json", "--server", &server.url];
+    let mut watcher = Killed(larder(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built"));
+    let mut lines = BufReader::new(watcher.0.stdout.take().expect("it is piped")).lines();
+    let mut next = || -> serde_json::Value {
+        serde_json::from_str(&lines.next().expect("there is one more").expect("it is text")).expect("one object a line")
+    };
+    assert_eq!(next()["id"], "1", "it begins with what was before");
+    emit(&server, "2");
+    assert_eq!(next()["id"], "2");
+    let address = server.url.trim_start_matches("http://").to_owned();
+    server.stop();
+    let server = Server::start_at(&address, folder.path(), &[]);
+    emit(&server, "3");
+    let third = next();
+    assert_eq!((&third["id"], &third["number"]), (&"3".into(), &1.into()), "the server counts anew");
+    assert!(watcher.0.wait().expect("it is a child").success(), "it ends after so many");
+    server.stop();
+    let nobody = larder(&["events", "tail", "--server", &address]).output().expect("it was built");
+    assert!(nobody.status.code() == Some(2) && text(&nobody.stderr).contains("larder serve"), "{nobody:?}");
+}
+
+/// A process that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // As with the server.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn dead_letters_are_listed_replayed_and_dropped() {
+    let folder = tempfile::tempdir().expect("temporary files can be written");
+    let letters = folder.path().join("dead-letters");
+    std::fs::create_dir(&letters).expect("it can be made");
+    for (id, data) in [(7, r#"{"symbol": "AAPL"}"#), (8, "{}")] {
+        let event = format!(r#"{{"specversion": "1.0", "id": "{id}", "source": "stream", "type": "market_data_update", "data": {data}}}"#);
+        let letter = format!(
+            r#"{{"id": {id}, "event": {event}, "failed": "event", "reason": "needs the field symbol", "at_ms": 1764149400000, "handler": 0, "life": 1}}"#
+        );
+        std::fs::write(letters.join(format!("{id:012}.json")), letter).expect("it can be written");
+    }
+    let server = Server::start(folder.path());
+    assert!(server.ask(&["put", "features:AAPL:5m", "1"]).status.success());
+    let listed = server.ask(&["dlq", "list"]);
+    let table = text(&listed.stdout);
+    for part in ["2025-11-26 09:30:00", "event", "market_data_update", "stream", "needs the field symbol"] {
+        assert!(table.contains(part), "{part:?} in {table}");
+    }
+    assert!(text(&server.ask(&["stats"]).stdout).contains("2 dead letters (see `larder dlq list`)"));
+    let shown = server.ask(&["dlq", "show", "7"]);
+    assert!(text(&shown.stdout).contains("\"symbol\": \"AAPL\""), "{shown:?}");
+    assert_eq!(server.json(&["dlq", "show", "8"])["event"]["id"], "8");
+    assert_eq!(server.ask(&["dlq", "show", "9"]).status.code(), Some(1));
+
+    let replayed = server.ask(&["dlq", "replay", "--all"]);
+    let words = text(&replayed.stdout);
+    assert_eq!(replayed.status.code(), Some(1), "{replayed:?}");
+    assert!(words.starts_with("dead letter 7: invalidated 7 names at position "), "{words}");
+    assert!(words.contains("dead letter 8 stays") && words.contains("needs the field symbol"), "{words}");
+    assert_eq!(server.ask(&["get", "features:AAPL:5m"]).status.code(), Some(1));
+    let dropped = server.json(&["dlq", "drop", "8", "7"]);
+    let done = |at: usize| dropped["dead_letters"][at]["done"].as_bool();
+    assert_eq!((done(0), done(1)), (Some(true), Some(false)), "{dropped}");
+    assert_eq!(text(&server.ask(&["dlq", "list"]).stdout), "there are no dead letters\n");
+    assert_eq!(std::fs::read_dir(&letters).expect("it is there").count(), 0);
+    assert_eq!(server.ask(&["dlq", "drop"]).status.code(), Some(2), "which ones?");
+    server.stop();
+}
+
+#[test]
+fn events_are_signed_where_the_server_wants_it() {
+    let folder = tempfile::tempdir().expect("temporary files can be written");
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n").expect("it can be written");
+    let reference = format!("file:{}", secret.display());
+    let config = folder.path().join("larder.toml");
+    std::fs::write(&config, format!("[events]\nwebhook_secrets = [\"{reference}\"]\n")).expect("it can be written");
+    let server = Server::start_with(&folder.path().join("data"), &["--config", config.to_str().expect("it is text")]);
+    let emit = ["emit", "market_data_update", "--data", r#"{"symbol": "AAPL"}"#];
+    let refused = server.ask(&emit);
+    assert!(refused.status.code() == Some(2) && text(&refused.stderr).contains("webhook-id: missing"), "{refused:?}");
+    let signed = server.ask(&[&emit[..], &["--sign-with", &reference]].concat());
+    assert!(signed.status.success(), "{signed:?}");
+    let bare = server.ask(&[&emit[..], &["--sign-with", "whsec_AAAA"]].concat());
+    assert!(bare.status.code() == Some(2) && text(&bare.stderr).contains("does not stand on a command line"), "{bare:?}");
     server.stop();
 }
 

@@ -369,7 +369,9 @@ fn probes_and_the_document_are_there() {
     assert_eq!(document, larder_server::http::openapi::document());
     // Whatever is documented is answered by its route, and not by one of the two fallbacks.
     for (path, item) in document["paths"].as_object().unwrap() {
-        for method in item.as_object().unwrap().keys().filter(|name| *name != "parameters") {
+        // This one ends with the server.
+        let is_stream = path == "/v1/events/tail";
+        for method in item.as_object().unwrap().keys().filter(|name| *name != "parameters" && !is_stream) {
             let reply = server.request(&method.to_uppercase(), &path.replace("{key}", "k")).send();
             assert_ne!(reply.status, 405, "{method} {path}");
             let is_unknown = reply.status == 404 && method != "head" && reply.json()["type"] == "urn:larder:problem:unknown-route";

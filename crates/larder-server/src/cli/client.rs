@@ -1,6 +1,7 @@
 //! A running server, asked over HTTP. What the answers mean is the commands' affair; what went wrong on the way is told
 //! here, with what to do about it.
 
+use std::io::Read;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -33,6 +34,7 @@ pub fn time(text: &str) -> Result<Duration, String> {
 /// A running server.
 pub struct Client {
     agent: Agent,
+    timeout: Duration,
     base: String,
 }
 
@@ -86,7 +88,7 @@ impl Client {
         let base = base(&args.server)?;
         // Caches are reached directly: a proxy for the web has no business between a program and its cache.
         let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(args.timeout)).proxy(None);
-        Ok(Self { agent: config.build().new_agent(), base })
+        Ok(Self { agent: config.build().new_agent(), timeout: args.timeout, base })
     }
 
     /// Asks without a body.
@@ -139,6 +141,26 @@ impl Client {
             Some(problem) => Failure::new(problem.words()),
             None => self.stranger(answer),
         }
+    }
+
+    /// Asks for an answer that goes on, which is read from what is returned. Only its beginning has to come in time.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask), and when the answer is a problem.
+    pub fn stream(&self, path: &str, headers: &[(&str, String)]) -> Result<impl Read + Send + 'static, Failure> {
+        let config = Agent::config_builder().http_status_as_error(false).proxy(None);
+        let config = config.timeout_connect(Some(self.timeout)).timeout_recv_response(Some(self.timeout));
+        let request = Request::builder().method("GET").uri(format!("{}{path}", self.base));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+        let request = request.body(()).map_err(|error| Failure::new(format!("this cannot be asked over HTTP: {error}")))?;
+        let response = config.build().new_agent().run(request).map_err(|error| self.unreachable(&error))?;
+        let is_stream = response.headers().get("content-type").is_some_and(|media| media == "text/event-stream");
+        if response.status().is_success() && is_stream {
+            return Ok(response.into_body().into_reader());
+        }
+        let (parts, mut body) = response.into_parts();
+        let body = body.read_to_vec().map_err(|error| self.unreachable(&error))?;
+        Err(self.refused(&Answer { status: parts.status, headers: parts.headers, body }))
     }
 
     fn stranger(&self, answer: &Answer) -> Failure {

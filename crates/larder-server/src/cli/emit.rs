@@ -96,7 +96,7 @@ pub fn emit(args: &EmitArgs, out: Output) -> Result<ExitCode, Failure> {
 }
 
 /// What became of it, in words.
-fn told(outcome: &Json, rehearsed: bool) -> String {
+pub fn told(outcome: &Json, rehearsed: bool) -> String {
     let names: Vec<&str> = outcome["names"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
     let count = plural(names.len() as u64, "name");
     let mut text = match (outcome["duplicate"] == json!(true), names.is_empty(), rehearsed) {

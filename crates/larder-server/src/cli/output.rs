@@ -48,6 +48,17 @@ pub fn value(bytes: &[u8]) -> Result<(), Failure> {
     stdout.flush().map_err(Failure::output)
 }
 
+/// Whether what is printed may have colours: somebody looks at it, and does not mind.
+pub fn has_colours() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A text that came from outside, such that a terminal takes it for text and nothing else.
+pub fn plain(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
 /// `1 name`, `2 names`, `2 entries`.
 pub fn plural(number: u64, unit: &str) -> String {
     let number_shown = crate::demo::count(number);
@@ -55,5 +66,15 @@ pub fn plural(number: u64, unit: &str) -> String {
         _ if number == 1 => format!("{number_shown} {unit}"),
         Some(stem) => format!("{number_shown} {stem}ies"),
         None => format!("{number_shown} {unit}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_outside_does_not_drive_the_terminal() {
+        assert_eq!(plain("a\u{1b}[31mb\nc\u{202e}d\u{e4}"), "a\\u{1b}[31mb\\nc\\u{202e}d\u{e4}");
     }
 }

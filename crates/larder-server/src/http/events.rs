@@ -24,6 +24,9 @@ pub const EVENTS_MAX: usize = 1_000;
 const STRUCTURED: &str = "application/cloudevents+json";
 const BATCHED: &str = "application/cloudevents-batch+json";
 
+/// What traces call the way by which events come here.
+const DOOR: &str = "http";
+
 /// What the headers of an event in binary mode begin with.
 const PREFIX: &str = "ce-";
 
@@ -47,6 +50,15 @@ pub struct Outcome {
     /// In a rehearsal: what it would drop, by namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub impact: Option<BTreeMap<String, Dropped>>,
+}
+
+impl Outcome {
+    /// What became of the event of this name.
+    pub(super) fn of(id: String, emitted: Emitted) -> Self {
+        let Emitted { duplicate, rules, names, conflated, position, queued, .. } = emitted;
+        let position = position.map(|position| position.to_string());
+        Outcome { id, duplicate, rules, names, conflated, position, queued, impact: None }
+    }
 }
 
 /// What an event would drop in one namespace.
@@ -143,11 +155,9 @@ async fn carry_out(app: &App, event: Event, rehearse: bool) -> Result<Outcome, P
     let id = event.id().to_owned();
     let (emitted, impact) = match rehearse {
         true => app.larder.rehearse(&event).await.map(|(emitted, impact)| (emitted, Some(impact)))?,
-        false => (app.larder.emit(event).await?, None),
+        false => (app.larder.emit_from(event, DOOR).await?, None),
     };
-    let Emitted { duplicate, rules, names, conflated, position, queued, .. } = emitted;
-    let position = position.map(|position| position.to_string());
-    Ok(Outcome { id, duplicate, rules, names, conflated, position, queued, impact: impact.map(dropped) })
+    Ok(Outcome { impact: impact.map(dropped), ..Outcome::of(id, emitted) })
 }
 
 fn dropped(impact: Impact) -> BTreeMap<String, Dropped> {

@@ -30,6 +30,7 @@ pub fn document() -> Value {
         "tags": [
             { "name": "entries", "description": "Values under keys." },
             { "name": "invalidations", "description": "Taking out what the world has made wrong." },
+            { "name": "events", "description": "What became of events." },
             { "name": "server", "description": "What the cache and its server say of themselves." },
         ],
         "paths": {
@@ -40,7 +41,11 @@ pub fn document() -> Value {
             "/v1/entries/get": { "post": read_many() },
             "/v1/entries/put": { "post": write_many() },
             "/v1/invalidations": { "post": invalidate() },
-            "/v1/events": { "post": take_events(), "options": validate_webhook() },
+            "/v1/events": { "post": take_events(), "options": validate_webhook(), "get": list_events() },
+            "/v1/events/tail": { "get": tail_events() },
+            "/v1/dead-letters": { "get": list_dead_letters() },
+            "/v1/dead-letters/{id}": dead_letter(),
+            "/v1/dead-letters/{id}/replay": replay_dead_letter(),
             "/v1/keys": { "get": keys() },
             "/v1/stats": { "get": stats() },
             "/v1/health": { "get": health() },
@@ -265,6 +270,91 @@ fn validate_webhook() -> Value {
     })
 }
 
+fn list_events() -> Value {
+    json!({
+        "operationId": "listEvents",
+        "summary": "What became of the last events, the oldest first.",
+        "tags": ["events"],
+        "parameters": parameter_refs(&["EventsLimit", "EventType"]),
+        "responses": {
+            "200": json_answer("The last of them; a server keeps a thousand, and begins anew when it starts.", "EventTraces"),
+            "400": problem(&[Kind::InvalidRequest]),
+            "default": problem(&[]),
+        },
+    })
+}
+
+fn tail_events() -> Value {
+    let schema = json!({ "type": "string", "description": "Server-sent events. Each is an EventTrace, with an id to go on from; an event \
+        \"missed\" says how many the watcher was too slow for; a comment every ten seconds or sooner says that the server is there." });
+    json!({
+        "operationId": "tailEvents",
+        "summary": "What becomes of events as they come, until the client leaves or the server is told to stop.",
+        "tags": ["events"],
+        "parameters": parameter_refs(&["EventType", "Entries", "Last", "LastEventId"]),
+        "responses": {
+            "200": { "description": "A stream.", "content": { "text/event-stream": { "schema": schema } } },
+            "400": problem(&[Kind::InvalidRequest]),
+            "503": problem(&[Kind::Overloaded, Kind::Draining]),
+            "default": problem(&[]),
+        },
+    })
+}
+
+fn list_dead_letters() -> Value {
+    json!({
+        "operationId": "listDeadLetters",
+        "summary": "Events that a source delivered and nobody managed, the oldest first.",
+        "description": "An event that was sent over HTTP and refused is none of them: its sender was told.",
+        "tags": ["events"],
+        "responses": { "200": json_answer("All of them.", "DeadLetters"), "default": problem(&[]) },
+    })
+}
+
+fn dead_letter() -> Value {
+    json!({
+        "parameters": [{ "$ref": "#/components/parameters/DeadLetterId" }],
+        "get": {
+            "operationId": "readDeadLetter",
+            "summary": "A dead letter with its event.",
+            "tags": ["events"],
+            "responses": { "200": json_answer("It.", "DeadLetter"), "404": problem(&[Kind::NotFound]), "default": problem(&[]) },
+        },
+        "delete": {
+            "operationId": "dropDeadLetter",
+            "summary": "Forgets a dead letter.",
+            "tags": ["events"],
+            "responses": {
+                "204": { "description": "It is gone." },
+                "404": problem(&[Kind::NotFound]),
+                "503": problem(&[Kind::TierFailed]),
+                "default": problem(&[]),
+            },
+        },
+    })
+}
+
+fn replay_dead_letter() -> Value {
+    json!({
+        "parameters": [{ "$ref": "#/components/parameters/DeadLetterId" }],
+        "post": {
+            "operationId": "replayDeadLetter",
+            "summary": "Tries a dead letter once more, and forgets it if that went well.",
+            "description": "One that a handler did not manage is told to that handler. One that could not be carried out is carried out \
+                as if it came now, for instance after the rules were mended.",
+            "tags": ["events"],
+            "responses": {
+                "200": json_answer("What became of it.", "Replayed"),
+                "202": queued("What became of it; it took effect here.", Some("Replayed")),
+                "404": problem(&[Kind::NotFound]),
+                "409": problem(&[Kind::ReplayFailed]),
+                "503": problem(&[Kind::LogUnavailable, Kind::TierFailed]),
+                "default": problem(&[]),
+            },
+        },
+    })
+}
+
 fn keys() -> Value {
     json!({
         "operationId": "listKeys",
@@ -482,6 +572,19 @@ fn parameters() -> Value {
             id.timestamp.body; several are separated by blanks."),
         "RequestOrigin": header("WebHook-Request-Origin", "What the sender calls itself: a name like that of a host."),
         "RequestRate": header("WebHook-Request-Rate", "How many requests a minute it would like to send."),
+        "EventsLimit": query("limit", "How many events.",
+            json!({ "type": "integer", "minimum": 1, "maximum": larder::events::EVENT_TRACES_MAX, "default": 100 })),
+        "EventType": query("type", "Only events of this type.", json!({ "type": "string" })),
+        "Entries": query("entries", "Also counts the live entries in memory that events make stale, in a tenth of the time at most: it \
+            looks at every entry there is, before the event takes effect.", json!({ "type": "boolean", "default": false })),
+        "Last": query("last", "Begins with so many that were before.",
+            json!({ "type": "integer", "minimum": 0, "maximum": larder::events::EVENT_TRACES_MAX, "default": 0 })),
+        "LastEventId": header("Last-Event-ID", "The id of the last event that was seen, to go on from there. After a restart of the \
+            server that is its first."),
+        "DeadLetterId": {
+            "in": "path", "name": "id", "required": true, "schema": { "type": "integer", "minimum": 1 },
+            "description": "What the dead letter is called here.",
+        },
         "Verbose": query("verbose", "Whether to say why, as JSON.", json!({ "type": "string" })),
     })
 }

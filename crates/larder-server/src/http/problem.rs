@@ -68,6 +68,8 @@ kinds! {
     StaleFill = 409 "stale-fill" "The value may be old, and was not stored",
     /// The value was computed from a version of a source that is known to be over; it was not stored.
     Outdated = 409 "outdated" "It was computed from something that has moved since",
+    /// A dead letter failed once more, and stays.
+    ReplayFailed = 409 "replay-failed" "The dead letter failed again",
     /// A position or fill token belongs to another life of the log.
     UnknownPosition = 412 "unknown-position" "The position is not one of the log in force",
     /// The body is larger than the server takes.

@@ -54,6 +54,21 @@ fn own() -> Value {
             outcome(),
             open(&["problem"], json!({ "problem": reference("Problem") })),
         ] } } }))] },
+        "EventTraces": open(&["life", "events"], json!({
+            "life": { "type": "string", "description": "Drawn when the server starts: the numbers of another life are other events." },
+            "events": list("EventTrace", None),
+        })),
+        "EventTrace": trace(),
+        "DeadLetters": open(&["dead_letters", "dropped"], json!({
+            "dead_letters": { "type": "array", "items": dead_letter(false) },
+            "dropped": count("How many were dropped since the start because there were too many."),
+        })),
+        "DeadLetter": dead_letter(true),
+        "Replayed": open(&["dead_letter", "handled", "outcome"], json!({
+            "dead_letter": count("What it was called."),
+            "handled": count("How many handlers managed it now."),
+            "outcome": or_null(outcome(), "Where it could not be carried out before; null where a handler did not manage it."),
+        })),
         "Keys": open(&["keys", "next"], json!({
             "keys": list("Octets", None),
             "next": or_null(json!({ "type": "string" }), "The cursor of the next page; null at the end."),
@@ -209,6 +224,60 @@ fn outcome() -> Value {
             "impact": { "type": "object", "additionalProperties": dropped, "description": "In a rehearsal: what it would drop, by namespace." },
         }),
     )
+}
+
+fn trace() -> Value {
+    let text = || json!({ "type": "string" });
+    let texts = |about: &str| json!({ "type": "array", "items": { "type": "string" }, "description": about });
+    let names = ["number", "received_ms", "names_count", "conflated", "handled", "took_us"];
+    let mut schema = counts(&names);
+    for name in ["through", "id", "source", "type"] {
+        schema["properties"][name] = text();
+    }
+    let more = json!({
+        "subject": or_null(text(), "What it is about."),
+        "outcome": {
+            "type": "string", "enum": ["applied", "conflated", "queued", "duplicate", "unmatched", "refused", "failed"],
+            "description": "Conflated: it took effect with others at the end of a window. Queued: here alone so far.",
+        },
+        "reason": or_null(text(), "Why it was refused, or failed."),
+        "rules": texts("The rules that are for it."),
+        "names": texts("The first of the names that it invalidates."),
+        "position": or_null(reference("Position"), "Where the last of it stands in the log."),
+        "entries": or_null(json!({ "type": "integer" }), "Live entries in memory that it made stale, where somebody asked."),
+        "dead": { "type": "array", "items": { "type": "integer" }, "description": "Dead letters that came of it." },
+        "applied_after_us": or_null(json!({ "type": "integer" }), "Microseconds until all of it was stale."),
+    });
+    for (name, property) in more.as_object().into_iter().flatten() {
+        schema["properties"][name] = property.clone();
+    }
+    let all: Vec<&String> = schema["properties"].as_object().into_iter().flat_map(Map::keys).collect();
+    schema["required"] = json!(all);
+    schema
+}
+
+fn dead_letter(with_event: bool) -> Value {
+    let text = || json!({ "type": "string" });
+    let mut schema = open(
+        &["id", "failed", "reason", "at_ms", "type", "source", "event_id"],
+        json!({
+            "id": count("What it is called here."),
+            "failed": {
+                "type": "string", "enum": ["handler", "event"],
+                "description": "A handler that did not manage it; or the event itself, of which nothing took effect.",
+            },
+            "reason": { "type": "string", "description": "Why; it names the rule and the field where it is the event's fault." },
+            "at_ms": count("When, in milliseconds since the Unix epoch."),
+            "type": or_null(text(), "The event's."),
+            "source": or_null(text(), "The event's."),
+            "event_id": or_null(text(), "What its source calls it."),
+        }),
+    );
+    if with_event {
+        schema["properties"]["event"] = json!({ "description": "As it came." });
+        schema["required"].as_array_mut().expect("it was made as one").push("event".into());
+    }
+    schema
 }
 
 fn readiness() -> Value {
