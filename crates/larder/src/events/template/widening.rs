@@ -321,7 +321,7 @@ fn condition(depth: u32) -> impl Strategy<Value = String> {
 #[test]
 fn a_rendering_that_does_not_escape_is_caught() {
     let mut runner = TestRunner::deterministic();
-    let mut widened = 0;
+    let (mut widened, mut meant) = (0, 0);
     for seed in 0..400 {
         let plan = plan().new_tree(&mut runner).unwrap().current();
         let event = event().new_tree(&mut runner).unwrap().current();
@@ -330,10 +330,12 @@ fn a_rendering_that_does_not_escape_is_caught() {
         let Ok(pattern) = Pattern::new(plan.naive(&chosen)) else { continue };
         if plan.target == Target::Pattern {
             let keys = keys_near(&plan, &chosen, seed);
+            meant += keys.iter().filter(|key| plan.may_reach(&chosen, key)).count();
             widened += keys.iter().filter(|key| pattern.matches(key.as_bytes()) && !plan.may_reach(&chosen, key)).count();
         }
     }
     assert!(widened > 20, "only {widened} keys were reached that must not be");
+    assert!(meant > 200, "only {meant} keys are such that a name must reach them");
 }
 
 /// Found when this test was written: the author's own backslash or bracket took hold of the value behind it.
