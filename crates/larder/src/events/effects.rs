@@ -9,9 +9,12 @@ use crate::position::{Epoch, Position};
 /// Positions that are remembered. An entry that an older one invalidated is laid to no rule.
 const REMEMBERED: usize = 4_096;
 
+/// The names of rules.
+type Rules = BTreeSet<Box<str>>;
+
 /// See the head of this file.
 #[derive(Default)]
-pub(super) struct Effects(Mutex<BTreeMap<(u64, u64), BTreeSet<Box<str>>>>);
+pub(super) struct Effects(Mutex<BTreeMap<(u64, u64), Rules>>);
 
 impl Effects {
     /// Remembers which rules a position came from. Several events may share one, where their names were put off.

@@ -181,7 +181,8 @@ async fn it_does_as_a_plain_model_says() {
                     }
                     numbers.put(&key, item).await.unwrap();
                     kill_what_is_behind(entry, &sources, &mut fresh);
-                    (sources.insert(entry, below), from_roots.insert(entry, of_roots));
+                    sources.insert(entry, below);
+                    from_roots.insert(entry, of_roots);
                     fresh.insert(entry);
                 }
                 6..=7 => {
