@@ -6,14 +6,16 @@
 //! - [`chaos`]: the same for several instances over one Redis, and the faults that are to shake them.
 //! - [`redis`]: real Redis servers, alone, under sentinels and as a cluster, to be killed, paused and failed over.
 //! - [`proxy`]: a TCP connection's network, to be cut, frozen, slowed and made to lose replies.
+//! - [`process`], [`port`]: a child process to be killed and paused, and a port that stays its own meanwhile.
 //! - [`wait`]: waiting for a condition, with a limit.
 //!
-//! The last three know no cache and no client library: whatever is tested over them talks to them as it would in production.
+//! The last five know no cache and no client library: whatever is tested over them talks to them as it would in production.
 
 pub mod chaos;
 pub mod history;
 pub mod model;
-mod port;
+pub mod port;
+pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod wait;

@@ -15,14 +15,18 @@ use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt}
 /// server; and it gives the port to nobody who asks for any free one. Other systems do not let the server in, so there the
 /// port is given up at once.
 #[derive(Debug)]
-pub(crate) struct Port {
+pub struct Port {
     number: u16,
     _held: Option<OwnedFd>,
 }
 
 impl Port {
     /// Reserves a port of the kernel's choice.
-    pub(crate) fn reserve() -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// When the machine has no port left.
+    pub fn reserve() -> io::Result<Self> {
         Port::hold(0)
     }
 
@@ -51,7 +55,8 @@ impl Port {
         Ok(Port { number: bound.port(), _held: cfg!(target_os = "linux").then_some(socket) })
     }
 
-    pub(crate) fn number(&self) -> u16 {
+    /// Its number.
+    pub fn number(&self) -> u16 {
         self.number
     }
 }

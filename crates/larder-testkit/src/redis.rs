@@ -20,19 +20,21 @@
 
 mod cluster;
 mod command;
-mod process;
 mod sentinel;
 mod server;
 mod tls;
 
 use std::fmt;
 use std::io::Write;
+use std::path::PathBuf;
 
 pub use cluster::{Cluster, Migration, SLOTS, slot_of};
 pub use command::{CommandError, Connection, Reply};
 pub use sentinel::SentinelSet;
 pub use server::{AppendOnly, Server, ServerOptions, version};
 pub use tls::{Certificates, Tls};
+
+use crate::process;
 
 /// Why a fixture did not start.
 #[derive(Debug)]
@@ -71,4 +73,9 @@ pub fn or_skip<T>(started: Result<T, StartError>) -> Option<T> {
         }
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Where a program is.
+fn installed(program: &'static str) -> Result<PathBuf, StartError> {
+    process::find(program).ok_or(StartError::NotInstalled(program))
 }

@@ -10,7 +10,6 @@
 
 mod config;
 
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,9 +23,9 @@ use tempfile::TempDir;
 pub use config::{AppendOnly, ServerOptions};
 pub(super) use config::{OWN_PASSWORD, OWN_USER};
 
-use super::process::{self, Running};
-use super::{CommandError, Connection, Reply, StartError};
+use super::{CommandError, Connection, Reply, StartError, installed};
 use crate::port::Port;
+use crate::process::Running;
 use crate::wait;
 
 /// How long a server may take until it answers. It takes 20 ms; a machine that is busy with all other tests may need more.
@@ -96,7 +95,7 @@ impl Server {
     }
 
     fn start_as(kind: Kind) -> Result<Self, StartError> {
-        let program = process::find("redis-server")?;
+        let program = installed("redis-server")?;
         let failed = |error: io::Error| StartError::Failed(format!("a Redis server has no place to run: {error}"));
         let folder = tempfile::Builder::new().prefix("redis").tempdir().map_err(failed)?;
         let ports = Ports::for_kind(&kind).map_err(failed)?;
@@ -276,12 +275,12 @@ impl Server {
         let otherwise = |error: io::Error| Failed::Otherwise(format!("redis-server cannot be run: {error}"));
         let log_begins = fs::metadata(self.log_file()).map_or(0, |file| file.len());
         let log = self.open_log().map_err(otherwise)?;
-        let config = self.config_file();
-        let arguments: &[&OsStr] = match self.kind {
-            Kind::Data(_) => &[config.as_os_str()],
-            Kind::Sentinel(_) => &[config.as_os_str(), OsStr::new("--sentinel")],
-        };
-        let mut running = Running::start(&self.program, arguments, &log).map_err(otherwise)?;
+        let mut command = Command::new(&self.program);
+        command.arg(self.config_file());
+        if let Kind::Sentinel(_) = self.kind {
+            command.arg("--sentinel");
+        }
+        let mut running = Running::start(&command, &log).map_err(otherwise)?;
         let mut has_ended = false;
         let is_settled = wait::until(START_MAX, || {
             has_ended = running.has_ended();
@@ -355,7 +354,7 @@ impl Ports {
 /// When it is not installed, or does not say.
 pub fn version() -> Result<(u32, u32), StartError> {
     static VERSION: OnceLock<Option<(u32, u32)>> = OnceLock::new();
-    let program = process::find("redis-server")?;
+    let program = installed("redis-server")?;
     let version = VERSION.get_or_init(|| ask_version(&program));
     version.ok_or_else(|| StartError::Failed("redis-server does not say its version".to_owned()))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::{StartError, process};
+use super::{StartError, installed};
 
 /// That a server speaks TLS, on a port of its own beside the plain one.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Certificates {
     ///
     /// When `openssl` is not installed, or refuses.
     pub fn make() -> Result<Self, StartError> {
-        let openssl = process::find("openssl")?;
+        let openssl = installed("openssl")?;
         let folder = tempfile::tempdir().map_err(|error| StartError::Failed(format!("no temporary folder: {error}")))?;
         let made = Certificates { folder };
         let run = |arguments: &str| run(&openssl, made.folder.path(), arguments);
