@@ -25,13 +25,19 @@
 //! before a change of the other began, all of the first came before all of the second. What was appended to a master that
 //! was deposed is an exception, so it counts in its own epoch only, unless replicas had it (see [`Change::durable`]).
 
+pub mod account;
+pub mod aim;
+mod chronicle;
 pub mod fault;
 mod judge;
 pub mod report;
 pub mod site;
 
 use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
 
+pub use chronicle::Chronicle;
 pub use fault::{Fault, Fleet, Mischief};
 pub use judge::check;
 
@@ -53,6 +59,29 @@ pub struct Place {
     pub epoch: u64,
     /// The number within it.
     pub number: u64,
+}
+
+/// Why a text is not a [`Place`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoPlace;
+
+impl fmt::Display for NoPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a position is written as a hexadecimal number, a dash and a number")
+    }
+}
+
+impl std::error::Error for NoPlace {}
+
+/// Reads what caches write: `6f1c0a52b7d3e984-1742`.
+impl FromStr for Place {
+    type Err = NoPlace;
+
+    fn from_str(text: &str) -> Result<Self, NoPlace> {
+        let (epoch, number) = text.split_once('-').ok_or(NoPlace)?;
+        let epoch = u64::from_str_radix(epoch, 16).map_err(|_| NoPlace)?;
+        Ok(Place { epoch, number: number.parse().map_err(|_| NoPlace)? })
+    }
 }
 
 /// What became of a change.
@@ -180,3 +209,16 @@ impl History {
 
 /// Changes of a subject that a stretch hands on to the next.
 const KEPT_PER_SUBJECT: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_caches_write_it() {
+        assert_eq!("6f1c0a52b7d3e984-1742".parse(), Ok(Place { epoch: 0x6f1c_0a52_b7d3_e984, number: 1742 }));
+        for text in ["", "7", "-7", "ab-", "xy-7", "ab-7-00"] {
+            assert_eq!(text.parse::<Place>(), Err(NoPlace), "{text}");
+        }
+    }
+}

@@ -14,6 +14,12 @@ use crate::wait;
 /// How long the instances may take until they work again, when Redis does.
 pub const RECOVERY_MAX: Duration = Duration::from_secs(5);
 
+/// How long a stretch is in which nothing is broken.
+const UNBROKEN: Duration = Duration::from_secs(2);
+
+/// How long a silence is, in milliseconds, that lasts longer than an instance may go without hearing the log.
+const LONG_MS: (u64, u64) = (700, 3_000);
+
 /// How much more memory than it has a server may take while it is under pressure.
 const HEADROOM_BYTES: u64 = 128 << 10;
 
@@ -76,6 +82,8 @@ faults! {
     ReplyLost => "the reply to one script lost",
     /// An instance is dropped as it is, and another one started in its place.
     InstanceKilled => "an instance killed",
+    /// An instance is paused (`SIGSTOP`) for longer than it may go without hearing the log.
+    InstancePaused => "an instance paused (SIGSTOP)",
     /// The sentinels are told to make another server the master.
     MasterReplaced => "Sentinel failover on demand",
     /// The master is killed.
@@ -100,7 +108,8 @@ impl Fault {
     /// Whether it can happen there.
     pub fn fits(self, topology: Topology) -> bool {
         match self {
-            Flushed | ScriptsFlushed | LogKeyDeleted | StreamTrimmed | EvictedByUse | EvictedByTtl | MemoryFull | InstanceKilled => true,
+            Flushed | ScriptsFlushed | LogKeyDeleted | StreamTrimmed | EvictedByUse | EvictedByTtl | MemoryFull | InstanceKilled
+            | InstancePaused => true,
             KilledKeeping | KilledLosing | Paused | Cut | Refused | Held | HeldLong | Delayed | RepliesLost | ReplyLost => {
                 topology == Topology::Single
             }
@@ -111,7 +120,7 @@ impl Fault {
 
     /// Whether it can happen while something else does.
     fn comes_along(self) -> bool {
-        matches!(self, Cut | Refused | Held | HeldLong | Delayed | RepliesLost | ReplyLost | InstanceKilled)
+        matches!(self, Cut | Refused | Held | HeldLong | Delayed | RepliesLost | ReplyLost | InstanceKilled | InstancePaused)
     }
 }
 
@@ -119,6 +128,12 @@ impl Fault {
 pub trait Fleet: Sync {
     /// Drops an instance as it is, and starts another in its place.
     fn kill(&self, instance: usize);
+    /// Whether each instance is a process of its own, so that it can be paused.
+    fn can_pause(&self) -> bool {
+        false
+    }
+    /// Lets an instance stand still for so long. Only called where instances [can be paused](Self::can_pause).
+    fn pause(&self, _instance: usize, _time: Duration) {}
     /// What still keeps the instances from working as before.
     fn unrecovered(&self) -> Option<String>;
     /// Writes down what happened now.
@@ -165,15 +180,27 @@ impl<'a> Mischief<'a> {
         Mischief { site, fleet, instances, rng: Rng::with_seed(seed), bag: Vec::new(), damage: Damage::default() }
     }
 
+    /// Strikes some times, but not once it is late. Where nothing is to be broken it only lets time pass.
+    pub fn strike_until(&mut self, until: Instant, strikes: usize, kinds: &[Fault]) {
+        if kinds.is_empty() {
+            pass(until.saturating_duration_since(Instant::now()).min(UNBROKEN));
+        }
+        for _ in 0..strikes {
+            if Instant::now() < until {
+                self.strike(kinds);
+            }
+        }
+    }
+
     /// Breaks one thing, or two, mends them, and waits until the fleet has recovered.
     pub fn strike(&mut self, kinds: &[Fault]) {
+        let can_happen = |fault: &Fault| fault.fits(self.site.topology()) && (*fault != InstancePaused || self.fleet.can_pause());
         if self.bag.is_empty() {
-            self.bag = kinds.iter().copied().filter(|fault| fault.fits(self.site.topology())).collect();
+            self.bag = kinds.iter().copied().filter(can_happen).collect();
             self.rng.shuffle(&mut self.bag);
         }
         let Some(fault) = self.bag.pop() else { return };
-        let others: Vec<Fault> =
-            kinds.iter().copied().filter(|other| other.comes_along() && *other != fault && other.fits(self.site.topology())).collect();
+        let others: Vec<Fault> = kinds.iter().copied().filter(|other| other.comes_along() && *other != fault).filter(can_happen).collect();
         let second = self.rng.choice(&others).copied().filter(|_| self.rng.u32(0..3) == 0);
         let (mut one, mut two) = (self.rng.fork(), self.rng.fork());
         let (site, fleet, instances) = (self.site, self.fleet, self.instances);
@@ -232,6 +259,7 @@ impl Strike<'_> {
         match fault {
             Cut | Refused | Held | HeldLong | Delayed | RepliesLost | ReplyLost => self.break_network(fault),
             InstanceKilled => self.fleet.kill(self.rng.usize(0..self.instances)),
+            InstancePaused => self.fleet.pause(self.rng.usize(0..self.instances), between(self.rng, LONG_MS.0, LONG_MS.1)),
             MasterReplaced | MasterKilled | MasterPaused => {
                 if let Site::Sentinel(set) = self.site {
                     self.fail_over(set, fault);
@@ -318,7 +346,7 @@ impl Strike<'_> {
         match fault {
             Cut => {}
             ReplyLost => drop(wait::until(Duration::from_secs(1), || chosen.iter().all(|proxy| proxy.traps() == 0))),
-            HeldLong => pass(between(self.rng, 700, 3_000)),
+            HeldLong => pass(between(self.rng, LONG_MS.0, LONG_MS.1)),
             Held => pass(between(self.rng, 50, 400)),
             _ => pass(between(self.rng, 50, 1_500)),
         }

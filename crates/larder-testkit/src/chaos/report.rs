@@ -85,8 +85,8 @@ impl Part {
 pub struct Report {
     /// Its seed.
     pub seed: u64,
-    /// How many instances there were.
-    pub instances: usize,
+    /// What was tested, for people.
+    pub of: String,
     /// How long it took.
     pub took: Duration,
     /// Its parts.
@@ -126,8 +126,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { seed, instances, took, parts } = self;
-        writeln!(f, "chaos: {instances} instances, {}, seed {seed}; one instance's wall clock is a day off\n", minutes(*took))?;
+        let Report { seed, of, took, parts } = self;
+        writeln!(f, "chaos: {of}, {}, seed {seed}\n", minutes(*took))?;
         write!(f, "{:<36}", "")?;
         parts.iter().try_for_each(|(topology, _)| write!(f, "{topology:>12}"))?;
         writeln!(f, "{:>12}", "all")?;
@@ -188,7 +188,7 @@ mod tests {
         part.tally.count("get", Duration::from_millis(1_250), true);
         part.damage.faults.insert(Fault::Flushed, 3);
         let parts = vec![(Topology::Single, part.clone()), (Topology::Cluster, part)];
-        let text = Report { seed: 7, instances: 3, took: Duration::from_secs(61), parts }.to_string();
+        let text = Report { seed: 7, of: "3 instances".to_owned(), took: Duration::from_secs(61), parts }.to_string();
         let row = |name: &str| {
             let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} is missing in\n{text}"));
             line[name.len()..].split_whitespace().map(str::to_owned).collect::<Vec<_>>()

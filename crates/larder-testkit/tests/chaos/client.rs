@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use larder::{Answer, ErrorKind, Item, Lookup, Names, Namespace, Position, Receipt};
+use larder_testkit::chaos::aim::{Aim, Name};
 use larder_testkit::chaos::report::Tally;
 use larder_testkit::chaos::{Change, History, Life, Moment, Place, Read, Standing};
 use larder_testkit::history::{Found, Selection, World};
 
 use super::OPERATION_MAX;
-use super::fleet::{INSTANCES, Instances, Moments, NAMESPACES, Running, Seen, found, pause, place};
+use super::fleet::{INSTANCES, Instances, NAMESPACES, Running, Seen, found, pause, place};
 
 /// A load under way.
 type Loading = Pin<Box<dyn Future<Output = Result<Item<Seen>, std::io::Error>> + Send>>;
@@ -357,38 +358,14 @@ impl Client {
 
     async fn invalidate(&mut self) {
         let world = self.fleet.world.clone();
-        let subject = self.rng.usize(0..world.subjects().len());
-        let of = world.subjects()[subject].clone();
-        let any = Selection::default();
-        let (names, what, subjects, item) = match self.rng.u32(0..200) {
-            0..120 => (Names::new().key(of.whole_key()), of.whole_key(), vec![subject], of.items[0]),
-            120..145 => {
-                let tag = format!("symbol:S{}", of.symbol);
-                let subjects = world.select(Selection { symbol: Some(of.symbol), ..any });
-                (Names::new().tag(&tag), format!("the tag {tag}"), subjects, world.symbol_item(of.symbol))
-            }
-            145..155 => {
-                let tag = format!("part:p{}", of.part);
-                let subjects = world.select(Selection { part: Some(of.part), ..any });
-                (Names::new().tag(&tag), format!("the tag {tag}"), subjects, world.part_item(of.part))
-            }
-            155..196 => {
-                let selection = Selection {
-                    namespace: Some(of.namespace).filter(|_| self.rng.u32(0..4) > 0),
-                    symbol: Some(of.symbol),
-                    part: Some(of.part).filter(|_| self.rng.bool()),
-                };
-                let pattern = selection.pattern(self.rng.bool());
-                (Names::new().pattern(&pattern), format!("the pattern {pattern}"), world.select(selection), of.items[0])
-            }
-            196..199 => {
-                let selection = Selection { namespace: Some(of.namespace), ..any };
-                let what = format!("the namespace {}", of.namespace);
-                (Names::new().namespace(of.namespace), what, world.select(selection), of.items[0])
-            }
-            _ => (Names::new().everything(), "everything".to_owned(), world.select(any), of.items[1]),
+        let Aim { name, subjects, item, what } = Aim::take(&world, &mut self.rng);
+        let names = match name {
+            Name::Key(key) => Names::new().key(key),
+            Name::Tag(tag) => Names::new().tag(tag),
+            Name::Pattern(pattern) => Names::new().pattern(pattern),
+            Name::Namespace(namespace) => Names::new().namespace(namespace),
+            Name::Everything => Names::new().everything(),
         };
-        let what = format!("invalidation of {what}");
         world.change(item);
         let (floor, began) = (world.counters(), self.fleet.now());
         let running = self.running.clone();

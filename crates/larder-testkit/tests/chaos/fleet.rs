@@ -1,14 +1,14 @@
 //! The instances of a run: how they are set up, killed and observed.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use larder::{Builder, Larder, Mode, Mutation, Namespace, Policy, Position, RedisOptions, SharedLogStats};
 use larder_testkit::chaos::site::Site;
-use larder_testkit::chaos::{Fleet, History, Life, Moment, Place};
-use larder_testkit::history::{Found, Ticket, World};
+use larder_testkit::chaos::{Chronicle, Fleet, History, Life, Moment, Place};
+use larder_testkit::history::{Found, World};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
@@ -59,11 +59,6 @@ pub(super) fn place(position: Position) -> Place {
     Place { epoch, number: position.number() }
 }
 
-/// Tells the time.
-pub(super) trait Moments {
-    fn now(&self) -> Moment;
-}
-
 /// What all instances are given.
 #[derive(Clone)]
 pub(super) struct Settings {
@@ -97,15 +92,9 @@ pub(super) struct Instances {
     pub(super) over: AtomicBool,
     /// The latest receipt, handed from writers to readers.
     pub(super) board: Mutex<Option<Position>>,
-    /// Up to which ticket queued changes were accounted for.
-    pub(super) counted: AtomicU64,
+    pub(super) chronicle: Chronicle,
     urls: Vec<String>,
     running: Vec<RwLock<Arc<Running>>>,
-    ticket: Ticket,
-    began: Instant,
-    /// Numbers of lives.
-    lives: AtomicU64,
-    notes: Mutex<History>,
     runtime: Handle,
 }
 
@@ -113,9 +102,11 @@ impl Instances {
     pub(super) fn start(site: &Site, world: Arc<World>, mutation: Option<Mutation>, runtime: &Handle) -> Self {
         let settings = Settings { replicas: site.topology().replicas(), mutation };
         let urls: Vec<String> = (0..INSTANCES).map(|instance| site.url(instance)).collect();
+        let chronicle = Chronicle::begin();
         let first = |instance: usize| {
+            let life = chronicle.begin_life(instance);
             let larder = runtime.block_on(open(&urls[instance], instance, &settings));
-            RwLock::new(Arc::new(Running::new(Life { instance, number: 0 }, larder)))
+            RwLock::new(Arc::new(Running::new(life, larder)))
         };
         let running = (0..INSTANCES).map(first).collect();
         Instances {
@@ -123,13 +114,9 @@ impl Instances {
             settings,
             over: AtomicBool::new(false),
             board: Mutex::default(),
-            counted: AtomicU64::new(0),
+            chronicle,
             urls,
             running,
-            ticket: Ticket::default(),
-            began: Instant::now(),
-            lives: AtomicU64::new(1),
-            notes: Mutex::default(),
             runtime: runtime.clone(),
         }
     }
@@ -143,9 +130,8 @@ impl Instances {
         &self.urls[0]
     }
 
-    /// A life for whoever comes for a moment.
-    pub(super) fn newcomer(&self) -> Life {
-        Life { instance: INSTANCES, number: self.lives.fetch_add(1, Ordering::Relaxed) }
+    pub(super) fn now(&self) -> Moment {
+        self.chronicle.now()
     }
 
     /// Whether a namespace of an instance is strict, and its limit.
@@ -179,10 +165,6 @@ impl Instances {
         history
     }
 
-    pub(super) fn take_notes(&self) -> History {
-        std::mem::take(&mut *self.notes.lock().expect("nobody panics with it"))
-    }
-
     pub(super) async fn close(&self) {
         for running in &self.running {
             let running = running.read().expect("nobody panics with it").clone();
@@ -191,17 +173,9 @@ impl Instances {
     }
 }
 
-impl Moments for Instances {
-    fn now(&self) -> Moment {
-        Moment { ticket: self.ticket.take(), ns: self.began.elapsed().as_nanos() as u64 }
-    }
-}
-
 impl Fleet for Instances {
     fn kill(&self, instance: usize) {
-        let (number, born) = (self.lives.fetch_add(1, Ordering::Relaxed), self.now());
-        let life = Life { instance, number };
-        self.notes.lock().expect("nobody panics with it").born.insert(life, born);
+        let life = self.chronicle.begin_life(instance);
         let larder = self.runtime.block_on(open(&self.urls[instance], instance, &self.settings));
         let successor = Arc::new(Running::new(life, larder));
         let killed = std::mem::replace(&mut *self.running[instance].write().expect("nobody panics with it"), successor);
@@ -218,8 +192,7 @@ impl Fleet for Instances {
     }
 
     fn note(&self, what: String) {
-        let now = self.now();
-        self.notes.lock().expect("nobody panics with it").faults.push((now, what));
+        self.chronicle.note(what);
     }
 }
 

@@ -11,14 +11,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use client::Client;
-use fleet::{Instances, Moments, open};
+use fleet::{Instances, open};
 use larder::{Larder, Mutation, Names};
+use larder_testkit::chaos::account::{Account, Course};
 use larder_testkit::chaos::report::Part;
 use larder_testkit::chaos::site::{Site, Topology};
-use larder_testkit::chaos::{Fault, History, Mischief, Read, Standing, check};
+use larder_testkit::chaos::{Fault, History, Life, Mischief, Read};
 use larder_testkit::history::{Found, Promise, World};
 use larder_testkit::redis::StartError;
-use larder_testkit::wait;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -30,9 +30,6 @@ pub const OPERATION_MAX: Duration = Duration::from_secs(5);
 
 /// How often things are broken between two quiet moments.
 const STRIKES: usize = 8;
-
-/// Stories of violations that are kept; the others are counted.
-const STORIES_MAX: usize = 10;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -63,25 +60,18 @@ pub fn play(plan: &Plan) -> Result<Part, StartError> {
     let runtime = runtime.expect("a test may start threads");
     let world = Arc::new(World::new(&NAMESPACES, SYMBOLS, PARTS));
     let fleet = Arc::new(Instances::start(&site, world, plan.mutation, runtime.handle()));
-    let mut part = Part::default();
     let mut mischief = Mischief::new(&site, &*fleet, INSTANCES, plan.seed);
-    let began = Instant::now();
-    let mut past = History::default();
-    for round in 0.. {
-        let history = stretch(plan, round, began + plan.length, &runtime, &fleet, &mut mischief, &mut part);
-        past.join(history);
-        past.join(runtime.block_on(quiet(&fleet, &mut part)));
-        past.join(fleet.take_notes());
-        account(plan, &fleet, &past, &mut part);
-        past = past.remainder(fleet.world.subjects().len());
-        if plan.tells {
-            let (operations, violations) = (part.tally.total(), part.violations.len());
-            eprintln!("{:>5} s  {}  {operations} operations, {violations} violations", began.elapsed().as_secs(), plan.topology);
-        }
-        if began.elapsed() >= plan.length || (plan.mutation.is_some() && !part.violations.is_empty()) {
-            break;
-        }
-    }
+    let mut account = Account::default();
+    let course = Course { length: plan.length, until_violated: plan.mutation.is_some(), tells: plan.tells };
+    course.follow(&plan.topology.to_string(), &mut account, |account, number, until| {
+        let mut history = stretch(plan, number, until, &runtime, &fleet, &mut mischief, &mut account.part);
+        history.join(runtime.block_on(quiet(&fleet, &mut account.part)));
+        history.join(fleet.chronicle.take_notes());
+        // Only what a reader was given counts against a missing rule: that positions are out of order is a symptom.
+        let counts = |promise| plan.mutation.is_none() || promise != Promise::Order;
+        account.settle(&fleet.world, history, fleet.now(), counts, |life| fleet.running(life.instance).life == life);
+    });
+    let mut part = account.part;
     part.damage.join(mischief.damage());
     part.violations.extend(part.damage.unrecovered.iter().map(|what| format!("Liveness: {what}")));
     runtime.block_on(fleet.close());
@@ -108,17 +98,9 @@ fn stretch(
         })
         .collect();
     let observers: Vec<JoinHandle<_>> = (0..INSTANCES).map(|number| runtime.spawn(fleet.clone().observe(number))).collect();
-    if plan.faults.is_empty() {
-        let _nothing_ends_it = wait::until(until.saturating_duration_since(Instant::now()).min(Duration::from_secs(2)), || false);
-    } else {
-        // With a rule taken away the first violation ends the run, so it is looked for often.
-        let strikes = if plan.mutation.is_some() { 2 } else { STRIKES };
-        for _ in 0..strikes {
-            if Instant::now() < until {
-                mischief.strike(&plan.faults);
-            }
-        }
-    }
+    // With a rule taken away the first violation ends the run, so it is looked for often.
+    let strikes = if plan.mutation.is_some() { 2 } else { STRIKES };
+    mischief.strike_until(until, strikes, &plan.faults);
     fleet.over.store(true, Ordering::Release);
     let mut history = History::default();
     for client in clients {
@@ -174,8 +156,9 @@ async fn quiet(fleet: &Arc<Instances>, part: &mut Part) -> History {
             complain(format!("instance {:?} did not write what waits: {:?}", running.life, running.larder.stats().backing));
         }
     }
+    let newcomer_life = fleet.chronicle.begin_life(INSTANCES);
     let newcomer = open(fleet.world_url(), INSTANCES, &fleet.settings).await;
-    for (life, larder) in running.iter().map(|running| (running.life, &running.larder)).chain([(fleet.newcomer(), &newcomer)]) {
+    for (life, larder) in running.iter().map(|running| (running.life, &running.larder)).chain([(newcomer_life, &newcomer)]) {
         history.join(read_everything(fleet, life, larder).await);
     }
     drop(newcomer.close().await);
@@ -184,7 +167,7 @@ async fn quiet(fleet: &Arc<Instances>, part: &mut Part) -> History {
 }
 
 /// Every key, from memory and past it.
-async fn read_everything(fleet: &Instances, life: larder_testkit::chaos::Life, larder: &Larder) -> History {
+async fn read_everything(fleet: &Instances, life: Life, larder: &Larder) -> History {
     let mut history = History::default();
     for (subject, of) in fleet.world.subjects().iter().enumerate() {
         let space = larder.namespace::<Seen>(of.namespace).expect("every name is a namespace");
@@ -203,31 +186,4 @@ async fn read_everything(fleet: &Instances, life: larder_testkit::chaos::Life, l
         }
     }
     history
-}
-
-/// Checks what was recorded, and counts.
-fn account(plan: &Plan, fleet: &Instances, history: &History, part: &mut Part) {
-    part.judged += history.judged() as u64;
-    for violation in check(&fleet.world, history) {
-        // Only what a reader was given counts against a missing rule: that positions are out of order is a symptom.
-        if plan.mutation.is_none() || violation.promise != Promise::Order {
-            if part.violations.len() < STORIES_MAX {
-                part.violations.push(violation.to_string());
-            } else {
-                part.violations.push(format!("{:?}", violation.promise));
-            }
-        }
-    }
-    let counted_before = fleet.counted.swap(fleet.now().ticket, Ordering::AcqRel);
-    let queued = history.changes.iter().filter(|change| change.standing == Standing::Queued && change.began.ticket > counted_before);
-    for change in queued {
-        let arrived = history.drained.iter().any(|(life, asked, _)| *life == change.life && *asked > change.ended);
-        let alive = fleet.running(change.life.instance).life == change.life;
-        part.queued[0] += 1;
-        part.queued[1] += u64::from(arrived);
-        part.queued[2] += u64::from(!arrived && !alive);
-        if !arrived && alive {
-            part.violations.push(format!("Liveness: {} was queued and never arrived", change.what));
-        }
-    }
 }

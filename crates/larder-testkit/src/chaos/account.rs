@@ -1,0 +1,83 @@
+//! The course of a run and what came of it: stretches in which things break, a quiet moment after each, and the check of what
+//! was written down. It knows no cache.
+
+use std::time::{Duration, Instant};
+
+use super::report::Part;
+use super::{History, Life, Moment, Standing, check};
+use crate::history::{Promise, World};
+
+/// Stories of violations that are kept; the others are counted.
+const STORIES_MAX: usize = 10;
+
+/// How long a run goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Course {
+    /// Until then, and to the end of the stretch that is under way; there is at least one.
+    pub length: Duration,
+    /// Whether it ends as soon as something was violated.
+    pub until_violated: bool,
+    /// Whether it says on standard error how it goes.
+    pub tells: bool,
+}
+
+impl Course {
+    /// Plays stretch after stretch. Each is given its number and when to end; it has to be [settled](Account::settle).
+    pub fn follow(self, name: &str, account: &mut Account, mut stretch: impl FnMut(&mut Account, u64, Instant)) {
+        let began = Instant::now();
+        for number in 0.. {
+            stretch(account, number, began + self.length);
+            let (operations, violations) = (account.part.tally.total(), account.part.violations.len());
+            if self.tells {
+                eprintln!("{:>5} s  {name}  {operations} operations, {violations} violations", began.elapsed().as_secs());
+            }
+            if began.elapsed() >= self.length || (self.until_violated && violations > 0) {
+                return;
+            }
+        }
+    }
+}
+
+/// What a run was so far, and what its next stretch must know of those before.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// What it was.
+    pub part: Part,
+    past: History,
+    /// Up to which ticket queued changes were counted.
+    counted: u64,
+}
+
+impl Account {
+    /// Checks a stretch that ended `now` in a quiet moment, and counts it. Only violations of promises that count are kept; a
+    /// change that was queued has to have arrived, unless the life in which it was made is over.
+    pub fn settle(
+        &mut self,
+        world: &World,
+        stretch: History,
+        now: Moment,
+        counts: impl Fn(Promise) -> bool,
+        is_alive: impl Fn(Life) -> bool,
+    ) {
+        let Account { part, past, counted } = self;
+        past.join(stretch);
+        part.judged += past.judged() as u64;
+        for violation in check(world, past).into_iter().filter(|violation| counts(violation.promise)) {
+            let story = part.violations.len() < STORIES_MAX;
+            part.violations.push(if story { violation.to_string() } else { format!("{:?}", violation.promise) });
+        }
+        let queued = past.changes.iter().filter(|change| change.standing == Standing::Queued && change.began.ticket > *counted);
+        for change in queued {
+            let arrived = past.drained.iter().any(|(life, asked, _)| *life == change.life && *asked > change.ended);
+            let alive = is_alive(change.life);
+            part.queued[0] += 1;
+            part.queued[1] += u64::from(arrived);
+            part.queued[2] += u64::from(!arrived && !alive);
+            if !arrived && alive {
+                part.violations.push(format!("Liveness: {} was queued and never arrived", change.what));
+            }
+        }
+        *counted = now.ticket;
+        *past = std::mem::take(past).remainder(world.subjects().len());
+    }
+}
