@@ -7,7 +7,7 @@
 //! see them meanwhile. While Redis is gone they stay there: each carries its stamp, so whenever it arrives its readers can
 //! tell whether it still holds.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -81,7 +81,9 @@ struct Counters {
 struct Queue {
     /// The last write of each key.
     writes: HashMap<Box<[u8]>, Waiting>,
-    order: VecDeque<Box<[u8]>>,
+    /// The keys, in the order in which they are written: by the number of the write that waited first of those that one write
+    /// now stands for.
+    order: BTreeMap<u64, Box<[u8]>>,
     bytes: usize,
     number: u64,
     closed: bool,
@@ -90,8 +92,8 @@ struct Queue {
 /// What is to be done to a key. The number tells it from a write that took its place.
 type Waiting = (u64, Action);
 
-/// Some writes, as they are sent.
-type Batch = Vec<(Box<[u8]>, u64, Action)>;
+/// Some writes, as they are sent: each with its place in the order.
+type Batch = Vec<(u64, Box<[u8]>, Waiting)>;
 
 impl RedisTier {
     pub(crate) fn start(link: Arc<Link>, clock: Clock, prefix: Vec<u8>, runtime: &Handle) -> Self {
@@ -239,7 +241,7 @@ impl Inner {
             queue.bytes += cost(&write.key, &write.action);
             match queue.writes.insert(write.key.clone(), (number, write.action.clone())) {
                 Some((_, old)) => queue.bytes -= cost(&write.key, &old),
-                None => queue.order.push_back(write.key.clone()),
+                None => drop(queue.order.insert(number, write.key.clone())),
             }
         }
         drop(queue);
@@ -251,13 +253,13 @@ impl Inner {
         let queue = self.queue.lock();
         let mut bytes = 0;
         let mut batch = Vec::new();
-        for key in &queue.order {
-            let (number, action) = &queue.writes[key];
-            bytes += cost(key, action);
+        for (place, key) in &queue.order {
+            let waiting = &queue.writes[key];
+            bytes += cost(key, &waiting.1);
             if !batch.is_empty() && bytes > BATCH_BYTES_MAX {
                 break;
             }
-            batch.push((key.clone(), *number, action.clone()));
+            batch.push((*place, key.clone(), waiting.clone()));
             if batch.len() == BATCH_MAX {
                 break;
             }
@@ -268,14 +270,15 @@ impl Inner {
     /// What was written leaves the queue, but for what took its place meanwhile.
     fn written(&self, batch: &Batch) {
         let mut queue = self.queue.lock();
-        for (key, number, action) in batch {
-            let front = queue.order.pop_front();
-            debug_assert_eq!(front.as_deref(), Some(&**key), "only the writer takes from the front");
-            if queue.writes.get(key).is_some_and(|(current, _)| current == number) {
+        for (place, key, (number, action)) in batch {
+            let there = queue.order.remove(place);
+            debug_assert_eq!(there.as_deref(), Some(&**key), "only the writer takes from the queue");
+            let current = queue.writes.get(key).map(|(current, _)| *current).expect("what has a place is there");
+            if current == *number {
                 queue.writes.remove(key);
                 queue.bytes -= cost(key, action);
             } else {
-                queue.order.push_back(key.clone());
+                queue.order.insert(current, key.clone());
             }
         }
         drop(queue);
@@ -296,7 +299,7 @@ impl Inner {
         // Of two epochs nobody can tell which is newer by looking at an entry. What was decided in another than the one in
         // force is stale by now, and might take the place of what is not.
         let (batch, outdated): (Vec<_>, Vec<_>) =
-            batch.iter().partition(|(.., action)| epoch_of(action).is_none_or(|of| of == server.epoch));
+            batch.iter().partition(|(.., (_, action))| epoch_of(action).is_none_or(|of| of == server.epoch));
         self.counters.outranked.fetch_add(outdated.len() as u64, Ordering::Relaxed);
         if batch.is_empty() {
             return Ok(());
@@ -304,17 +307,17 @@ impl Inner {
         match &server.data {
             Data::Single(connection) => {
                 let mut call = script::call(&script::STORE, batch.len());
-                for (key, ..) in &batch {
+                for (_, key, _) in &batch {
                     call.arg(self.key(key));
                 }
-                batch.iter().for_each(|(.., action)| arguments(&mut call, action));
+                batch.iter().for_each(|(.., (_, action))| arguments(&mut call, action));
                 let outranked = self.counted(script::run(&mut connection.clone(), &call).await)?;
                 self.counters.outranked.fetch_add(reply::number(outranked, "a write")?, Ordering::Relaxed);
             }
             Data::Cluster(connection) => {
                 // Each entry has a slot of its own; the client sends them to their nodes side by side.
                 let mut tasks = tokio::task::JoinSet::new();
-                for (key, _, action) in batch {
+                for (_, key, (_, action)) in batch {
                     let mut call = script::call(&script::STORE, 1);
                     call.arg(self.key(key));
                     arguments(&mut call, action);
@@ -356,12 +359,13 @@ impl Inner {
         Ok(Outcome::Accepted)
     }
 
-    /// Waits until nothing is queued any more that was when this was called.
+    /// Waits until nothing is queued any more that was when this was called. It looks at the front alone: many may wait, each of
+    /// them is woken by each batch, and there may be hundreds of thousands of entries behind.
     async fn drain(&self) -> Result<()> {
         let upto = self.queue.lock().number;
         loop {
             let less = self.less.notified();
-            let waits = self.queue.lock().writes.values().any(|(number, _)| *number <= upto);
+            let waits = self.queue.lock().order.first_key_value().is_some_and(|(place, _)| *place <= upto);
             if !waits {
                 return Ok(());
             }
@@ -453,7 +457,7 @@ async fn write_on(weak: Weak<Inner>) {
                 tracing::debug!(%error, "entries could not be written to Redis; they wait");
                 failures = if inner.link.is_up() { failures + 1 } else { 0 };
                 if failures > TRIES_TOGETHER {
-                    tracing::warn!(%error, key = %batch[0].0.escape_ascii(), "an entry could not be written to Redis; it was given up");
+                    tracing::warn!(%error, key = %batch[0].1.escape_ascii(), "an entry could not be written to Redis; it was given up");
                     inner.counters.shed.fetch_add(1, Ordering::Relaxed);
                     inner.written(&batch);
                     continue;
