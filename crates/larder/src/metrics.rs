@@ -63,6 +63,9 @@ counts! {
     HitStale => hits_stale,
     /// Reads answered by "there is no such thing", remembered from a loader.
     HitNegative => hits_negative,
+    /// Answers that said that they could not be verified, because a log that others append to was not heard for too long.
+    /// Reads that return the value alone do not look, and are not counted here.
+    Unverified => unverified,
     /// Reads that found nothing.
     MissAbsent => misses_absent,
     /// Reads that found an entry whose time was over.

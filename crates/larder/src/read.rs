@@ -597,6 +597,9 @@ impl<V: Value> View<V> {
         let position = self.shared.index.position_of(entry.meta.stamp());
         // What comes from the source itself needs nobody's word.
         let unheard = freshness == Freshness::Fresh && source != Source::Loader && self.shared.log.unheard_for() > self.space.max_staleness;
+        if unheard {
+            self.space.metrics.count(Count::Unverified);
+        }
         let freshness = if unheard { Freshness::Unverified } else { freshness };
         Answer { value: Cached(entry), source, freshness, age, position }
     }

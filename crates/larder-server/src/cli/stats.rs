@@ -38,7 +38,8 @@ fn whole(stats: &Json) -> String {
     let mut lines = vec![line("memory", &memory(&stats["memory"]))];
     lines.push(line(stats["backing"]["name"].as_str().unwrap_or("backing"), &backing(&stats["backing"])));
     lines.push(line("log", &log(&stats["log"])));
-    lines.extend(shared(&stats["log"]["shared"]).map(|text| line("shared", &text)));
+    let unverified = number(&stats["total"]["counts"]["unverified"]);
+    lines.extend(shared(&stats["log"]["shared"], unverified).map(|text| line("shared", &text)));
     lines.push(line("index", &index(&stats["index"])));
     lines.push(line("events", &events(&stats["events"])));
     lines.join("\n")
@@ -84,7 +85,7 @@ fn log(log: &Json) -> String {
 }
 
 /// How it stands with the log that other servers share; nothing where there is none.
-fn shared(shared: &Json) -> Option<String> {
+fn shared(shared: &Json, unverified: u64) -> Option<String> {
     let instance = shared["instance"].as_str()?;
     let mut text = format!("as {instance}, heard {} ms ago", count(number(&shared["unheard_for_ms"])));
     if shared["connected"] != true {
@@ -97,6 +98,9 @@ fn shared(shared: &Json) -> Option<String> {
     }
     if queued > 0 {
         text += &format!("; {} ({}) to be told to the others", plural(queued, "name"), roughly(number(&shared["queued_bytes"])));
+    }
+    if unverified > 0 {
+        text += &format!("; {} could not be verified", plural(unverified, "answer"));
     }
     let rejected = number(&shared["inbox_rejected"]);
     if rejected > 0 {
@@ -226,11 +230,12 @@ mod tests {
         stats["log"]["shared"] = json!({
             "instance": "a", "connected": false, "trouble": "refused", "unheard_for_ms": 1_234, "behind": 1, "queued": 2, "queued_bytes": 2_048,
         });
+        stats["total"]["counts"]["unverified"] = 4.into();
         let text = whole(&stats);
         for part in [
             "redis   3 errors; DEGRADED: no answer; not asked for now, as it failed too often; 2.0 KiB wait to be written",
             "shared  as a, heard 1,234 ms ago; NOT CONNECTED (refused)",
-            "1 position behind; 2 names (2.0 KiB) to be told to the others",
+            "1 position behind; 2 names (2.0 KiB) to be told to the others; 4 answers could not be verified",
         ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }

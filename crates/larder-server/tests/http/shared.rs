@@ -205,6 +205,8 @@ fn without_redis_servers_go_on_and_what_they_were_told_meanwhile_arrives() {
     assert_eq!(unverified.header("cache-status"), Some("larder; hit; detail=unverified-memory"));
     let many = b.request("POST", "/v1/entries/get").header("content-type", "application/json").body(r#"{"keys":["kept"]}"#).send();
     assert_eq!(many.json()["entries"][0]["unverified"], true);
+    let counted = b.json("/v1/stats")["total"]["counts"]["unverified"].as_u64();
+    assert!(counted.is_some_and(|answers| answers >= 2), "{counted:?}");
     // What is not is a miss, soon.
     let began = Instant::now();
     b.get("absent").problem(404, "miss");

@@ -23,10 +23,13 @@ async fn memory_and_loaders_answer_while_redis_is_gone() {
     let answer = || async { on_a.lookup("k").await.unwrap().into_answer().unwrap() };
     until("time passes", || a.stats().log.shared.unwrap().unheard_for > Duration::from_millis(300)).await;
     assert_eq!((answer().await.source, answer().await.freshness), (Source::Memory, Freshness::Unverified));
+    let counts = || a.stats().namespaces.into_iter().find(|one| one.name == "n").unwrap().counts;
+    assert_eq!(counts().unverified, 2, "one for each answer that said so");
     server.restart(false);
     until("it goes on by itself", || connected(&a)).await;
     on_a.put("k", "w".to_owned()).await.unwrap();
     assert_eq!(*on_a.get("k").await.unwrap().unwrap(), "w");
+    assert_eq!((answer().await.freshness, counts().unverified), (Freshness::Fresh, 2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
