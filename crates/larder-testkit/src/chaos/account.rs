@@ -81,3 +81,57 @@ impl Account {
         *past = std::mem::take(past).remainder(world.subjects().len());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos::Change;
+
+    const LIFE: Life = Life { instance: 0, number: 0 };
+
+    fn at(ticket: u64) -> Moment {
+        Moment { ticket, ns: ticket }
+    }
+
+    fn queued() -> Change {
+        let (standing, what) = (Standing::Queued, "a change".to_owned());
+        Change { life: LIFE, began: at(1), ended: at(2), standing, durable: true, subjects: vec![0], floor: vec![0, 0, 1], what }
+    }
+
+    fn settled(drained: Vec<(Life, Moment, Moment)>, is_alive: bool) -> Part {
+        let mut account = Account::default();
+        let world = World::new(&["n"], 1, 1);
+        let stretch = History { changes: vec![queued()], drained, ..History::default() };
+        account.settle(&world, stretch, at(9), |_| true, |_| is_alive);
+        // What the next stretch is handed on is not counted again.
+        account.settle(&world, History::default(), at(10), |_| true, |_| is_alive);
+        account.part
+    }
+
+    #[test]
+    fn what_was_queued_arrives_or_dies_with_its_instance() {
+        let arrived = settled(vec![(LIFE, at(3), at(4))], true);
+        assert_eq!((arrived.queued, arrived.violations.len()), ([1, 1, 0], 0));
+        let looked_at_before = settled(vec![(LIFE, at(1), at(4))], true);
+        assert_eq!((looked_at_before.queued, looked_at_before.violations.len()), ([1, 0, 0], 1));
+        assert!(looked_at_before.violations[0].contains("never arrived"), "{:?}", looked_at_before.violations);
+        let died = settled(vec![], false);
+        assert_eq!((died.queued, died.violations.len()), ([1, 0, 1], 0));
+    }
+
+    #[test]
+    fn a_course_has_a_stretch_and_ends_with_what_it_was_to_find() {
+        let mut played = 0;
+        let course = Course { length: Duration::ZERO, until_violated: false, tells: false };
+        course.follow("a test", &mut Account::default(), |_, _, _| played += 1);
+        assert_eq!(played, 1);
+        let course = Course { length: Duration::from_secs(60), until_violated: true, tells: false };
+        course.follow("a test", &mut Account::default(), |account, number, _| {
+            if number == 2 {
+                account.part.violations.push("found".to_owned());
+            }
+            played += 1;
+        });
+        assert_eq!(played, 4);
+    }
+}
