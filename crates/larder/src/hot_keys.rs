@@ -4,12 +4,16 @@
 //! Accurate Algorithm for Finding Top-k Elephant Flows", 2018). Two sketches take turns, so that what was hot yesterday is forgotten:
 //! each is filled for a while, and what is asked for is the sum of both.
 //!
-//! It must not cost what a read costs: whoever finds it locked goes on and is not counted.
+//! It must not cost what a read costs: one read in a millisecond is counted, for itself and for those that were not, and whoever finds
+//! the sketch locked goes on.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use heavykeeper::TopK;
 use parking_lot::Mutex;
+
+use smallvec::SmallVec;
 
 use crate::clock::Millis;
 
@@ -39,7 +43,13 @@ pub struct HotKey {
 
 /// See the head of this file. Without memory until something is counted.
 #[derive(Default)]
-pub(crate) struct HotKeys(Mutex<Option<Box<Turns>>>);
+pub(crate) struct HotKeys {
+    turns: Mutex<Option<Box<Turns>>>,
+    /// When a read was counted last, plus one; zero before the first.
+    counted: AtomicU64,
+    /// Reads since then that were to be counted, and were not.
+    left_out: AtomicU64,
+}
 
 struct Turns {
     current: TopK<Vec<u8>>,
@@ -52,24 +62,30 @@ fn sketch() -> TopK<Vec<u8>> {
 }
 
 impl HotKeys {
-    /// Counts reads of a key, unless somebody else is counting.
-    pub(crate) fn count(&self, key: &[u8], reads: u64, now: Millis) {
-        let Some(mut turns) = self.0.try_lock() else { return };
+    /// Counts reads of a key, unless one was counted in this millisecond: which is then the one to be counted is chance, so that keys
+    /// are counted in proportion all the same.
+    pub(crate) fn count(&self, key: impl FnOnce() -> SmallVec<[u8; 32]>, reads: u64, now: Millis) {
+        if self.counted.swap(now.saturating_add(1), Ordering::Relaxed) == now.saturating_add(1) {
+            self.left_out.fetch_add(reads, Ordering::Relaxed);
+            return;
+        }
+        let Some(mut turns) = self.turns.try_lock() else { return };
+        let reads = reads + self.left_out.swap(0, Ordering::Relaxed);
         let turns = turns.get_or_insert_with(|| Box::new(Turns { current: sketch(), before: sketch(), ends: now.saturating_add(TURN_MS) }));
         turns.go_on(now);
-        turns.current.add(key, reads);
+        turns.current.add(&*key(), reads);
     }
 
     /// Counts a read that was not answered the quick way, or rather one of several.
     pub(crate) fn count_slow(&self, key: &[u8], now: Millis) {
         if fastrand::u64(..SLOW_ONE_IN) == 0 {
-            self.count(key, SLOW_ONE_IN, now);
+            self.count(|| key.into(), SLOW_ONE_IN, now);
         }
     }
 
     /// The hottest, first.
     pub(crate) fn list(&self, now: Millis) -> Vec<HotKey> {
-        let mut turns = self.0.lock();
+        let mut turns = self.turns.lock();
         let Some(turns) = turns.as_mut() else { return Vec::new() };
         turns.go_on(now);
         let mut reads: HashMap<Vec<u8>, u64> = HashMap::new();
@@ -119,10 +135,11 @@ mod tests {
             .collect();
         let mut random = fastrand::Rng::with_seed(7);
         let (hot, mut exact) = (HotKeys::default(), HashMap::<usize, u64>::new());
-        for _ in 0..400_000 {
+        for now in 0..400_000 {
             let rank = zipf(&mut random, &sums);
             *exact.entry(rank).or_default() += 1;
-            hot.count(format!("n:{rank}").as_bytes(), 1, 0);
+            // Within one turn; the clock only has to go on.
+            hot.count(|| format!("n:{rank}").as_bytes().into(), 1, now % TURN_MS);
         }
         let mut by_count: Vec<(u64, usize)> = exact.into_iter().map(|(rank, count)| (count, rank)).collect();
         by_count.sort_unstable_by(|a, b| b.cmp(a));
@@ -132,11 +149,20 @@ mod tests {
     }
 
     #[test]
+    fn one_read_in_a_millisecond_stands_for_all() {
+        let hot = HotKeys::default();
+        for now in [5, 5, 5, 6] {
+            hot.count(|| b"k".as_slice().into(), 64, now);
+        }
+        assert_eq!(hot.list(6)[0].reads, 4 * 64);
+    }
+
+    #[test]
     fn what_was_hot_is_forgotten() {
         let hot = HotKeys::default();
         assert!(hot.list(0).is_empty());
-        hot.count(b"old", 1000, 0);
-        hot.count(b"new", 10, TURN_MS);
+        hot.count(|| b"old".as_slice().into(), 1000, 0);
+        hot.count(|| b"new".as_slice().into(), 10, TURN_MS);
         let keys = |now| hot.list(now).into_iter().map(|hot| (hot.key.to_vec(), hot.reads)).collect::<Vec<_>>();
         assert_eq!(keys(TURN_MS), [(b"old".to_vec(), 1000), (b"new".to_vec(), 10)]);
         assert_eq!(keys(2 * TURN_MS), [(b"new".to_vec(), 10)]);

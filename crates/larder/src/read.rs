@@ -73,7 +73,7 @@ impl<V: Value> View<V> {
         let entry = self.quiet_entry(self.space.pool.get(*query)?, began)?;
         tally.add(Count::HitMemory, 1);
         self.space.metrics.hit_memory.record(started.elapsed());
-        self.space.metrics.hot_keys.count(&query.to_bytes(), SAMPLE_ONE_IN, self.shared.clock.now_ms());
+        self.space.metrics.hot_keys.count(|| query.to_bytes(), SAMPLE_ONE_IN, began.0);
         Some(entry)
     }
 

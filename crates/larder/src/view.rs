@@ -47,7 +47,8 @@ impl<V: Value> View<V> {
         self.codec().encode(value)
     }
 
-    /// An entry of a value. What it was computed from is [settled](Self::settle), the stamp was taken before; see [`Index::hashes`](crate::freshness::Index::hashes).
+    /// An entry of a value. What it was computed from is [settled](Self::settle), and the stamp was taken before: see
+    /// [`Index::hashes`](crate::freshness::Index::hashes).
     pub(crate) fn make(&self, key: &[u8], item: Item<V>, stamp: Stamp, load_cost_us: u32) -> Result<Made<V>> {
         debug_assert!(item.claims.is_empty(), "what an item was computed from is settled before");
         let policy = &self.space.policy;

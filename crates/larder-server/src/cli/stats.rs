@@ -42,6 +42,7 @@ fn whole(stats: &Json) -> String {
     lines.extend(shared(&stats["log"]["shared"], unverified).map(|text| line("shared", &text)));
     lines.push(line("index", &index(&stats["index"])));
     lines.push(line("events", &events(&stats["events"])));
+    lines.extend(needless(stats).map(|text| line("needless", &text)));
     lines.join("\n")
 }
 
@@ -113,6 +114,19 @@ fn index(index: &Json) -> String {
     let rate = index["false_miss_rate"].as_f64().unwrap_or(0.0);
     let advice = if rate > 0.01 { "; a larger one pays for itself (setting: index)" } else { "" };
     format!("{}, about {} of entries miss for no reason{advice}", roughly(number(&index["bytes"])), percent(rate))
+}
+
+/// What was killed for nothing, and what kills most of it.
+fn needless(stats: &Json) -> Option<String> {
+    let killed = number(&stats["total"]["counts"]["invalidated_needlessly"]);
+    let most = |by: &str| {
+        let all = stats["needless"][by].as_object().into_iter().flatten();
+        all.map(|(name, killed)| (number(killed), name)).max().map(|(killed, name)| format!("{name} ({})", count(killed)))
+    };
+    let worst: Vec<String> =
+        [("tag", most("tags")), ("rule", most("rules"))].into_iter().filter_map(|(what, most)| Some(format!("{what} {}", most?))).collect();
+    let worst = if worst.is_empty() { String::new() } else { format!("; most by {}", worst.join(", ")) };
+    (killed > 0).then(|| format!("{} invalidated, and loaded again with the same content{worst}", plural(killed, "entry")))
 }
 
 /// What was counted of events, and what deserves a look.
@@ -189,6 +203,14 @@ mod tests {
             "counts": { "hits_memory": 7, "misses_invalidated": 3 },
             "latencies": { "hit_memory": { "p50_us": 0.21 } },
         })
+    }
+
+    #[test]
+    fn what_was_killed_for_nothing_is_told_with_what_did_it() {
+        let of = |killed: u64, by: Json| needless(&json!({ "total": { "counts": { "invalidated_needlessly": killed } }, "needless": by }));
+        assert_eq!(of(0, json!({ "tags": {}, "rules": {} })), None);
+        let words = "3 entries invalidated, and loaded again with the same content; most by tag symbol:A (2), rule bars (1)";
+        assert_eq!(of(3, json!({ "tags": { "symbol:A": 2, "symbol:B": 1 }, "rules": { "bars": 1 } })).as_deref(), Some(words));
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Document {
     pub index: Index,
     /// Events.
     pub events: Events,
+    /// What killed entries for nothing: they were loaded again with the same content.
+    pub needless: Needless,
     /// The server.
     pub server: Server,
 }
@@ -189,6 +191,15 @@ pub struct Index {
     pub false_miss_rate: f64,
 }
 
+/// How many entries were killed for nothing, by what killed them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Needless {
+    /// By tag.
+    pub tags: BTreeMap<String, u64>,
+    /// By the rule of the event that did it.
+    pub rules: BTreeMap<String, u64>,
+}
+
 /// What events did since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Events {
@@ -255,6 +266,7 @@ fn document(stats: Stats, events: Events, requests_under_way: u64) -> Document {
         },
         backing: stats.backing.map(Backing::from),
         events,
+        needless: Needless { tags: stats.needless.tags.clone(), rules: stats.needless.rules.clone() },
         server: Server { requests_under_way },
     }
 }

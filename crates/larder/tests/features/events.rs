@@ -352,12 +352,13 @@ proptest! {
 
 #[tokio::test]
 async fn what_an_event_took_out_is_loaded_again_the_hottest_first() {
-    let (builder, _) = in_memory();
+    let (builder, clock) = in_memory();
     let larder = builder.namespace("features", Policy::default()).build().await.unwrap();
     let features = larder.namespace::<u32>("features").unwrap();
     for (key, reads) in [("A:warm", 640), ("A:hot", 6_400), ("A:hottest", 64_000), ("B:hot", 6_400), ("A:cold", 1)] {
         features.put(key, 1).await.unwrap();
         for _ in 0..reads {
+            clock.advance(ms(1));
             assert!(features.get(key).await.unwrap().is_some());
         }
     }

@@ -395,7 +395,7 @@ fn stats() -> Value {
         counts(&["received", "duplicates", "unmatched", "refused", "failed", "names", "conflated", "dead", "dead_dropped", "unsigned"]);
     events["description"] = "Since the start; dead is how many dead letters there are now, and unsigned counts requests.".into();
     open(
-        &["total", "namespaces", "memory", "backing", "log", "index", "events", "server"],
+        &["total", "namespaces", "memory", "backing", "log", "index", "events", "needless", "server"],
         json!({
             "total": reference("Namespace"),
             "namespaces": list("Namespace", None),
@@ -404,9 +404,20 @@ fn stats() -> Value {
             "log": log,
             "index": index,
             "events": events,
+            "needless": needless(),
             "server": counts(&["requests_under_way"]),
         }),
     )
+}
+
+fn needless() -> Value {
+    let by = |what: &str| json!({ "type": "object", "additionalProperties": { "type": "integer" }, "description": what });
+    let mut needless = open(
+        &["tags", "rules"],
+        json!({ "tags": by("By the tag that was invalidated."), "rules": by("By the rule of the event that did it.") }),
+    );
+    needless["description"] = "How many entries were invalidated and then loaded again with the same content.".into();
+    needless
 }
 
 fn namespace() -> Value {

@@ -1,3 +1,5 @@
+//! Canonical JSON against a plain comparison of values, and against what serde_json reads.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
