@@ -1,17 +1,19 @@
 //! Events: what happened in the world, and what of the cache is no longer true because of it.
 //!
 //! ```text
-//!   emit    1  seen before?          by source and identifier: nothing to do
+//!   emit    1  took effect before?   by source and identifier, as the log has it: on with 5
 //!           2  rules of its type     templates filled with what it says, or an error that names rule and field
 //!           3  debounce              a name that just changed waits for the end of its window
-//!           4  append                all other names at one position
-//!           5  handlers              side by side, each tried again; what one does not manage is a dead letter
-//!           6  remembered            only now: whoever delivers it again before that is served again
-//!           7  trace                 what became of it, for who watches
+//!           4  append                all other names at one position, and with the last of them the event's mark
+//!           5  handlers              unless they are known to be done; side by side, each tried again; what one does not
+//!                                    manage is a dead letter
+//!           6  trace                 what became of it, for who watches
 //! ```
 //!
-//! An event that `emit` returned for has taken effect, so a source may acknowledge it; one that failed has to be delivered again.
-//! Delivering one twice does no harm.
+//! An event that `emit` returned for has taken effect, so a source may acknowledge it, unless it was only queued; one that failed
+//! has to be delivered again. Delivering one twice does no harm: that it took effect is remembered in the very record of the log by
+//! which it did, so that neither a crash nor another instance has it take effect twice. Handlers are told at least once: whether
+//! they were done only the process knows that told them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -23,6 +25,8 @@ use tokio::time::Instant;
 use crate::cache::Larder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::impact::Impact;
+use crate::log::Mark;
+use crate::mutation::Mutation;
 use crate::name::Names;
 use crate::position::{Epoch, Position, Receipt};
 
@@ -106,7 +110,7 @@ pub struct EventStats {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Emitted {
-    /// Whether it had been carried out before. Then nothing was done.
+    /// Whether it had taken effect before. Then nothing was invalidated; handlers that may not have been told were.
     pub duplicate: bool,
     /// The rules whose conditions hold for it.
     pub rules: Vec<String>,
@@ -116,7 +120,8 @@ pub struct Emitted {
     pub conflated: usize,
     /// The last position at which something of it stands in the log. `None`: it invalidated nothing.
     pub position: Option<Position>,
-    /// Whether the change took effect here alone so far, and waits to be told to other instances.
+    /// Whether the change took effect here alone so far, and waits to be told to other instances. Then the event is not remembered:
+    /// whoever can deliver it again should.
     pub queued: bool,
     /// How many handlers managed it.
     pub handled: usize,
@@ -131,7 +136,7 @@ impl Events {
             handlers: Arc::default(),
             letters: Letters::open(folder)?,
             windows: Windows::default(),
-            seen: Seen::new(),
+            seen: Seen::default(),
             effects: Effects::default(),
             traces: Traces::new(),
             counters: Counters::default(),
@@ -215,7 +220,7 @@ impl Larder {
         let matched = self.0.events.rules.names(event)?;
         let all: Vec<Rendered> = matched.iter().flat_map(|matched| matched.names.clone()).collect();
         let emitted = Emitted {
-            duplicate: self.0.events.seen.has(event),
+            duplicate: self.took_effect(seen::mark_of(event)),
             rules: matched.iter().map(|matched| matched.rule.to_owned()).collect(),
             names: all.iter().map(ToString::to_string).collect(),
             ..Emitted::default()
@@ -306,31 +311,67 @@ impl Larder {
     }
 
     async fn carry_out(&self, event: &Arc<Event>, noted: &mut Noted) -> Result<Emitted> {
-        let Events { rules, handlers, letters, seen, effects, counters, .. } = &self.0.events;
+        let Events { handlers, letters, seen, counters, .. } = &self.0.events;
         count_one(&counters.received);
-        let refused = |_: &Error| count_one(&counters.refused);
-        event.check().inspect_err(refused)?;
-        if seen.has(event) {
+        event.check().inspect_err(|_| count_one(&counters.refused))?;
+        let mark = seen::mark_of(event);
+        let _alone = seen.alone(mark).await;
+        let (took_effect, handled) = (self.took_effect(mark), seen.was_handled(mark));
+        let mut emitted = Emitted { duplicate: took_effect, ..Emitted::default() };
+        if took_effect {
             count_one(&counters.duplicates);
-            return Ok(Emitted { duplicate: true, ..Emitted::default() });
+        } else {
+            self.take_effect(event, mark, &mut emitted, noted).await?;
         }
-        let matched = rules.names(event).inspect_err(refused)?;
-        let mut emitted = Emitted { rules: matched.iter().map(|matched| matched.rule.to_owned()).collect(), ..Emitted::default() };
-        let (mut now, mut later) = (Vec::new(), Vec::new());
-        for matched in matched {
-            for name in matched.names {
-                emitted.names.push(name.to_string());
-                match self.turn(&name, matched.debounce) {
-                    None => now.push(name),
-                    Some(told) => later.push(told),
+        noted.applied();
+        if handled || !handlers.any_of(event.kind()) {
+            if emitted.is_unmatched() && !took_effect && !handled {
+                count_one(&counters.unmatched);
+            }
+            return Ok(emitted);
+        }
+        let (managed, failures) = handlers.tell(event, &self.0.runtime).await;
+        emitted.handled = managed;
+        for failure in failures {
+            tracing::warn!(event = event.id(), kind = event.kind(), reason = failure.reason, "a handler did not manage an event");
+            let (handler, now_ms) = (Some(failure.handler), self.0.clock.now_ms());
+            emitted.dead.push(letters.add(event.to_json(), handler, &failure.reason, now_ms, &self.0.runtime).await);
+        }
+        seen.handled(mark);
+        Ok(emitted)
+    }
+
+    /// Whether the log says that an event took effect.
+    fn took_effect(&self, mark: Mark) -> bool {
+        self.0.log.marks().has(mark) && !self.0.mutations.on(Mutation::EventsForgotten)
+    }
+
+    /// Invalidates what the rules say, and has the log remember the event with the last name that takes effect.
+    async fn take_effect(&self, event: &Event, mark: Mark, emitted: &mut Emitted, noted: &mut Noted) -> Result<()> {
+        let Events { rules, handlers, effects, counters, .. } = &self.0.events;
+        let matched = rules.names(event).inspect_err(|_| count_one(&counters.refused))?;
+        emitted.rules = matched.iter().map(|matched| matched.rule.to_owned()).collect();
+        let all: Vec<_> =
+            matched.into_iter().flat_map(|matched| matched.names.into_iter().map(move |name| (name, matched.debounce))).collect();
+        emitted.names = all.iter().map(|(name, _)| name.to_string()).collect();
+        let whole = (all.len() == 1).then_some(mark);
+        let (mut now, mut later, mut remembered) = (Vec::new(), Vec::new(), false);
+        for (name, debounce) in all {
+            match self.turn(&name, whole, debounce) {
+                None => now.push(name),
+                Some((told, with_it)) => {
+                    later.push(told);
+                    remembered |= with_it;
                 }
             }
         }
         emitted.conflated = later.len();
         let failed = |_: &Error| count_one(&counters.failed);
         if !now.is_empty() {
+            remembered |= later.is_empty();
+            let marks = if later.is_empty() { vec![mark] } else { Vec::new() };
             noted.entries = self.0.events.traces.count(|| self.count_in_memory(now.clone())).await;
-            let receipt = self.invalidate_all(now).await.inspect_err(failed)?;
+            let receipt = self.invalidate_all(now, marks).await.inspect_err(failed)?;
             effects.note(receipt.position(), &emitted.rules);
             emitted.note(&receipt);
         }
@@ -340,44 +381,37 @@ impl Larder {
             effects.note(receipt.position(), &emitted.rules);
             emitted.note(&receipt);
         }
-        noted.applied();
-        let (managed, failures) = handlers.tell(event, &self.0.runtime).await;
-        emitted.handled = managed;
-        for failure in failures {
-            tracing::warn!(event = event.id(), kind = event.kind(), reason = failure.reason, "a handler did not manage an event");
-            let (handler, now_ms) = (Some(failure.handler), self.0.clock.now_ms());
-            emitted.dead.push(letters.add(event.to_json(), handler, &failure.reason, now_ms, &self.0.runtime).await);
+        // An event that matches nothing leaves nothing behind.
+        let has_effect = !emitted.names.is_empty() || handlers.any_of(event.kind());
+        if has_effect && !remembered && !emitted.queued {
+            emitted.queued |= self.invalidate_for(Names::new(), vec![mark]).await.inspect_err(failed)?.is_queued();
         }
-        if emitted.is_unmatched() {
-            count_one(&counters.unmatched);
-        }
-        seen.add(event);
         tracing::debug!(event = event.id(), kind = event.kind(), names = ?emitted.names, position = ?emitted.position, "an event took effect");
-        Ok(emitted)
+        Ok(())
     }
 
-    /// Whether a change of a name is made now (`None`), or what will be told when it was.
-    fn turn(&self, name: &Rendered, time: std::time::Duration) -> Option<Told> {
+    /// Whether a change of a name is made now (`None`), or what will be told when it was, and whether the event is remembered then.
+    fn turn(&self, name: &Rendered, whole: Option<Mark>, time: std::time::Duration) -> Option<(Told, bool)> {
         if time.is_zero() {
             return None;
         }
-        match self.0.events.windows.turn(name, time, Instant::now()) {
+        match self.0.events.windows.turn(name, whole, time, Instant::now()) {
             Turn::Now => None,
-            Turn::Later(told, end) => {
+            Turn::Later { told, end, remembered } => {
                 count_one(&self.0.events.counters.conflated);
                 if let Some(end) = end {
                     let (larder, name) = (self.clone(), name.clone());
                     self.0.runtime.spawn(async move {
                         tokio::time::sleep_until(end).await;
-                        let waiting = larder.0.events.windows.end(&name, time, Instant::now());
-                        let outcome = larder.invalidate_all(vec![name]).await;
-                        for told in waiting {
+                        let ended = larder.0.events.windows.end(&name, time, Instant::now());
+                        let outcome = larder.invalidate_all(vec![name], ended.marks).await;
+                        for told in ended.waiting {
                             // Who stopped waiting has his change made all the same.
                             drop(told.send(outcome.clone()));
                         }
                     });
                 }
-                Some(told)
+                Some((told, remembered))
             }
         }
     }
@@ -390,10 +424,10 @@ impl Larder {
         self.0.runtime.spawn_blocking(move || shared.touched_in_memory(names)).await.ok()
     }
 
-    async fn invalidate_all(&self, rendered: Vec<Rendered>) -> Result<Receipt> {
+    async fn invalidate_all(&self, rendered: Vec<Rendered>, marks: Vec<Mark>) -> Result<Receipt> {
         let count = rendered.len() as u64;
         let names = rendered.into_iter().fold(Names::new(), |names, name| name.add_to(names));
-        let receipt = self.invalidate(names).await?;
+        let receipt = self.invalidate_for(names, marks).await?;
         self.0.events.counters.names.fetch_add(count, Ordering::Relaxed);
         Ok(receipt)
     }

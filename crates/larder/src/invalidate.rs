@@ -5,7 +5,7 @@
 
 use crate::cache::Larder;
 use crate::error::Result;
-use crate::log::{Append, EntryWrite};
+use crate::log::{Append, EntryWrite, Mark};
 use crate::name::{Name, Names};
 use crate::position::Receipt;
 use crate::write::receipt;
@@ -35,6 +35,11 @@ impl Larder {
     /// # Ok(()) }
     /// ```
     pub async fn invalidate(&self, names: Names) -> Result<Receipt> {
+        self.invalidate_for(names, Vec::new()).await
+    }
+
+    /// The same for events, which are remembered in one step with it, unless it is only queued.
+    pub(crate) async fn invalidate_for(&self, names: Names, marks: Vec<Mark>) -> Result<Receipt> {
         let names = names.check()?;
         let count = names.len();
         let keys: Vec<Box<[u8]>> =
@@ -42,7 +47,7 @@ impl Larder {
         let sweep = keys.len() < count;
         let shared = &self.0;
         let writes = if shared.log.writes_entries() { keys.iter().cloned().map(EntryWrite::removal).collect() } else { Vec::new() };
-        let append = Append { names, durability: shared.invalidation_durability, guard: None, writes, mode: shared.mode };
+        let append = Append { names, marks, durability: shared.invalidation_durability, guard: None, writes, mode: shared.mode };
         let appended = shared.append(append).await?;
         for key in keys {
             shared.raw_view(&key).purge(vec![key], &appended).await;

@@ -16,6 +16,7 @@ use crate::position::{Position, Receipt, Stamp};
 
 mod checkpoint;
 mod local;
+mod marks;
 mod recover;
 #[cfg(feature = "redis")]
 mod redis;
@@ -23,6 +24,9 @@ mod segment;
 mod spread;
 
 pub(crate) use local::{LocalLog, LogOptions, LogStats};
+#[cfg(feature = "redis")]
+pub(crate) use marks::MARKS_MAX;
+pub(crate) use marks::{Mark, Marks};
 #[cfg(feature = "redis")]
 pub(crate) use redis::RedisLog;
 pub use spread::{Lagging, Spread};
@@ -41,6 +45,8 @@ pub enum Durability {
 #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only a log that is shared writes entries, or can be out of reach"))]
 pub(crate) struct Append {
     pub(crate) names: Vec<Name>,
+    /// Events that take effect with it, to be remembered.
+    pub(crate) marks: Vec<Mark>,
     pub(crate) durability: Durability,
     /// What the log must answer atomically with the append (step 8).
     pub(crate) guard: Option<Guard>,
@@ -103,6 +109,15 @@ impl Log {
             Log::Local(log) => log.append(append).await,
             #[cfg(feature = "redis")]
             Log::Redis(log) => log.append(append).await,
+        }
+    }
+
+    /// Which events took effect, as far as this instance has the log.
+    pub(crate) fn marks(&self) -> &Marks {
+        match self {
+            Log::Local(log) => log.marks(),
+            #[cfg(feature = "redis")]
+            Log::Redis(log) => log.marks(),
         }
     }
 

@@ -33,6 +33,8 @@ pub enum Mutation {
     EpochNotAdopted,
     /// A lost or restored log is not noticed: its positions are used again.
     LossUnnoticed,
+    /// An event that took effect is not recognised when it is delivered again.
+    EventsForgotten,
     /// An instance sends lines of the shared table without the other names that stand in them.
     LinesWithGaps,
 }

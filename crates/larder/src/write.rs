@@ -351,7 +351,7 @@ impl<V: Value> View<V> {
     }
 
     async fn append(&self, names: Vec<Name>, durability: Durability, guard: Option<Guard>, writes: Vec<EntryWrite>) -> Result<Appended> {
-        self.shared.append(Append { names, durability, guard, writes, mode: self.space.mode }).await
+        self.shared.append(Append { names, marks: Vec::new(), durability, guard, writes, mode: self.space.mode }).await
     }
 }
 

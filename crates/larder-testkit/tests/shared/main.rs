@@ -3,6 +3,7 @@
 
 mod basics;
 mod entries;
+mod events;
 mod inbox;
 mod loss;
 mod outage;

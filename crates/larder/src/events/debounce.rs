@@ -17,10 +17,14 @@ use tokio::time::Instant;
 
 use super::template::Rendered;
 use crate::error::Result;
+use crate::log::Mark;
 use crate::position::Receipt;
 
 /// Windows that are over are looked for when there are so many more.
 const TIDY_EVERY: usize = 1_024;
+
+/// Events that are remembered with the change at a window's end, at most; those beyond are remembered on their own.
+const MARKS_MAX: usize = 4_096;
 
 /// What the waiting are told.
 pub(super) type Told = oneshot::Receiver<Result<Receipt>>;
@@ -38,6 +42,15 @@ struct Window {
     until: Instant,
     /// Who waits for its end. Empty: nothing changed since it began.
     waiting: Vec<oneshot::Sender<Result<Receipt>>>,
+    /// Events that have taken effect with that change.
+    marks: Vec<Mark>,
+}
+
+/// What to do at a window's end.
+#[derive(Default)]
+pub(super) struct Ended {
+    pub(super) waiting: Vec<oneshot::Sender<Result<Receipt>>>,
+    pub(super) marks: Vec<Mark>,
 }
 
 /// What to do about a change.
@@ -45,11 +58,17 @@ pub(super) enum Turn {
     /// Make it.
     Now,
     /// Wait. The first who waits for a window's end sees to it, and is told when that is.
-    Later(Told, Option<Instant>),
+    Later {
+        told: Told,
+        end: Option<Instant>,
+        /// Whether the event is remembered with the change.
+        remembered: bool,
+    },
 }
 
 impl Windows {
-    pub(super) fn turn(&self, name: &Rendered, time: Duration, now: Instant) -> Turn {
+    /// `whole` is the event's mark where this name is all that it changes.
+    pub(super) fn turn(&self, name: &Rendered, whole: Option<Mark>, time: Duration, now: Instant) -> Turn {
         let mut inner = self.0.lock();
         if inner.windows.len() >= inner.tidy_at {
             inner.windows.retain(|_, window| window.until > now || !window.waiting.is_empty());
@@ -59,10 +78,13 @@ impl Windows {
             Some(window) if window.until > now || !window.waiting.is_empty() => {
                 let (told, receiver) = oneshot::channel();
                 window.waiting.push(told);
-                Turn::Later(receiver, (window.waiting.len() == 1).then_some(window.until))
+                let whole = whole.filter(|_| window.marks.len() < MARKS_MAX);
+                window.marks.extend(whole);
+                let end = (window.waiting.len() == 1).then_some(window.until);
+                Turn::Later { told: receiver, end, remembered: whole.is_some() }
             }
             _ => {
-                inner.windows.insert(name.clone(), Window { until: now + time, waiting: Vec::new() });
+                inner.windows.insert(name.clone(), Window { until: now + time, waiting: Vec::new(), marks: Vec::new() });
                 Turn::Now
             }
         }
@@ -70,11 +92,11 @@ impl Windows {
 
     /// A window is over: those who waited for it, and another one begins. What comes from now on waits for that one, since it
     /// may have happened after the change that is about to be made.
-    pub(super) fn end(&self, name: &Rendered, time: Duration, now: Instant) -> Vec<oneshot::Sender<Result<Receipt>>> {
+    pub(super) fn end(&self, name: &Rendered, time: Duration, now: Instant) -> Ended {
         let mut inner = self.0.lock();
-        let Some(window) = inner.windows.get_mut(name) else { return Vec::new() };
+        let Some(window) = inner.windows.get_mut(name) else { return Ended::default() };
         window.until = now + time;
-        std::mem::take(&mut window.waiting)
+        Ended { waiting: std::mem::take(&mut window.waiting), marks: std::mem::take(&mut window.marks) }
     }
 }
 
@@ -99,22 +121,30 @@ mod tests {
     async fn the_first_goes_at_once_and_the_last_is_not_lost() {
         let (windows, begin) = (Windows::default(), Instant::now());
         let at = |ms| begin + Duration::from_millis(ms);
-        assert!(matches!(windows.turn(&name("a"), TIME, at(0)), Turn::Now));
-        assert!(matches!(windows.turn(&name("a"), TIME, at(5)), Turn::Later(_, Some(end)) if end == at(20)));
-        assert!(matches!(windows.turn(&name("a"), TIME, at(6)), Turn::Later(_, None)));
-        assert!(matches!(windows.turn(&name("b"), TIME, at(6)), Turn::Now), "another name has a window of its own");
-        assert!(matches!(windows.turn(&name("a"), TIME, at(30)), Turn::Later(_, None)), "its end is late, and yet to come");
-        assert_eq!(windows.end(&name("a"), TIME, at(31)).len(), 3);
-        assert!(matches!(windows.turn(&name("a"), TIME, at(32)), Turn::Later(_, Some(end)) if end == at(51)));
-        assert_eq!(windows.end(&name("a"), TIME, at(51)).len(), 1);
-        assert!(matches!(windows.turn(&name("a"), TIME, at(100)), Turn::Now));
+        assert!(matches!(windows.turn(&name("a"), Some(Mark(1)), TIME, at(0)), Turn::Now));
+        assert!(
+            matches!(windows.turn(&name("a"), Some(Mark(1)), TIME, at(5)), Turn::Later { end: Some(end), remembered: true, .. } if end == at(20))
+        );
+        assert!(matches!(windows.turn(&name("a"), Some(Mark(1)), TIME, at(6)), Turn::Later { end: None, .. }));
+        assert!(matches!(windows.turn(&name("b"), None, TIME, at(6)), Turn::Now), "another name has a window of its own");
+        assert!(
+            matches!(windows.turn(&name("a"), Some(Mark(1)), TIME, at(30)), Turn::Later { end: None, .. }),
+            "its end is late, and yet to come"
+        );
+        let ended = windows.end(&name("a"), TIME, at(31));
+        assert_eq!((ended.waiting.len(), ended.marks.len()), (3, 3));
+        assert!(
+            matches!(windows.turn(&name("a"), Some(Mark(1)), TIME, at(32)), Turn::Later { end: Some(end), remembered: true, .. } if end == at(51))
+        );
+        assert_eq!(windows.end(&name("a"), TIME, at(51)).waiting.len(), 1);
+        assert!(matches!(windows.turn(&name("a"), Some(Mark(1)), TIME, at(100)), Turn::Now));
     }
 
     #[tokio::test]
     async fn windows_that_are_over_are_forgotten() {
         let (windows, begin) = (Windows::default(), Instant::now());
         for n in 0..10 * TIDY_EVERY as u64 {
-            assert!(matches!(windows.turn(&name(&n.to_string()), TIME, begin + TIME * n as u32), Turn::Now));
+            assert!(matches!(windows.turn(&name(&n.to_string()), None, TIME, begin + TIME * n as u32), Turn::Now));
         }
         assert!(windows.0.lock().windows.len() <= TIDY_EVERY + 1);
     }

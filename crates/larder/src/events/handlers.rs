@@ -84,6 +84,11 @@ pub(super) struct Failed {
 }
 
 impl Handlers {
+    /// Whether there are any for a type.
+    pub(super) fn any_of(&self, kind: &str) -> bool {
+        self.of_kind.lock().contains_key(kind)
+    }
+
     pub(super) fn add(self: &Arc<Self>, kind: String, handler: impl Handler) -> Registration {
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
         self.of_kind.lock().entry(kind.clone()).or_default().push((number, Arc::new(handler)));

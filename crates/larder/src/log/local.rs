@@ -10,10 +10,12 @@
 //! operating system, so `kill -9` cannot make the log hand it out again. Against a machine crash there is the ceiling
 //! (see [`segment`](super::segment)).
 //!
+//! An append of marks alone takes no position: nothing becomes stale by it, and no reader has to look closer.
+//!
 //! # Files
 //!
 //! Segments are numbered from 1 without a gap. `checkpoint-k` holds the index as it was where `segment-k` begins; once it
-//! is there, everything numbered below k goes. [`recover`](super::recover) reads them back.
+//! is there, everything numbered below k goes. It has the window of marks, too. [`recover`](super::recover) reads them back.
 //!
 //! Lock order: `state`, then the index's own; `syncer` is never held together with `state`.
 
@@ -29,7 +31,7 @@ use tokio::sync::oneshot;
 
 use super::recover::{self, boot_id, checkpoint_name, segment_name};
 use super::segment::{self, HEADER_LEN, Header};
-use super::{Append, Appended, Durability, checkpoint};
+use super::{Append, Appended, Durability, Marks, checkpoint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{Index, Snapshot};
 use crate::mutation::{Mutation, Mutations};
@@ -77,6 +79,7 @@ pub(crate) struct LocalLog {
 
 struct Shared {
     index: Arc<Index>,
+    marks: Marks,
     state: Mutex<State>,
     sync: Mutex<Sync>,
     wake: Condvar,
@@ -138,19 +141,21 @@ impl LocalLog {
         fs::create_dir_all(&options.folder).map_err(|e| unavailable("cannot make the log's folder", &options.folder, e))?;
         let place =
             Place { folder: options.folder.clone(), boot: boot_id(), os_appends: options.os_appends, rotate_at: options.segment_bytes };
-        let found = recover::recover(&place.folder, place.boot)?;
+        let mut found = recover::recover(&place.folder, place.boot)?;
         let index = Arc::new(Index::new(options.index_bytes, found.snapshot.epoch, options.mutations));
         index.adopt(&found.snapshot);
         for (seq, names) in &found.replay {
             index.record(names, *seq);
         }
         index.publish(found.head);
+        let marks = std::mem::take(&mut found.marks);
         let head = if options.mutations.on(Mutation::PositionsUsedAgain) { 0 } else { found.head };
         let number = found.last_segment + 1;
         let segment = Segment::begin(place, number, found.snapshot.epoch, head);
         let mut segment = segment.map_err(|e| unavailable("cannot begin a log segment in", &options.folder, e))?;
         segment.checkpointed = number == 1;
         let shared = Arc::new(Shared::new(index.clone(), head, Some(segment), options.mutations));
+        shared.marks.add(&marks);
         shared.sync.lock().rotate = number > 1;
         let syncing = shared.clone();
         let syncer = std::thread::Builder::new().name("larder-log".into()).spawn(move || syncing.sync_until_stopped());
@@ -165,11 +170,19 @@ impl LocalLog {
     /// [`ErrorKind::LogUnavailable`]: either nothing took effect, or (says the message) it took effect here and is not
     /// durable.
     pub(crate) async fn append(&self, append: Append) -> Result<Appended> {
+        let marks = append.marks.clone();
         let (appended, synced) = self.shared.append(append)?;
-        match synced {
-            None => Ok(appended),
-            Some(synced) => synced.await.unwrap_or_else(|_| Err(closed_meanwhile())).map(|()| appended),
+        let Some(synced) = synced else { return Ok(appended) };
+        let outcome = synced.await.unwrap_or_else(|_| Err(closed_meanwhile()));
+        if outcome.is_err() && !marks.is_empty() {
+            // Whoever is told so delivers its events again, and must not be told then that all is well.
+            self.shared.marks.forget(&marks);
         }
+        outcome.map(|()| appended)
+    }
+
+    pub(crate) fn marks(&self) -> &Marks {
+        &self.shared.marks
     }
 
     pub(crate) fn stats(&self) -> LogStats {
@@ -182,6 +195,12 @@ impl LocalLog {
     pub(crate) fn close(&self) -> Result<()> {
         self.stop_syncer();
         self.shared.close()
+    }
+
+    /// Has the log refuse appends, and say why, or take them again.
+    #[cfg(test)]
+    pub(crate) fn fail_for_a_test(&self, why: Option<String>) {
+        self.shared.state.lock().failed = why;
     }
 
     fn stop_syncer(&self) {
@@ -205,7 +224,7 @@ impl Drop for LocalLog {
 impl Shared {
     fn new(index: Arc<Index>, head: u64, file: Option<Segment>, mutations: Mutations) -> Self {
         let state = State { head, appends: 0, file, failed: None, closed: false, buffer: Vec::new(), late: Vec::new() };
-        Shared { index, state: Mutex::new(state), sync: Mutex::default(), wake: Condvar::new(), mutations }
+        Shared { index, marks: Marks::default(), state: Mutex::new(state), sync: Mutex::default(), wake: Condvar::new(), mutations }
     }
 
     fn append(&self, append: Append) -> Result<(Appended, Option<oneshot::Receiver<Result<()>>>)> {
@@ -217,8 +236,9 @@ impl Shared {
                 format!("one append has at most {NAMES_MAX} keys or names, this one has {}; nothing was changed", append.names.len());
             return Err(Error::new(ErrorKind::InvalidKey, message));
         }
-        let seq = self.next_position(&mut state)?;
-        if let Err(error) = state.write(seq, &append.names) {
+        let marks_alone = append.names.is_empty() && !append.marks.is_empty();
+        let seq = if marks_alone { state.head } else { self.next_position(&mut state)? };
+        if let Err(error) = state.write(seq, &append) {
             let broken = state.failed.is_some();
             drop(state);
             // The syncer thread alone can heal the log: by a checkpoint and a new segment.
@@ -228,7 +248,8 @@ impl Shared {
         state.head = seq;
         state.appends += 1;
         let conflict = append.guard.is_some_and(|guard| self.index.conflicts(&guard.keys, &guard.hashes, guard.since));
-        let widened = self.enter(&mut state, append.names, seq);
+        let widened = if marks_alone { 0 } else { self.enter(&mut state, append.names, seq) };
+        self.marks.add(&append.marks);
         let stamp = Stamp::new(self.index.latest().generation(), seq);
         let position = self.index.position_of(stamp).expect("the epoch cannot change under the lock");
         let durable = append.durability == Durability::Fsync && state.file.is_some();
@@ -359,7 +380,12 @@ impl Shared {
             return Ok(());
         }
         let (folder, number, base) = (segment.place.folder.clone(), segment.number, segment.base);
-        let write_checkpoint = || checkpoint::write(&folder.join(checkpoint_name(number)), &self.index.snapshot(base));
+        let write_checkpoint = || {
+            // Marks first, which are added after their names: a machine crash may take what came after `base` from the new segment,
+            // and then no mark may be left whose names are not in the copy.
+            let marks = self.marks.list();
+            checkpoint::write(&folder.join(checkpoint_name(number)), &marks, &self.index.snapshot(base))
+        };
         // Not under the lock: while the log has failed appends are refused anyway, and must be refused at once.
         drop(state);
         if !failed && let Err(e) = old.sync_data() {
@@ -404,14 +430,19 @@ impl State {
     }
 
     /// Writes a record behind the last good one; takes it back if that fails half-way.
-    fn write(&mut self, seq: u64, names: &[Name]) -> Result<()> {
+    fn write(&mut self, seq: u64, append: &Append) -> Result<()> {
         let Some(segment) = &mut self.file else { return Ok(()) };
         self.buffer.clear();
-        let raise_ceiling = seq >= segment.ceiling;
+        let marks_alone = seq == self.head;
+        let raise_ceiling = !marks_alone && seq >= segment.ceiling;
         if raise_ceiling {
             segment::encode_ceiling(seq - 1, (seq + CEILING_STEP).min(SEQ_MAX), &mut self.buffer);
         }
-        segment::encode_names(seq, names, &mut self.buffer);
+        if marks_alone {
+            segment::encode_marks(seq, &append.marks, &mut self.buffer);
+        } else {
+            segment::encode_names(seq, &append.names, &append.marks, &mut self.buffer);
+        }
         let mut file = &*segment.file;
         let written = file.write_all(&self.buffer).and_then(|()| if raise_ceiling { file.sync_data() } else { Ok(()) });
         match written {

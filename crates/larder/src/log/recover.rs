@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{self, BadCheckpoint};
+use super::marks::Mark;
 use super::segment::{BadHeader, End, Entry, HEADER_LEN, Header, Records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::Snapshot;
@@ -21,6 +22,8 @@ pub(super) struct Recovered {
     pub(super) snapshot: Snapshot,
     /// What was appended since.
     pub(super) replay: Vec<(u64, Vec<Name>)>,
+    /// Events that took effect, the oldest first. Those of epochs before count, too: what they killed is stale.
+    pub(super) marks: Vec<Mark>,
     /// The position to go on from: at least the last that was read.
     pub(super) head: u64,
     /// The number of the newest segment; zero where there is none.
@@ -36,7 +39,7 @@ enum Unusable {
 
 impl Recovered {
     fn in_epoch(epoch: Epoch) -> Self {
-        Recovered { snapshot: Snapshot::empty(epoch), replay: Vec::new(), head: 0, last_segment: 0 }
+        Recovered { snapshot: Snapshot::empty(epoch), replay: Vec::new(), marks: Vec::new(), head: 0, last_segment: 0 }
     }
 }
 
@@ -89,12 +92,12 @@ struct Ended {
 
 fn from_checkpoint(path: &Path) -> Result<Recovered, Unusable> {
     let bytes = fs::read(path).map_err(|e| Unusable::Refused(unreadable("cannot read", path, e)))?;
-    let snapshot = checkpoint::read(&bytes).map_err(|bad| match bad {
+    let (marks, snapshot) = checkpoint::read(&bytes).map_err(|bad| match bad {
         BadCheckpoint::Version(version) => Unusable::Refused(unknown_version(path, version)),
         BadCheckpoint::Damaged => Unusable::Damaged(format!("{} does not match its checksum", path.display())),
     })?;
     let head = snapshot.head;
-    Ok(Recovered { snapshot, replay: Vec::new(), head, last_segment: 0 })
+    Ok(Recovered { snapshot, replay: Vec::new(), marks, head, last_segment: 0 })
 }
 
 fn read_segment(
@@ -115,7 +118,7 @@ fn read_segment(
     }
     if header.epoch != found.snapshot.epoch {
         // The log began a new epoch here: what came before says nothing about it.
-        *found = Recovered::in_epoch(header.epoch);
+        *found = Recovered { marks: std::mem::take(&mut found.marks), ..Recovered::in_epoch(header.epoch) };
     }
     if let Some(before) = before.filter(|before| before.header.epoch == header.epoch) {
         // It goes on where the one before ended, or from its ceiling after a machine crash; anything else says that the
@@ -133,7 +136,11 @@ fn read_segment(
         found.head = seq;
         ended.closed = entry == Entry::Closed;
         match entry {
-            Entry::Names(names) => found.replay.push((seq, names)),
+            Entry::Names(names, marks) => {
+                found.replay.push((seq, names));
+                found.marks.extend(marks);
+            }
+            Entry::Marks(marks) => found.marks.extend(marks),
             Entry::Ceiling(ceiling) => ended.ceiling = ceiling,
             Entry::Closed => {}
         }
@@ -156,7 +163,7 @@ fn after_a_crash(found: Recovered, ended: Ended, boot: [u8; 16]) -> Recovered {
         tracing::warn!(
             "the machine stopped before the log was closed and may have lost appends: a new epoch begins, and everything cached before is stale"
         );
-        return Recovered { last_segment: found.last_segment, ..Recovered::in_epoch(Epoch::random()) };
+        return Recovered { last_segment: found.last_segment, marks: found.marks, ..Recovered::in_epoch(Epoch::random()) };
     }
     Recovered { head: found.head.max(ended.ceiling), ..found }
 }
@@ -219,8 +226,10 @@ fn missing(number: u64) -> Unusable {
 }
 
 fn unknown_version(path: &Path, version: u32) -> Error {
-    let message =
-        format!("{} was written in format {version}, and this version of larder knows format 1; nothing was touched", path.display());
+    let message = format!(
+        "{} was written in format {version}, and this version of larder knows formats 1 and 2; nothing was touched",
+        path.display()
+    );
     Error::new(ErrorKind::UnknownFormat, message)
 }
 

@@ -2,13 +2,14 @@
 //!
 //! # What is where
 //!
-//! Four keys in one slot, `{prefix}` in braces:
+//! Keys in one slot, `{prefix}` in braces:
 //!
 //! ```text
 //!   {larder}:log        hash: epoch, head, everything, shapes, globs, identity of the server, version of this layout
 //!   {larder}:table      string: the authoritative freshness table, lines of 64 bytes as in freshness.rs
-//!   {larder}:stream     stream: what was appended, a record a group; its id is the group's last position
+//!   {larder}:stream     stream: what was appended, a record a group, with the marks of events; its id is the group's last position
 //!   {larder}:members    hash: what each instance has applied, and when it said so; since when it is complete; fences
+//!   {larder}:marks      string: the events that took effect last, see `marks.lua`; outlives an epoch
 //!   {larder}:inbox      stream: invalidations by others than larder, in plain text
 //! ```
 //!
@@ -40,7 +41,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use super::{Append, Appended, LogStats, Spread};
+use super::{Append, Appended, LogStats, Marks, Spread};
 use crate::clock::Clock;
 use crate::config::Mode;
 use crate::error::{Error, ErrorKind, Result};
@@ -77,6 +78,7 @@ pub(crate) struct RedisLog {
 /// What the tasks share.
 struct Inner {
     index: Arc<Index>,
+    marks: Marks,
     clock: Clock,
     link: Arc<Link>,
     keys: Keys,
@@ -123,6 +125,7 @@ pub(crate) struct Keys {
     pub(crate) table: Vec<u8>,
     pub(crate) stream: Vec<u8>,
     pub(crate) members: Vec<u8>,
+    pub(crate) marks: Vec<u8>,
     pub(crate) inbox: Vec<u8>,
     pub(crate) rejected: Vec<u8>,
     /// What the key of every entry begins with.
@@ -156,6 +159,7 @@ impl Keys {
             table: key("table"),
             stream: key("stream"),
             members: key("members"),
+            marks: key("marks"),
             inbox: key("inbox"),
             rejected: key("inbox:rejected"),
             entries: crate::remote::entries_prefix(prefix),
@@ -179,6 +183,7 @@ impl RedisLog {
         let inner = Arc::new(Inner {
             index_lines: (index_bytes / crate::freshness::LINE_BYTES).max(1).next_power_of_two() as u64,
             index: index.clone(),
+            marks: Marks::default(),
             clock,
             link,
             keys: Keys::new(&options.prefix),
@@ -238,6 +243,10 @@ impl RedisLog {
         let closed = || Error::new(ErrorKind::Closed, "the cache was closed meanwhile; whether the change was appended is not known");
         inner.to_append.send(pending).map_err(|_| closed())?;
         receiver.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    pub(crate) fn marks(&self) -> &Marks {
+        &self.inner.marks
     }
 
     pub(crate) fn writes_entries(&self) -> bool {
@@ -331,7 +340,8 @@ impl Drop for RedisLog {
 }
 
 impl Inner {
-    /// Lets an append take effect here, and keeps its names for the log. `None` if the log can be reached by now.
+    /// Lets an append take effect here, and keeps its names for the log. `None` if the log can be reached by now. Its events are not
+    /// remembered: what is queued is gone with the process, so they have to be delivered again.
     fn enqueue(&self, append: &Append) -> Option<Result<Appended>> {
         let mut queue = self.queue.lock();
         if queue.open {

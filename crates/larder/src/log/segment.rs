@@ -3,22 +3,29 @@
 //! ```text
 //! header, 64 bytes                                   record
 //!  0  magic "LARDERLG"                               0  length of the body
-//!  8  version = 1        12  flags                   4  CRC-32C of the body
+//!  8  version = 2        12  flags                   4  CRC-32C of the body
 //! 16  epoch              24  the head it begins at   8  body: position u64, kind u8, then by kind
 //! 32  ceiling            40  boot id, 16 bytes          1 names:   count u32, the names
 //! 56  CRC-32C of the 56 bytes before                    2 ceiling: position u64
 //!                                                       3 closed:  nothing
+//!                                                       4 events:  count u32, the marks (16 bytes each), then as names
+//!                                                       5 marks:   the marks
 //! ```
+//!
+//! Version 1 had no marks. Names take the next position, with or without marks; everything else repeats the head.
 //!
 //! The *ceiling* is a position that nothing was handed out above, and it is on stable storage before it is passed: after
 //! a machine crash, when positions may have been handed out that never reached the disk, the log goes on from there.
 
+use super::marks::{MARK_BYTES, Mark};
 use crate::name::Name;
 use crate::position::{Epoch, SEQ_MAX};
 
 pub(super) const HEADER_LEN: usize = 64;
 const MAGIC: &[u8; 8] = b"LARDERLG";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The oldest that can still be read.
+const VERSION_MIN: u32 = 1;
 /// Appends may have returned before they were on stable storage.
 const FLAG_OS_APPENDS: u32 = 1;
 const FRAME_LEN: usize = 8;
@@ -28,6 +35,8 @@ const BODY_LEN_MAX: usize = 128 << 20;
 const KIND_NAMES: u8 = 1;
 const KIND_CEILING: u8 = 2;
 const KIND_CLOSED: u8 = 3;
+const KIND_EVENTS: u8 = 4;
+const KIND_MARKS: u8 = 5;
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +81,7 @@ impl Header {
         if &bytes[..8] != MAGIC {
             return Err(BadHeader::Damaged);
         }
-        if u32_at(8) != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&u32_at(8)) {
             return Err(BadHeader::Version(u32_at(8)));
         }
         let header = Header {
@@ -90,17 +99,28 @@ impl Header {
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
-    Names(Vec<Name>),
+    /// Names, and the events that they are invalidated for.
+    Names(Vec<Name>, Vec<Mark>),
+    /// Events that took effect earlier, or without a name.
+    Marks(Vec<Mark>),
     Ceiling(u64),
     Closed,
 }
 
 /// Appends a record of names to `out`.
-pub(super) fn encode_names(seq: u64, names: &[Name], out: &mut Vec<u8>) {
-    frame(seq, KIND_NAMES, out, |out| {
+pub(super) fn encode_names(seq: u64, names: &[Name], marks: &[Mark], out: &mut Vec<u8>) {
+    frame(seq, if marks.is_empty() { KIND_NAMES } else { KIND_EVENTS }, out, |out| {
+        if !marks.is_empty() {
+            out.extend_from_slice(&(marks.len() as u32).to_le_bytes());
+            Mark::encode_all(marks, out);
+        }
         out.extend_from_slice(&(names.len() as u32).to_le_bytes());
         names.iter().for_each(|name| name.encode(out));
     });
+}
+
+pub(super) fn encode_marks(seq: u64, marks: &[Mark], out: &mut Vec<u8>) {
+    frame(seq, KIND_MARKS, out, |out| Mark::encode_all(marks, out));
 }
 
 pub(super) fn encode_ceiling(seq: u64, ceiling: u64, out: &mut Vec<u8>) {
@@ -161,7 +181,7 @@ impl Iterator for Records<'_> {
     fn next(&mut self) -> Option<(u64, Entry)> {
         let (seq, entry, len) = parse(self.rest)?;
         // Names take the next position; the other kinds repeat the head.
-        let expected = if matches!(entry, Entry::Names(_)) { self.last + 1 } else { self.last };
+        let expected = if matches!(entry, Entry::Names(..)) { self.last + 1 } else { self.last };
         if seq != expected {
             return None;
         }
@@ -187,12 +207,20 @@ fn parse(bytes: &[u8]) -> Option<(u64, Entry, usize)> {
     let (seq, rest) = body.split_first_chunk()?;
     let (&kind, mut rest) = rest.split_first()?;
     let entry = match kind {
-        KIND_NAMES => {
+        KIND_NAMES | KIND_EVENTS => {
+            let mut marks = Vec::new();
+            if kind == KIND_EVENTS {
+                let (count, body) = rest.split_first_chunk()?;
+                let (bytes, behind) = body.split_at_checked((u32::from_le_bytes(*count) as usize).checked_mul(MARK_BYTES)?)?;
+                marks = Mark::decode_all(bytes)?;
+                rest = behind;
+            }
             let (count, names) = rest.split_first_chunk()?;
             rest = names;
             let names = (0..u32::from_le_bytes(*count)).map(|_| Name::decode(&mut rest)).collect::<Option<_>>()?;
-            Entry::Names(names)
+            Entry::Names(names, marks)
         }
+        KIND_MARKS => Entry::Marks(Mark::decode_all(std::mem::take(&mut rest))?),
         KIND_CEILING => {
             let (ceiling, none) = rest.split_first_chunk()?;
             rest = none;
@@ -226,9 +254,9 @@ mod tests {
 
     fn three_records() -> Vec<u8> {
         let mut bytes = Vec::new();
-        encode_names(6, &Names::new().key("a:b").everything().check().unwrap(), &mut bytes);
+        encode_names(6, &Names::new().key("a:b").everything().check().unwrap(), &[Mark(4), Mark(5)], &mut bytes);
         encode_ceiling(6, 2000, &mut bytes);
-        encode_names(7, &Names::new().pattern("a:*").check().unwrap(), &mut bytes);
+        encode_names(7, &Names::new().pattern("a:*").check().unwrap(), &[], &mut bytes);
         bytes
     }
 
@@ -242,17 +270,41 @@ mod tests {
             assert!(Header::decode(&flipped).is_err(), "bit {bit}");
         }
         let mut newer = bytes;
-        newer[8] = 2;
-        assert_eq!(Header::decode(&newer), Err(BadHeader::Version(2)));
+        newer[8] = 3;
+        assert_eq!(Header::decode(&newer), Err(BadHeader::Version(3)));
     }
 
     #[test]
     fn records_survive() {
         let bytes = three_records();
         let mut records = Records::new(&bytes, 5);
-        let read: Vec<_> = records.by_ref().map(|(seq, entry)| (seq, matches!(entry, Entry::Names(_)))).collect();
+        let read: Vec<_> = records.by_ref().map(|(seq, entry)| (seq, matches!(entry, Entry::Names(..)))).collect();
         assert_eq!(read, [(6, true), (6, false), (7, true)]);
         assert_eq!(records.end(), End::Whole);
+    }
+
+    #[test]
+    fn a_segment_of_the_version_before_is_read() {
+        let mut older = header().encode();
+        older[8] = 1;
+        let crc = crc32c::crc32c(&older[..56]);
+        older[56..60].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Header::decode(&older), Ok(header()));
+    }
+
+    #[test]
+    fn marks_come_back_with_their_names_or_alone_at_the_head() {
+        let (names, mut bytes) = (Names::new().tag("t").check().unwrap(), Vec::new());
+        encode_names(6, &names, &[Mark(1), Mark(2)], &mut bytes);
+        encode_marks(6, &[Mark(3)], &mut bytes);
+        encode_names(7, &names, &[], &mut bytes);
+        let read: Vec<_> = Records::new(&bytes, 5).collect();
+        let expected = [
+            (6, Entry::Names(names.clone(), vec![Mark(1), Mark(2)])),
+            (6, Entry::Marks(vec![Mark(3)])),
+            (7, Entry::Names(names, Vec::new())),
+        ];
+        assert_eq!(read, expected);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 -- One group of appends to the log, and the entries that are written with them.
 --
--- KEYS  meta, table, stream, members, then the key of each entry
+-- KEYS  meta, table, stream, members, marks, then the key of each entry
 -- ARGV  epoch (8 bytes), deadline in the server's ms or 0, number of appends, what the stream gets, single names
 --       (u16 append, u24 fingerprint, u40 line, each), length of the stream, then the numbers of the lists that follow:
---       other names, guards, writes; those lists; and the field and value of the caller's fence
+--       other names, guards, writes; those lists; the marks of events; and the field and value of the caller's fence
 --
 -- Positions are given in the order of the appends. The table obeys the rule of freshness.rs: a name takes its own pair, a
 -- free one, or the oldest, whose position goes into the floor.
@@ -170,12 +170,18 @@ enter_before(count)
 
 local after = head + count
 call('HSET', meta, 'head', after)
-call('XADD', stream, 'MAXLEN', '~', ARGV[6], after .. '-0', 'f', head + 1, 'd', ARGV[4])
+local marks = ARGV[#ARGV - 2]
+if marks == '' then
+  call('XADD', stream, 'MAXLEN', '~', ARGV[6], after .. '-0', 'f', head + 1, 'd', ARGV[4])
+else
+  call('XADD', stream, 'MAXLEN', '~', ARGV[6], after .. '-0', 'f', head + 1, 'd', ARGV[4], 'm', marks)
+  remember(KEYS[5], marks)
+end
 
 local at = 9 + others + guards
 for w = 1, writes do
   local i, kind, px = unpack('<I2I1I8', ARGV[at + 1])
-  local key, value = KEYS[4 + w], ARGV[at + 2]
+  local key, value = KEYS[5 + w], ARGV[at + 2]
   if kind == 0 then
     call('UNLINK', key)
   elseif not conflicted[i] then

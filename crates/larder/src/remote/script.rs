@@ -6,11 +6,16 @@ use std::sync::LazyLock;
 use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
 
-/// The version of the layout of the log's keys; another one's is refused, and nothing of it is touched.
+/// What appends, with what remembers events in front.
+const APPEND_TEXT: &str = concat!(include_str!("marks.lua"), include_str!("append.lua"));
+const APPEND_AT_TEXT: &str = concat!(include_str!("marks.lua"), include_str!("append_at.lua"));
+
+/// The version of the layout of the log's keys; another one's is refused, and nothing of it is touched. Marks of events did not
+/// change it: who does not know them reads the log right without.
 pub(crate) const LAYOUT: &str = "1";
 
-pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("append.lua")));
-pub(crate) static APPEND_AT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("append_at.lua")));
+pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(APPEND_TEXT));
+pub(crate) static APPEND_AT: LazyLock<Script> = LazyLock::new(|| Script::new(APPEND_AT_TEXT));
 pub(crate) static ENSURE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("ensure.lua")));
 pub(crate) static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("beat.lua")));
 pub(crate) static STORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store.lua")));
@@ -18,8 +23,8 @@ pub(crate) static DISCARD: LazyLock<Script> = LazyLock::new(|| Script::new(inclu
 
 /// The texts, in the order of the statics: `Script` does not give its own back.
 const TEXTS: [&str; 6] = [
-    include_str!("append.lua"),
-    include_str!("append_at.lua"),
+    APPEND_TEXT,
+    APPEND_AT_TEXT,
     include_str!("ensure.lua"),
     include_str!("beat.lua"),
     include_str!("store.lua"),

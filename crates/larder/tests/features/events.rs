@@ -110,6 +110,56 @@ async fn an_event_that_is_delivered_twice_is_carried_out_once_and_one_that_faile
     assert_eq!(larder.stats().events.duplicates, 1);
 }
 
+#[tokio::test]
+async fn an_event_that_took_effect_is_remembered_by_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let debounced = Rule::new("late", ["tag:{x}"]).unwrap().debounce(Duration::from_millis(20)).unwrap();
+    let both = [Rule::new("late", ["tag:other:{x}"]).unwrap()];
+    let open = || async {
+        let rules = [Rule::new("t", ["tag:{x}"]).unwrap(), debounced.clone()].into_iter().chain(both.clone());
+        rules.fold(Larder::builder().data(folder.path()), |builder, rule| builder.rule(rule)).build().await.unwrap()
+    };
+    let event = |kind: &str, id: &str| Event::new(kind, json!({ "x": "a" })).from("s").with_id(id);
+    let larder = open().await;
+    larder.emit(event("t", "1")).await.unwrap();
+    let (first, second) = tokio::join!(larder.emit(event("late", "2")), larder.emit(event("late", "3")));
+    assert!(first.unwrap().conflated + second.unwrap().conflated > 0, "one was put off");
+    assert!(!larder.emit(event("of no rule", "4")).await.unwrap().duplicate);
+    larder.on("told", |_: Arc<Event>| async { Ok::<_, std::io::Error>(()) });
+    assert_eq!(larder.emit(event("told", "5")).await.unwrap().handled, 1);
+    let again = larder.emit(event("told", "5")).await.unwrap();
+    assert_eq!((again.duplicate, again.handled), (true, 0));
+    // Without a word, as a process that is killed.
+    drop(larder);
+    let larder = open().await;
+    let position = larder.position();
+    for (kind, id) in [("t", "1"), ("late", "2"), ("late", "3"), ("told", "5")] {
+        assert!(larder.emit(event(kind, id)).await.unwrap().duplicate, "{id}");
+    }
+    assert!(!larder.emit(event("of no rule", "4")).await.unwrap().duplicate, "what matches nothing leaves nothing behind");
+    assert_eq!(larder.position(), position, "nothing was appended");
+    larder.on("told", |_: Arc<Event>| async { Ok::<_, std::io::Error>(()) });
+    let told = larder.emit(event("told", "5")).await.unwrap();
+    assert_eq!((told.duplicate, told.handled), (true, 1), "whether its handlers were done this process does not know");
+}
+
+#[tokio::test]
+async fn the_same_event_many_times_at_once_takes_effect_once() {
+    let larder = open([Rule::new("t", ["tag:{x}"]).unwrap()]).await;
+    let before = larder.position().number();
+    let all: Vec<_> = (0..50)
+        .map(|_| {
+            let (larder, event) = (larder.clone(), Event::new("t", json!({ "x": "a" })).from("s").with_id("1"));
+            tokio::spawn(async move { larder.emit(event).await.unwrap().duplicate })
+        })
+        .collect();
+    let mut duplicates = 0;
+    for one in all {
+        duplicates += u32::from(one.await.unwrap());
+    }
+    assert_eq!((duplicates, larder.position().number() - before), (49, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn many_changes_of_a_name_are_the_first_and_the_last() {
     let larder = open([Rule::new("t", ["tag:{x}"]).unwrap().debounce(Duration::from_millis(20)).unwrap()]).await;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::super::Mark;
 use super::*;
 use crate::freshness::{Named, StaleBy};
 use crate::log::Guard;
@@ -20,6 +21,7 @@ fn open(folder: &Path) -> (LocalLog, Arc<Index>) {
 fn key(key: &str) -> Append {
     Append {
         names: Names::new().key(key).check().unwrap(),
+        marks: Vec::new(),
         durability: Durability::Fsync,
         guard: None,
         writes: Vec::new(),
@@ -76,6 +78,56 @@ async fn segments_rotate_and_checkpoints_replace_them() {
     for n in 0..2_000 {
         assert_eq!(judge(&index, &format!("k:{n}"), start), Some(StaleBy::Key), "k:{n}");
     }
+}
+
+fn event(number: u128, names: Names) -> Append {
+    Append { names: names.check().unwrap(), marks: vec![Mark(number)], ..key("k") }
+}
+
+#[tokio::test]
+async fn an_event_is_remembered_with_its_names_and_survives_segments_and_checkpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = LogOptions { segment_bytes: 4096, ..options(folder.path()) };
+    let (log, _index) = LocalLog::open(&small).unwrap();
+    for n in 0..1_000 {
+        log.append(event(n, Names::new().tag("t"))).await.unwrap();
+    }
+    assert!(files(folder.path()).iter().any(|name| name.starts_with("checkpoint")), "the oldest marks are in a checkpoint alone");
+    drop(log);
+    for _ in 0..2 {
+        let (log, _index) = LocalLog::open(&small).unwrap();
+        assert!((0..1_000).all(|n| log.marks().has(Mark(n))) && !log.marks().has(Mark(1_000)));
+        assert_eq!(log.marks().list()[0], Mark(0), "in their order");
+        log.close().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn marks_alone_take_no_position_so_that_no_reader_looks_closer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, index) = open(folder.path());
+    let before = log.append(key("k")).await.unwrap();
+    let alone = log.append(event(7, Names::new())).await.unwrap();
+    assert_eq!((alone.position, index.latest()), (before.position, before.stamp));
+    log.append(key("k")).await.unwrap();
+    drop((log, index));
+    let (log, index) = open(folder.path());
+    assert!(log.marks().has(Mark(7)));
+    assert_eq!(index.latest().seq(), 2);
+}
+
+#[tokio::test]
+async fn what_an_event_killed_in_an_older_epoch_stays_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let lossy = LogOptions { os_appends: true, ..options(folder.path()) };
+    let (log, index) = LocalLog::open(&lossy).unwrap();
+    let epoch = index.epoch();
+    log.append(event(7, Names::new().tag("t"))).await.unwrap();
+    drop((log, index));
+    pretend_the_machine_crashed(folder.path());
+    let (log, index) = LocalLog::open(&lossy).unwrap();
+    assert_ne!(index.epoch(), epoch);
+    assert!(log.marks().has(Mark(7)));
 }
 
 #[tokio::test]

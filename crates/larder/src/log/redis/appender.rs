@@ -326,8 +326,10 @@ impl Inner {
                 stamp = self.index.enter_own(&pending.append.names, Position { epoch, seq }).unwrap_or(stamp);
             }
             if pending.append.mode == Mode::Strict && !enough_replicas {
+                // Its events are not remembered: whoever delivers them is told to do so again.
                 return Err(self.refused());
             }
+            self.marks.add(&pending.append.marks);
             let conflict = conflicts.contains(&at);
             Ok(Appended {
                 stamp,

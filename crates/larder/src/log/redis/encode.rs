@@ -1,7 +1,7 @@
 //! What goes to the log in Redis and comes back: groups of appends, records of the stream, snapshots.
 //!
 //! A record of the stream holds the names of a group of appends: for each append, in the order of their positions, a u32
-//! count and the names as every log writes them (`name.rs`).
+//! count and the names as every log writes them (`name.rs`). The marks of the group's events stand beside it.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use ::redis::{Cmd, Value};
 use crate::error::Result;
 use crate::freshness::{Images, Index, LINE_BYTES, Lines, NameHash, NameHasher, Snapshot};
 use crate::key::segments;
-use crate::log::{Append, Guard};
+use crate::log::{Append, Guard, MARKS_MAX, Mark};
 use crate::name::{NAMES_MAX, Name};
 use crate::pattern::{Pattern, Shape};
 use crate::position::{Epoch, SEQ_MAX};
@@ -35,6 +35,7 @@ pub(super) struct Group {
     epoch: Epoch,
     count: u16,
     record: Vec<u8>,
+    marks: Vec<u8>,
     /// Names that are one hash each, and the appends they belong to.
     singles: Vec<(u16, NameHash)>,
     others: Vec<Vec<u8>>,
@@ -104,6 +105,7 @@ impl Group {
             epoch,
             count: 0,
             record: Vec::new(),
+            marks: Vec::new(),
             singles: Vec::new(),
             others: Vec::new(),
             guards: Vec::new(),
@@ -116,6 +118,7 @@ impl Group {
     pub(super) fn add(&mut self, append: &Append, shapes: &[Shape], generation: u32, entries: &[u8], now: u64) {
         let at = self.count;
         self.add_names(&append.names);
+        Mark::encode_all(&append.marks, &mut self.marks);
         if let Some(guard) = &append.guard {
             if guard.since.generation() != generation {
                 // Neither its position nor its hashes mean anything here: a conflict, and nothing may be stored.
@@ -211,8 +214,8 @@ impl Group {
 
     /// The call, for the log as it is then.
     pub(super) fn call(&self, keys: &Keys, terms: &Terms) -> Cmd {
-        let mut call = script::call(&script::APPEND, 4 + self.writes.len());
-        call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream).arg(&keys.members);
+        let mut call = script::call(&script::APPEND, 5 + self.writes.len());
+        call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream).arg(&keys.members).arg(&keys.marks);
         for write in &self.writes {
             call.arg(&write.key);
         }
@@ -233,6 +236,7 @@ impl Group {
             head[3..].copy_from_slice(&life.to_le_bytes());
             call.arg(head.as_slice()).arg(value.as_ref().map_or(&[][..], |value| &value[STAMP_LEN..]));
         }
+        call.arg(&self.marks);
         terms.add_fence(&mut call);
         call
     }
@@ -249,10 +253,14 @@ impl Group {
         }
         let kept = keeps(self);
         let written = |write: &GroupWrite| write.key.len() + write.value.as_ref().map_or(0, |value| value.len() + 20);
-        let bytes = self.record.len() + lines.changed() * (LINE_BYTES + 12) + self.writes.iter().map(written).sum::<usize>() + 512;
-        let arguments = 20 + 2 * lines.changed() + self.writes.len() + 2 * kept;
-        let mut call = script::sized_call(&script::APPEND_AT, 4 + self.writes.len(), (arguments, bytes));
-        call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream).arg(&keys.members);
+        let bytes = self.record.len()
+            + lines.changed() * (LINE_BYTES + 12)
+            + self.writes.iter().map(written).sum::<usize>()
+            + self.marks.len()
+            + 512;
+        let arguments = 22 + 2 * lines.changed() + self.writes.len() + 2 * kept;
+        let mut call = script::sized_call(&script::APPEND_AT, 5 + self.writes.len(), (arguments, bytes));
+        call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream).arg(&keys.members).arg(&keys.marks);
         let (keep, remove): (Vec<_>, Vec<_>) = self.writes.iter_mut().partition(|write| write.value.is_some());
         for write in keep.iter().chain(&remove) {
             call.arg(&write.key);
@@ -269,6 +277,7 @@ impl Group {
             value[8..STAMP_LEN].copy_from_slice(&(head + 1 + u64::from(*at)).to_le_bytes());
             call.arg(*life).arg(value.as_slice());
         }
+        call.arg(&self.marks);
         terms.add_fence(&mut call);
         (call, lines.into())
     }
@@ -307,6 +316,8 @@ impl Answer {
 pub(super) struct Entry {
     pub(super) first: u64,
     pub(super) last: u64,
+    /// The events that took effect with it.
+    pub(super) marks: Vec<Mark>,
     names: Vec<u8>,
 }
 
@@ -329,16 +340,17 @@ fn entry(value: Value) -> Result<Entry> {
     const WHAT: &str = "a record of the stream";
     let [id, fields] = reply::exactly(value, WHAT)?;
     let last = reply::text(id, WHAT)?.strip_suffix("-0").and_then(|last| last.parse().ok());
-    let (mut first, mut names) = (None, None);
+    let (mut first, mut names, mut marks) = (None, None, Vec::new());
     for (name, value) in reply::fields(fields, WHAT)? {
         match name.as_slice() {
             b"f" => first = Some(reply::number(value, WHAT)?),
             b"d" => names = Some(reply::bytes(value, WHAT)?),
+            b"m" => marks = Mark::decode_all(&reply::bytes(value, WHAT)?).ok_or_else(|| reply::unexpected(WHAT))?,
             _ => {}
         }
     }
     match (first, last, names) {
-        (Some(first), Some(last), Some(names)) if first <= last && last <= SEQ_MAX => Ok(Entry { first, last, names }),
+        (Some(first), Some(last), Some(names)) if first <= last && last <= SEQ_MAX => Ok(Entry { first, last, marks, names }),
         _ => Err(reply::unexpected(WHAT)),
     }
 }
@@ -385,6 +397,17 @@ pub(super) fn snapshot(fields: Value, table: Value) -> Result<Option<Snapshot>> 
         return Ok(None);
     }
     Ok(Snapshot::of_parts((epoch, head, everything), &table, &shapes, globs))
+}
+
+/// The window of marks as Redis holds it, the oldest first. What is no window is an empty one: events are then carried out again.
+pub(super) fn marks(window: Value) -> Vec<Mark> {
+    let Value::BulkString(window) = window else { return Vec::new() };
+    let Some((count, ring)) = window.split_first_chunk() else { return Vec::new() };
+    let Some(mut marks) = Mark::decode_all(ring) else { return Vec::new() };
+    if marks.len() == MARKS_MAX {
+        marks.rotate_left(u64::from_le_bytes(*count) as usize % MARKS_MAX);
+    }
+    marks
 }
 
 /// An epoch as the hash of the log holds it.

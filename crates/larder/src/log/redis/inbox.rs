@@ -118,7 +118,8 @@ impl Inner {
             return Ok(());
         }
         // Not queued here: the stream itself is the queue.
-        let append = Append { names, durability: Durability::Fsync, guard: None, writes: Vec::new(), mode: Mode::Strict };
+        let append =
+            Append { names, marks: Vec::new(), durability: Durability::Fsync, guard: None, writes: Vec::new(), mode: Mode::Strict };
         let (reply, receiver) = oneshot::channel();
         let pending = Pending { append, deadline: tokio::time::Instant::now() + APPEND_TIMEOUT, reply };
         let closed = || Error::new(ErrorKind::Closed, "the cache was closed");

@@ -84,6 +84,9 @@ impl Inner {
             let asked_ns = boot_ns();
             let same = epoch == self.index.epoch() && self.adopted.load(Ordering::Acquire);
             let snapshot = if same && !self.index.is_provisional() { None } else { Some(self.snapshot(&opened.tail, epoch).await?) };
+            if snapshot.is_some() {
+                self.read_marks(&opened.tail).await?;
+            }
             let mut queue = self.queue.lock();
             if !queue.names.is_empty() || (snapshot.is_none() && self.index.is_provisional()) {
                 continue;
@@ -180,6 +183,13 @@ impl Inner {
         encode::snapshot(fields, table)?.filter(|snapshot| snapshot.epoch == epoch).ok_or_else(gone)
     }
 
+    /// The events that took effect up to the snapshot that was read before; the tail brings those behind it.
+    async fn read_marks(&self, connection: &MultiplexedConnection) -> Result<()> {
+        let window = crate::remote::link::query(&mut connection.clone(), ::redis::cmd("GET").arg(&self.keys.marks)).await?;
+        self.marks.add(&encode::marks(window));
+        Ok(())
+    }
+
     /// Step 2, until something is wrong. Returns what.
     async fn follow(&self, server: &Arc<Server>, mut tail: MultiplexedConnection) -> Error {
         let following = async {
@@ -257,6 +267,7 @@ impl Inner {
                     return Err(Error::of_tier("positions were made up here meanwhile"));
                 }
             }
+            self.marks.add(&entry.marks);
         }
         if self.index.applied().seq() < head { self.resync_if_missing(tail, epoch, head).await } else { Ok(()) }
     }
@@ -276,7 +287,7 @@ impl Inner {
         if !self.index.merge(&snapshot) {
             return Err(Error::of_tier("the epoch was left while a snapshot was read"));
         }
-        Ok(())
+        self.read_marks(tail).await
     }
 }
 
