@@ -272,6 +272,7 @@ impl Larder {
             return Ok(());
         }
         self.0.sweeper.stop();
+        self.0.events.stop_following().await;
         let shared = self.0.clone();
         // In a task of its own: a caller that stops waiting must not leave the log open.
         let closing = self.0.runtime.spawn(async move {
@@ -334,6 +335,23 @@ impl Shared {
         // Told on every way out: an append whose caller stops waiting for its sync has taken effect all the same.
         let _told = Told(&self.appended);
         self.log.append(append).await
+    }
+
+    /// Waits until everything is here that others had appended to the log when this was called, but not for longer than `limit`.
+    pub(crate) async fn caught_up(&self, limit: Duration) {
+        let asked = tokio::time::Instant::now();
+        let heard = async {
+            loop {
+                let appended = self.appended.notified();
+                if self.log.unheard_for() <= asked.elapsed() {
+                    return;
+                }
+                appended.await;
+            }
+        };
+        if tokio::time::timeout(limit, heard).await.is_err() {
+            tracing::debug!("the log was not heard in time; events that others carried out may take effect twice");
+        }
     }
 
     /// All pools: the shared one, and the namespaces' own.

@@ -34,16 +34,19 @@ mod condition;
 mod debounce;
 mod effects;
 mod event;
+mod follow;
 mod handlers;
 mod letters;
 mod path;
 mod refresh;
 mod rule;
 mod seen;
+pub mod source;
 mod template;
 mod trace;
 
 pub use event::{ATTRIBUTE_LEN_MAX, Event};
+pub use follow::{FollowOptions, Following, SourceStats};
 pub use handlers::{Failure, Handler, Registration};
 pub use letters::{DEAD_LETTERS_MAX, DeadLetter, Failing};
 pub use refresh::Refresh;
@@ -66,6 +69,7 @@ pub(crate) struct Events {
     letters: Letters,
     windows: Windows,
     seen: Seen,
+    following: parking_lot::Mutex<Vec<Arc<follow::Progress>>>,
     effects: Effects,
     traces: Traces,
     counters: Counters,
@@ -137,6 +141,7 @@ impl Events {
             letters: Letters::open(folder)?,
             windows: Windows::default(),
             seen: Seen::default(),
+            following: parking_lot::Mutex::default(),
             effects: Effects::default(),
             traces: Traces::new(),
             counters: Counters::default(),
@@ -146,6 +151,14 @@ impl Events {
     /// The rules that a position of the log came from, if an event of late was it.
     pub(crate) fn rules_at(&self, epoch: Epoch, seq: u64) -> Vec<Box<str>> {
         self.effects.rules_at(epoch, seq)
+    }
+
+    /// Stops following sources, and returns when that has ended.
+    pub(crate) async fn stop_following(&self) {
+        let following = self.following.lock().clone();
+        for progress in following {
+            progress.stop().await;
+        }
     }
 
     pub(crate) fn stats(&self) -> EventStats {

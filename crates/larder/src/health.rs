@@ -26,7 +26,7 @@ pub enum Severity {
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
-    /// What it is about: `log`, `backing`, `index`, `redis`.
+    /// What it is about: `log`, `backing`, `index`, `redis`, `source`.
     pub about: &'static str,
     /// What was found.
     pub what: String,
@@ -63,6 +63,7 @@ impl Larder {
         of_log(&self.0, &mut findings);
         of_tier(&self.0, &mut findings);
         of_index(&self.0, &mut findings);
+        of_sources(self, &mut findings);
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         Health { findings }
     }
@@ -149,6 +150,16 @@ fn of_tier(shared: &Shared, findings: &mut Vec<Finding>) {
             Duration::from_secs(2)
         );
         findings.push(finding(Severity::Degraded, "backing", what, "see to its latency; it is tried again by itself"));
+    }
+}
+
+/// One that was stopped is as it should be.
+fn of_sources(larder: &Larder, findings: &mut Vec<Finding>) {
+    for source in larder.sources().into_iter().filter(|source| !source.ended) {
+        let Some(why) = source.trouble else { continue };
+        let waiting = if source.connected { "its events wait" } else { "it is tried again" };
+        let what = format!("events of {} do not take effect now, {waiting}: {why}", source.name);
+        findings.push(finding(Severity::Degraded, "source", what, "see to what it says; nothing is lost meanwhile"));
     }
 }
 

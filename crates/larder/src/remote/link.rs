@@ -133,11 +133,7 @@ impl Link {
     /// Opens connections to whoever holds the log now, and asks who that is.
     pub(crate) async fn open(&self) -> Result<Opened> {
         let options = &self.options;
-        let info = match &options.topology {
-            Topology::Single(addr) => options.connection_to(addr.clone()),
-            Topology::Sentinel { master, sentinels } => self.ask_sentinels(master, sentinels).await?,
-            Topology::Cluster(seeds) => self.ask_cluster(seeds).await?,
-        };
+        let info = self.find().await?;
         let operation = options.operation_timeout;
         let mut append = self.connect(&info, operation).await?;
         let about = About::of(&mut append).await?;
@@ -164,7 +160,16 @@ impl Link {
         Ok(Opened { append, tail, inbox, data, about })
     }
 
-    async fn connect(&self, info: &ConnectionInfo, response: Duration) -> Result<MultiplexedConnection> {
+    /// Where the server is now.
+    pub(crate) async fn find(&self) -> Result<ConnectionInfo> {
+        match &self.options.topology {
+            Topology::Single(addr) => Ok(self.options.connection_to(addr.clone())),
+            Topology::Sentinel { master, sentinels } => self.ask_sentinels(master, sentinels).await,
+            Topology::Cluster(seeds) => self.ask_cluster(seeds).await,
+        }
+    }
+
+    pub(crate) async fn connect(&self, info: &ConnectionInfo, response: Duration) -> Result<MultiplexedConnection> {
         let client = match self.options.certificates() {
             Some(certificates) => Client::build_with_tls(info.clone(), certificates),
             None => Client::open(info.clone()),
@@ -273,7 +278,7 @@ impl Data {
 }
 
 impl About {
-    async fn of(connection: &mut MultiplexedConnection) -> Result<Self> {
+    pub(crate) async fn of(connection: &mut MultiplexedConnection) -> Result<Self> {
         let info = reply::text(query(connection, &cmd("INFO")).await?, "INFO")?;
         let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("").trim();
         if field("role") != "master" {

@@ -10,6 +10,10 @@ use ::redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, 
 const APPEND_TEXT: &str = concat!(include_str!("marks.lua"), include_str!("append.lua"));
 const APPEND_AT_TEXT: &str = concat!(include_str!("marks.lua"), include_str!("append_at.lua"));
 
+/// What follows a stream of events, with what both have in front.
+const FETCH_TEXT: &str = concat!(include_str!("stream.lua"), include_str!("fetch.lua"));
+const RESUME_TEXT: &str = concat!(include_str!("stream.lua"), include_str!("resume.lua"));
+
 /// The version of the layout of the log's keys; another one's is refused, and nothing of it is touched. Marks of events did not
 /// change it: who does not know them reads the log right without.
 pub(crate) const LAYOUT: &str = "1";
@@ -20,15 +24,19 @@ pub(crate) static ENSURE: LazyLock<Script> = LazyLock::new(|| Script::new(includ
 pub(crate) static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("beat.lua")));
 pub(crate) static STORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store.lua")));
 pub(crate) static DISCARD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("discard.lua")));
+pub(crate) static FETCH: LazyLock<Script> = LazyLock::new(|| Script::new(FETCH_TEXT));
+pub(crate) static RESUME: LazyLock<Script> = LazyLock::new(|| Script::new(RESUME_TEXT));
 
 /// The texts, in the order of the statics: `Script` does not give its own back.
-const TEXTS: [&str; 6] = [
+const TEXTS: [&str; 8] = [
     APPEND_TEXT,
     APPEND_AT_TEXT,
     include_str!("ensure.lua"),
     include_str!("beat.lua"),
     include_str!("store.lua"),
     include_str!("discard.lua"),
+    FETCH_TEXT,
+    RESUME_TEXT,
 ];
 
 /// A call by hash. Keys and arguments are added by the caller.
