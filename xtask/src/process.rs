@@ -78,7 +78,9 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     // Debian keeps servers where an ordinary user's PATH does not look.
     let beside = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(beside).map(|folder| folder.join(name)).find(|program| program.is_file())
+    // And those of PostgreSQL in a folder for each version.
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|version| version.path().join("bin"));
+    std::env::split_paths(&path).chain(beside).chain(versions).map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
 fn announce(command: &Command) {

@@ -32,9 +32,15 @@ struct Requirement {
 }
 
 /// All of them. A new one is a new line.
-const REQUIREMENTS: [Requirement; 2] = [
+const REQUIREMENTS: [Requirement; 3] = [
     Requirement { package: "redis-server", program: "redis-server", service: Some("redis-server"), needed_by: "the Redis tier's tests" },
     Requirement { package: "openssl", program: "openssl", service: None, needed_by: "the tests of Redis over TLS" },
+    Requirement {
+        package: "postgresql",
+        program: "postgres",
+        service: Some("postgresql"),
+        needed_by: "the tests of events from PostgreSQL",
+    },
 ];
 
 /// Installs what is missing, or says what to install.
@@ -149,7 +155,7 @@ mod tests {
     fn the_advice_is_one_line_that_names_package_purpose_and_reason() {
         let advice = advice(&REQUIREMENTS, "only root may install packages");
         assert_eq!(advice.lines().count(), 1);
-        for part in ["apt-get install redis-server openssl", "the Redis tier's tests and ", "only root may install packages"] {
+        for part in ["apt-get install redis-server openssl postgresql", "the Redis tier's tests and ", "only root may install packages"] {
             assert!(advice.contains(part), "{part} is not in: {advice}");
         }
     }

@@ -5,16 +5,18 @@
 //! - [`history`]: what concurrent clients of a real cache did and saw, recorded, and the check of it against the promises.
 //! - [`chaos`]: the same for several instances over one Redis, and the faults that are to shake them.
 //! - [`redis`]: real Redis servers, alone, under sentinels and as a cluster, to be killed, paused and failed over.
+//! - [`postgres`]: a real PostgreSQL server, to be killed.
 //! - [`proxy`]: a TCP connection's network, to be cut, frozen, slowed and made to lose replies.
 //! - [`process`], [`port`]: a child process to be killed and paused, and a port that stays its own meanwhile.
 //! - [`wait`]: waiting for a condition, with a limit.
 //!
-//! The last five know no cache and no client library: whatever is tested over them talks to them as it would in production.
+//! The last six know no cache and no client library: whatever is tested over them talks to them as it would in production.
 
 pub mod chaos;
 pub mod history;
 pub mod model;
 pub mod port;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod redis;

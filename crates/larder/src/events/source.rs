@@ -7,9 +7,13 @@ use std::future::Future;
 
 use crate::error::Result;
 
+#[cfg(feature = "events-postgres")]
+mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 
+#[cfg(feature = "events-postgres")]
+pub use postgres::PostgresOutbox;
 #[cfg(feature = "redis")]
 pub use redis::RedisStream;
 
