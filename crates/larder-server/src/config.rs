@@ -17,6 +17,7 @@ mod rules;
 mod schema;
 mod secret;
 mod show;
+mod sources;
 pub mod units;
 mod value;
 
@@ -31,8 +32,9 @@ use larder::{Builder, Durability, Larder, Policy};
 
 pub use redis::Redis;
 pub use secret::{REFERENCE_EXPECTED, RedisAddress, Reference};
+pub use sources::Source;
 
-use catalog::{DEFAULT_NAMESPACE, EVENTS, FIXED, HTTP, NAMESPACES, REDIS, Section, TOP, variable};
+use catalog::{DEFAULT_NAMESPACE, EVENTS, FIXED, HTTP, NAMESPACES, ON, REDIS, SOURCE, Section, TOP, variable};
 use document::{Document, Given, Givens};
 pub use fault::{Fault, Faults, Place};
 pub use schema::{annotated, json_schema};
@@ -77,6 +79,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// Who may send them over HTTP.
     pub webhooks: Webhooks,
+    /// Where they come from, beside HTTP.
+    pub sources: Vec<Source>,
     effective: Document,
 }
 
@@ -118,13 +122,14 @@ impl Config {
         });
         let namespaces = namespaces.collect();
         let redis = redis::of(&document.fixed[REDIS.name], &environment, &mut faults);
-        let rules = rules::of(&document.rules, &mut faults);
+        let rules = rules::of(document.list(&ON), &mut faults);
+        let sources = sources::of(document.list(&SOURCE), &environment, &mut faults);
         let webhooks = events::of(&document.fixed[EVENTS.name], &environment, &mut faults);
         one_backing(&document, &mut faults);
         if !faults.is_empty() {
             return Err(Faults::new(faults));
         }
-        Ok(Self { rules, webhooks, ..Self::of(document, redis, (default_namespace, namespaces)) })
+        Ok(Self { rules, sources, webhooks, ..Self::of(document, redis, (default_namespace, namespaces)) })
     }
 
     fn of(document: Document, redis: Option<Redis>, (default_namespace, namespaces): (Policy, BTreeMap<String, Policy>)) -> Self {
@@ -153,6 +158,7 @@ impl Config {
             default_namespace,
             namespaces,
             rules: Vec::new(),
+            sources: Vec::new(),
             webhooks: Webhooks::default(),
             effective: document,
         }

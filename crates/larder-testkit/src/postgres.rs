@@ -231,7 +231,6 @@ fn programs() -> Result<PathBuf, StartError> {
         let version: u32 = entry.file_name().to_str()?.parse().ok()?;
         Some((version, entry.path().join("bin"))).filter(|(_, folder)| is_whole(folder))
     });
-    let in_path =
-        || process::find("postgres").and_then(|program| program.parent().map(Path::to_owned)).filter(|folder| is_whole(folder));
+    let in_path = || process::find("postgres").and_then(|program| program.parent().map(Path::to_owned)).filter(|folder| is_whole(folder));
     versions.max().map(|(_, folder)| folder).or_else(in_path).ok_or(StartError::NotInstalled("postgresql"))
 }

@@ -84,6 +84,9 @@ async fn run(config: &Config, until_stdin_ends: bool, out: Output) -> Result<(),
             return Err(Failure::new(what).hint("--http takes another address; port 0 takes a free one"));
         }
     };
+    for source in &config.sources {
+        source.follow(&larder).map_err(Failure::new)?;
+    }
     say(config, &larder, &format!("http://{}", bound.http_addr()), out)?;
     bound.run_until(shutdown).await.map_err(Failure::new)
 }

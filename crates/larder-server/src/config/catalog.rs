@@ -299,7 +299,46 @@ pub const ON: Section = Section {
     ],
 };
 
-/// The sections whose place is fixed: all but the namespaces.
+/// A source of events; there may be any number.
+pub const SOURCE: Section = Section {
+    name: "source",
+    about: "Where events come from, beside POST /v1/events: each takes effect at least once, and in order with others of its source and subject. Written [[source]], once for each.",
+    settings: &[
+        optional(
+            "type",
+            Kind::Choice(&["redis-stream", "postgres"]),
+            "What it is: a stream in Redis 7 or Valkey, whose messages have the field event; or a table in PostgreSQL that triggers write events to.",
+        ),
+        optional(
+            "url",
+            Kind::SourceAddress,
+            "Where it is: redis://HOST:PORT/DATABASE and the other forms of redis.url but a cluster's, or postgres://USER@HOST/DATABASE. An address with a password in it is not written here, but named.",
+        ),
+        optional("stream", Kind::Text("the name of a stream"), "The stream, for redis-stream."),
+        optional(
+            "group",
+            Kind::Text("the name of a consumer group"),
+            "The consumer group, for redis-stream. Servers that share a cache share a group, and others need one of their own. Without it, larder.",
+        ),
+        optional("table", Kind::Text("the name of a table"), "The table, for postgres. Without it, larder_outbox."),
+        optional(
+            "covers",
+            Kind::Texts("features:**"),
+            "What becomes stale when the source may have lost events: all that they could be about, as names without braces in the form of on.invalidate. Without it, everything.",
+        ),
+        optional(
+            "queue",
+            Kind::Count { least: 1, most: 1 << 20 },
+            "How many of its events may be under way or wait here; the source is not asked for more. Without it, 1024.",
+        ),
+        optional("parallel", Kind::Count { least: 1, most: 1 << 16 }, "How many partitions are served side by side. Without it, 64."),
+    ],
+};
+
+/// The sections of which there may be any number, each written in two pairs of brackets.
+pub const LISTS: [&Section; 2] = [&ON, &SOURCE];
+
+/// The sections whose place is fixed: all but the namespaces and lists.
 pub const FIXED: [&Section; 5] = [&TOP, &HTTP, &REDIS, &EVENTS, &DEFAULT_NAMESPACE];
 
 impl Section {

@@ -6,9 +6,16 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::catalog::{FIXED, NAMESPACES, ON, Section, TOP};
+use super::catalog::{FIXED, LISTS, NAMESPACES, Section, TOP};
 use super::fault::{Fault, Place, did_you_mean};
 use super::value::{Value, describe};
+
+impl Document {
+    /// The sections of a list.
+    pub fn list(&self, section: &Section) -> &[(Place, Givens)] {
+        self.lists.get(section.name).map_or(&[], Vec::as_slice)
+    }
+}
 
 /// A value, and where it was given.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,8 +36,8 @@ pub struct Document {
     pub fixed: BTreeMap<&'static str, Givens>,
     /// The namespaces that have a section.
     pub namespaces: BTreeMap<String, Givens>,
-    /// The rules for events, in their order, each with its place.
-    pub rules: Vec<(Place, Givens)>,
+    /// The sections of which there may be any number, by name: in their order, each with its place.
+    pub lists: BTreeMap<&'static str, Vec<(Place, Givens)>>,
 }
 
 /// Reads a file's text. What can be read is, whatever else is wrong.
@@ -59,6 +66,13 @@ type Found<'i> = Spanned<DeValue<'i>>;
 impl Reading<'_> {
     fn top(&mut self, table: &DeTable<'_>) {
         for (key, found) in table {
+            if let Some(list) = LISTS.into_iter().find(|list| list.name == key.get_ref()) {
+                match found.get_ref() {
+                    DeValue::Array(items) => self.list(list, items),
+                    other => self.no_section(list, found, other),
+                }
+                continue;
+            }
             let fixed = sections().find(|section| section.name == key.get_ref());
             match (fixed, found.get_ref()) {
                 (Some(section), DeValue::Table(inner)) => {
@@ -67,11 +81,6 @@ impl Reading<'_> {
                     self.document.fixed.insert(section.name, givens);
                 }
                 (None, DeValue::Table(inner)) if key.get_ref() == NAMESPACES.name => self.namespaces(inner),
-                (None, DeValue::Array(items)) if key.get_ref() == ON.name => self.rules(items),
-                (None, other) if key.get_ref() == ON.name => {
-                    let message = format!("on: found {}, expected a section [[on]] for each rule", describe(other));
-                    self.fault(found.span().start, message);
-                }
                 (None, _) if key.get_ref() != NAMESPACES.name => {
                     let mut givens = self.document.fixed.remove(TOP.name).unwrap_or_default();
                     self.setting(&TOP, "", (key, found), &mut givens);
@@ -106,18 +115,22 @@ impl Reading<'_> {
         }
     }
 
-    fn rules(&mut self, items: &[Found<'_>]) {
+    fn list(&mut self, list: &'static Section, items: &[Found<'_>]) {
         for (number, found) in (1..).zip(items) {
             let DeValue::Table(inner) = found.get_ref() else {
-                let message = format!("on: found {}, expected a section [[on]] for each rule", describe(found.get_ref()));
-                self.fault(found.span().start, message);
+                self.no_section(list, found, found.get_ref());
                 continue;
             };
             let mut givens = Givens::new();
-            self.section(&ON, &format!("on {number}"), inner, &mut givens);
+            self.section(list, &format!("{} {number}", list.name), inner, &mut givens);
             let place = self.place(found.span().start);
-            self.document.rules.push((place, givens));
+            self.document.lists.entry(list.name).or_default().push((place, givens));
         }
+    }
+
+    fn no_section(&mut self, list: &Section, found: &Found<'_>, value: &DeValue<'_>) {
+        let name = list.name;
+        self.fault(found.span().start, format!("{name}: found {}, expected a section [[{name}]] for each", describe(value)));
     }
 
     fn section(&mut self, section: &Section, shown: &str, table: &DeTable<'_>, givens: &mut Givens) {
@@ -207,7 +220,7 @@ fn sections() -> impl Iterator<Item = &'static Section> {
 
 /// What may be written in a section: settings and groups; at the top, sections too.
 fn known(section: &Section) -> impl Iterator<Item = &'static str> {
-    let sections = sections().chain([&NAMESPACES, &ON]).map(|section| section.name).filter(|_| section.name == TOP.name);
+    let sections = sections().chain([&NAMESPACES]).chain(LISTS).map(|section| section.name).filter(|_| section.name == TOP.name);
     let mut names: Vec<_> =
         section.settings.iter().map(|setting| setting.name.split_once('.').map_or(setting.name, |(group, _)| group)).collect();
     names.dedup();

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::catalog::{FIXED, NAMESPACES, ON, Section, Setting, variable};
+use super::catalog::{FIXED, LISTS, NAMESPACES, ON, SOURCE, Section, Setting, variable};
 use super::value::Kind;
 
 /// Lines of comments are no longer than this.
@@ -15,12 +15,12 @@ pub fn annotated() -> String {
         "# The environment overrides this file (memory is LARDER_MEMORY, http.listen is LARDER_HTTP_LISTEN), and flags".to_owned(),
         "# override both. Sizes are written \"256 MiB\", times \"500ms\", \"5m\" or \"1h 30m\".".to_owned(),
     ];
-    for section in FIXED.into_iter().chain([&NAMESPACES, &ON]) {
+    for section in FIXED.into_iter().chain([&NAMESPACES]).chain(LISTS) {
         lines.push(String::new());
         lines.extend(wrapped(section.about));
         if section.name == NAMESPACES.name {
             lines.push(format!("# [{}.features]", section.name));
-        } else if section.name == ON.name {
+        } else if is_list(section) {
             lines.push(format!("# [[{}]]", section.name));
         } else if !section.name.is_empty() {
             lines.push(format!("[{}]", section.name));
@@ -34,6 +34,10 @@ pub fn annotated() -> String {
     lines.join("\n")
 }
 
+fn is_list(section: &Section) -> bool {
+    LISTS.iter().any(|list| list.name == section.name)
+}
+
 fn example(setting: &Setting) -> String {
     match setting.default {
         Some(default) => setting.kind.parse(default).expect("a test reads every default").to_string(),
@@ -43,6 +47,7 @@ fn example(setting: &Setting) -> String {
             Kind::Text(_) => "\"name\"  (not set)".to_owned(),
             Kind::Secret => "\"env:REDIS_PASSWORD\"  (not set)".to_owned(),
             Kind::RedisAddress => "\"redis://127.0.0.1:6379\"  (not set)".to_owned(),
+            Kind::SourceAddress => "\"env:OUTBOX_URL\"  (not set)".to_owned(),
             Kind::Time => "\"5m\"  (not set)".to_owned(),
             Kind::Size { .. } => "\"64 MiB\"  (not set)".to_owned(),
             Kind::Choice(words) => format!("\"{}\"  (not set)", words[0]),
@@ -81,9 +86,11 @@ pub fn json_schema() -> Json {
     }
     let namespaces = json!({ "type": "object", "description": NAMESPACES.about, "additionalProperties": object(&NAMESPACES) });
     top.insert(NAMESPACES.name.to_owned(), namespaces);
-    let mut rule = object(&ON);
-    rule["required"] = json!(["type", "invalidate"]);
-    top.insert(ON.name.to_owned(), json!({ "type": "array", "description": ON.about, "items": rule }));
+    for (list, required) in [(&ON, ["type", "invalidate"]), (&SOURCE, ["type", "url"])] {
+        let mut item = object(list);
+        item["required"] = json!(required);
+        top.insert(list.name.to_owned(), json!({ "type": "array", "description": list.about, "items": item }));
+    }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "larder.toml",
@@ -112,7 +119,7 @@ fn object(section: &Section) -> Json {
 
 fn property(section: &Section, setting: &Setting) -> Json {
     let mut property = match setting.kind {
-        Kind::Path | Kind::File | Kind::Text(_) | Kind::RedisAddress => json!({ "type": "string", "minLength": 1 }),
+        Kind::Path | Kind::File | Kind::Text(_) | Kind::RedisAddress | Kind::SourceAddress => json!({ "type": "string", "minLength": 1 }),
         Kind::Secret => json!({ "type": "string", "pattern": "^(env|file):.+" }),
         Kind::Time | Kind::Address => json!({ "type": "string" }),
         Kind::Size { least } => json!({ "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": least }] }),
@@ -127,7 +134,7 @@ fn property(section: &Section, setting: &Setting) -> Json {
     if let Some(default) = setting.default {
         property["default"] = setting.kind.parse(default).expect("a test reads every default").json();
     }
-    if ![NAMESPACES.name, ON.name].contains(&section.name) {
+    if section.name != NAMESPACES.name && !is_list(section) {
         property["x-environment"] = variable(&section.full_name(setting)).into();
     }
     property

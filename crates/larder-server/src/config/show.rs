@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, json};
 
-use super::catalog::{FIXED, NAMESPACES, ON, Section};
+use super::catalog::{FIXED, LISTS, NAMESPACES, Section};
 use super::document::{Given, Givens};
 use super::fault::Place;
 use super::value::quoted;
@@ -20,8 +20,8 @@ fn sections(config: &Config) -> impl Iterator<Item = Shown<'_>> {
         let name = if bare { name.clone() } else { quoted(name) };
         (format!("{}.{name}", NAMESPACES.name), &NAMESPACES, givens)
     });
-    let rules = config.effective.rules.iter().map(|(_, givens)| (format!("[{}]", ON.name), &ON, givens));
-    fixed.chain(named).chain(rules)
+    let lists = LISTS.into_iter().flat_map(|list| config.effective.list(list).iter().map(move |(_, givens)| (list, givens)));
+    fixed.chain(named).chain(lists.map(|(list, givens)| (format!("[{}]", list.name), list, givens)))
 }
 
 /// As TOML that can be used as a configuration, each value followed by where it comes from.
@@ -60,11 +60,12 @@ fn line(setting: &Setting, given: Option<&Given>) -> (String, String) {
 /// As one object: each setting by its whole name, with its value and where it comes from.
 pub fn show_json(config: &Config) -> serde_json::Value {
     let mut all = Map::new();
-    let mut rules = 0;
+    let mut numbers = std::collections::BTreeMap::new();
     for (mut heading, section, givens) in sections(config) {
-        if section.name == ON.name {
-            rules += 1;
-            heading = format!("{}.{rules}", ON.name);
+        if heading.starts_with('[') {
+            let number = numbers.entry(section.name).or_insert(0);
+            *number += 1;
+            heading = format!("{}.{number}", section.name);
         }
         for setting in section.settings {
             let name = if heading.is_empty() { setting.name.to_owned() } else { format!("{heading}.{}", setting.name) };

@@ -363,6 +363,74 @@ fn rules_for_events_arrive_and_are_shown() {
 }
 
 #[test]
+fn sources_of_events_arrive_and_are_shown_without_secrets() {
+    let text = r#"
+[[source]]
+type = "redis-stream"
+url = "redis://127.0.0.1:6379"
+stream = "market"
+covers = ["features:**", "tag:market", "namespace:prediction"]
+queue = 100
+
+[[source]]
+type = "postgres"
+url = "env:OUTBOX"
+"#;
+    let environment = [("OUTBOX".to_owned(), "postgres://larder:hunter2@127.0.0.1/shop".to_owned())];
+    let read = |text: &str| Config::read(Some((Path::new("larder.toml"), text)), environment.clone(), &[]);
+    let config = read(text).expect("it is right");
+    let shown: Vec<_> = config.sources.iter().map(|source| format!("{source:?}")).collect();
+    assert_eq!(shown, ["redis-stream market as larder", "postgres larder_outbox"]);
+    let again = show(&config);
+    assert!(again.contains("[[source]]") && !again.contains("hunter2") && !format!("{config:?}").contains("hunter2"), "{again}");
+    assert_eq!(read(&again).expect("what is shown can be read").sources.len(), 2);
+    assert_eq!(show_json(&config)["source.1.queue"]["value"], 100);
+    assert_eq!(json_schema()["properties"]["source"]["items"]["required"], serde_json::json!(["type", "url"]));
+}
+
+#[test]
+fn what_is_wrong_with_a_source_is_told_where_it_stands() {
+    let text = r#"[[source]]
+url = "redis://127.0.0.1"
+[[source]]
+type = "redis-stream"
+url = "redis://:hunter2@127.0.0.1"
+stream = "a"
+[[source]]
+type = "redis-stream"
+url = "redis+cluster://127.0.0.1"
+stream = "a"
+table = "b"
+[[source]]
+type = "postgres"
+url = "postgres://127.0.0.1/d"
+table = "A"
+[[source]]
+type = "postgres"
+url = "env:NOWHERE"
+covers = ["tag:"]
+[[source]]
+type = "redis-stream"
+url = "redis://127.0.0.1"
+"#;
+    let found = faults(text);
+    let expected = [
+        ("larder.toml:1:1: source.type: a source says what it is", ""),
+        ("larder.toml:5:1: source.url: ", "a password does not stand in a file"),
+        ("larder.toml:11:1: source.table: ", "has none"),
+        ("larder.toml:10:1: source.stream: ", "cluster"),
+        ("larder.toml:15:1: source.table: ", "small letters"),
+        ("larder.toml:18:1: source.url: ", "NOWHERE"),
+        ("larder.toml:19:1: source.covers: ", "tag"),
+        ("larder.toml:20:1: source.stream: ", "which stream"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for ((start, part), found) in expected.iter().zip(&found) {
+        assert!(found.starts_with(start) && found.contains(part) && !found.contains("hunter2"), "{found}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_rule_is_told_where_it_stands() {
     let text = r#"on = 3
 [[rule]]

@@ -24,6 +24,8 @@ pub enum Kind {
     Secret,
     /// Where Redis is, or where that is to be found.
     RedisAddress,
+    /// Where events come from, or where that is to be found.
+    SourceAddress,
     /// Bytes, at least so many.
     Size {
         /// The least.
@@ -66,6 +68,8 @@ pub enum Value {
     Secret(Reference),
     /// See [`Kind::RedisAddress`].
     RedisAddress(RedisAddress),
+    /// See [`Kind::SourceAddress`].
+    SourceAddress(RedisAddress),
     /// See [`Kind::Size`].
     Size(u64),
     /// See [`Kind::Time`].
@@ -95,6 +99,9 @@ impl Kind {
             Self::Text(what) => what.to_owned(),
             Self::Secret => REFERENCE_EXPECTED.to_owned(),
             Self::RedisAddress => format!("an address such as \"redis://127.0.0.1:6379\", or {REFERENCE_EXPECTED} that holds one"),
+            Self::SourceAddress => {
+                format!("an address such as \"postgres://larder@127.0.0.1/shop\", or {REFERENCE_EXPECTED} that holds one")
+            }
             Self::Size { least } if least <= 1 => SIZE_EXPECTED.to_owned(),
             Self::Size { least } => format!("{SIZE_EXPECTED}, at least {}", Size(least)),
             Self::Time => TIME_EXPECTED.to_owned(),
@@ -119,6 +126,7 @@ impl Kind {
             // What stands there is likely to be the secret itself, so it is not repeated.
             Self::Secret => return Reference::parse(text).map(Value::Secret).ok_or_else(|| UNSHOWN.to_owned()),
             Self::RedisAddress => RedisAddress::parse(text).map(Value::RedisAddress),
+            Self::SourceAddress => RedisAddress::parse(text).map(Value::SourceAddress),
             Self::Size { least } => parse_size(text).filter(|bytes| *bytes >= least).map(Value::Size),
             Self::Time => parse_time(text).map(Value::Time),
             Self::Address => text.parse().ok().map(Value::Address),
@@ -138,7 +146,7 @@ impl Kind {
     /// What was found.
     pub fn read(self, found: &DeValue<'_>) -> Result<Value, String> {
         let value = match (self, found) {
-            (Self::Path | Self::File | Self::Text(_) | Self::Secret | Self::RedisAddress, DeValue::String(text))
+            (Self::Path | Self::File | Self::Text(_) | Self::Secret | Self::RedisAddress | Self::SourceAddress, DeValue::String(text))
             | (Self::Size { .. } | Self::Time | Self::Address | Self::Choice(_), DeValue::String(text)) => return self.parse(text),
             (Self::Size { least }, DeValue::Integer(number)) => unsigned(number).filter(|bytes| *bytes >= least).map(Value::Size),
             (Self::Count { least, most }, DeValue::Integer(number)) => {
@@ -201,7 +209,7 @@ impl fmt::Display for Value {
             Self::Path(path) => write!(f, "{}", quoted(&path.to_string_lossy())),
             Self::Text(text) => write!(f, "{}", quoted(text)),
             Self::Secret(reference) => write!(f, "{}", quoted(&reference.to_string())),
-            Self::RedisAddress(address) => write!(f, "{}", quoted(&address.to_string())),
+            Self::RedisAddress(address) | Self::SourceAddress(address) => write!(f, "{}", quoted(&address.to_string())),
             Self::Size(bytes) => write!(f, "\"{}\"", Size(*bytes)),
             Self::Time(time) => write!(f, "\"{}\"", show_time(*time)),
             Self::Address(address) => write!(f, "\"{address}\""),
@@ -233,7 +241,7 @@ impl Value {
             Self::Path(path) => path.to_string_lossy().into(),
             Self::Text(text) => text.as_str().into(),
             Self::Secret(reference) => reference.to_string().into(),
-            Self::RedisAddress(address) => address.to_string().into(),
+            Self::RedisAddress(address) | Self::SourceAddress(address) => address.to_string().into(),
             Self::Size(bytes) => Size(*bytes).to_string().into(),
             Self::Time(time) => show_time(*time).into(),
             Self::Address(address) => address.to_string().into(),
