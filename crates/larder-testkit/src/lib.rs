@@ -4,6 +4,7 @@
 //!   mutation that the search must catch. `cargo run -p larder-testkit --bin larder-model -- --help` runs it by hand.
 //! - [`history`]: what concurrent clients of a real cache did and saw, recorded, and the check of it against the promises.
 //! - [`chaos`]: the same for several instances over one Redis, and the faults that are to shake them.
+//! - [`journal`]: the log of a cache on the disk, read by other code than its own, for what became of events.
 //! - [`redis`]: real Redis servers, alone, under sentinels and as a cluster, to be killed, paused and failed over.
 //! - [`postgres`]: a real PostgreSQL server, to be killed.
 //! - [`proxy`]: a TCP connection's network, to be cut, frozen, slowed and made to lose replies.
@@ -14,6 +15,7 @@
 
 pub mod chaos;
 pub mod history;
+pub mod journal;
 pub mod model;
 pub mod port;
 pub mod postgres;

@@ -3,7 +3,6 @@
 
 mod broker;
 mod child;
-mod journal;
 mod postgres;
 mod proof;
 mod redis;

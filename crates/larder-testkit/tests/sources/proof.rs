@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use larder_testkit::journal::{Journal, Verdict};
 use larder_testkit::wait;
 
 use crate::broker::{Broker, Kind};
 use crate::child::{Living, Said};
-use crate::journal::{Journal, Verdict};
 use crate::support::{LONG, event};
 
 const PARTITIONS: usize = 40;

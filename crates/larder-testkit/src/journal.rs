@@ -24,16 +24,23 @@ struct Append {
 /// What the log says of events that were numbered from 0.
 #[derive(Debug, Default)]
 pub struct Verdict {
+    /// Appends of events.
     pub appends: usize,
+    /// Events that took effect.
     pub events: usize,
+    /// Appends of an event that had taken effect before, so long ago that it may have been forgotten.
     pub twice_beyond_the_window: usize,
     /// Appends of no event: of all that a source covers.
     pub others: usize,
+    /// What must not be.
     pub faults: Vec<String>,
 }
 
 impl Journal {
     /// Keeps what is in the folder of a log that nobody writes.
+    ///
+    /// # Panics
+    /// If a segment cannot be read.
     pub fn keep(&mut self, log: &Path) {
         for entry in fs::read_dir(log).into_iter().flatten() {
             let entry = entry.expect("a folder can be read");
@@ -44,7 +51,11 @@ impl Journal {
         }
     }
 
-    /// Whether each of so many events took effect, once within the window, and in order per partition.
+    /// Whether each of so many events took effect, once within the window, and in order per partition. The event of a number is one
+    /// whose rule takes out the tag of that number and nothing else.
+    ///
+    /// # Panics
+    /// If a tag is no number.
     pub fn judge(&self, events: usize, partition: impl Fn(usize) -> usize) -> Verdict {
         let mut verdict = Verdict::default();
         let (mut last, mut seen, mut marks) = (HashMap::new(), HashMap::<usize, usize>::new(), HashSet::new());
