@@ -120,24 +120,21 @@ mod tests {
     #[tokio::test]
     async fn the_first_goes_at_once_and_the_last_is_not_lost() {
         let (windows, begin) = (Windows::default(), Instant::now());
-        let at = |ms| begin + Duration::from_millis(ms);
-        assert!(matches!(windows.turn(&name("a"), Some(Mark(1)), TIME, at(0)), Turn::Now));
+        let (at, whole) = (|ms| begin + Duration::from_millis(ms), Some(Mark(1)));
+        assert!(matches!(windows.turn(&name("a"), whole, TIME, at(0)), Turn::Now));
         assert!(
-            matches!(windows.turn(&name("a"), Some(Mark(1)), TIME, at(5)), Turn::Later { end: Some(end), remembered: true, .. } if end == at(20))
+            matches!(windows.turn(&name("a"), whole, TIME, at(5)), Turn::Later { end: Some(end), remembered: true, .. } if end == at(20))
         );
-        assert!(matches!(windows.turn(&name("a"), Some(Mark(1)), TIME, at(6)), Turn::Later { end: None, .. }));
+        assert!(matches!(windows.turn(&name("a"), whole, TIME, at(6)), Turn::Later { end: None, .. }));
         assert!(matches!(windows.turn(&name("b"), None, TIME, at(6)), Turn::Now), "another name has a window of its own");
-        assert!(
-            matches!(windows.turn(&name("a"), Some(Mark(1)), TIME, at(30)), Turn::Later { end: None, .. }),
-            "its end is late, and yet to come"
-        );
+        assert!(matches!(windows.turn(&name("a"), whole, TIME, at(30)), Turn::Later { end: None, .. }), "its end is late, and yet to come");
         let ended = windows.end(&name("a"), TIME, at(31));
         assert_eq!((ended.waiting.len(), ended.marks.len()), (3, 3));
         assert!(
-            matches!(windows.turn(&name("a"), Some(Mark(1)), TIME, at(32)), Turn::Later { end: Some(end), remembered: true, .. } if end == at(51))
+            matches!(windows.turn(&name("a"), whole, TIME, at(32)), Turn::Later { end: Some(end), remembered: true, .. } if end == at(51))
         );
         assert_eq!(windows.end(&name("a"), TIME, at(51)).waiting.len(), 1);
-        assert!(matches!(windows.turn(&name("a"), Some(Mark(1)), TIME, at(100)), Turn::Now));
+        assert!(matches!(windows.turn(&name("a"), whole, TIME, at(100)), Turn::Now));
     }
 
     #[tokio::test]

@@ -19,10 +19,10 @@
 //!
 //! # Gaps
 //!
-//! Found before anything is read past them, by one script (`remote/fetch.lua`): the group or the stream is not there; the stream was
-//! trimmed past what was read, which is found by counting, as Redis 7 and Valkey do, too, but not across a restart; messages were deleted unread, or before they were
-//! acknowledged; ids went backwards; the server is another process than before and does not write its log before it answers
-//! (`appendfsync always`), so that the last messages may be lost.
+//! Found before anything is read past them, by one script (`remote/fetch.lua`): the group or the stream is not there; the stream
+//! was trimmed past what was read, which is found by counting, as Redis 7 and Valkey do, too, but not across a restart; messages
+//! were deleted unread, or before they were acknowledged; ids went backwards; the server is another process than before and does
+//! not write its log before it answers (`appendfsync always`), so that the last messages may be lost.
 
 use std::future::Future;
 use std::pin::Pin;
