@@ -25,6 +25,7 @@ fn faults_for(mutation: Mutation) -> &'static [Fault] {
         Mutation::PublishBeforeRecord | Mutation::PositionsUsedAgain => {
             unreachable!("only a log of one process has this rule; tests/mutations takes it away")
         }
+        Mutation::EventsForgotten => unreachable!("no rule of freshness; tests/sources takes it away"),
     }
 }
 
