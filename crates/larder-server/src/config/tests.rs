@@ -417,8 +417,8 @@ url = "redis://127.0.0.1"
     let expected = [
         ("larder.toml:1:1: source.type: a source says what it is", ""),
         ("larder.toml:5:1: source.url: ", "a password does not stand in a file"),
-        ("larder.toml:11:1: source.table: ", "has none"),
         ("larder.toml:10:1: source.stream: ", "cluster"),
+        ("larder.toml:11:1: source.table: ", "has none"),
         ("larder.toml:15:1: source.table: ", "small letters"),
         ("larder.toml:18:1: source.url: ", "NOWHERE"),
         ("larder.toml:19:1: source.covers: ", "tag"),

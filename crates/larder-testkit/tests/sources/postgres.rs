@@ -91,13 +91,15 @@ async fn a_restart_is_no_gap_and_a_replica_that_takes_over_is_one() {
     let Some((server, client)) = server().await else { return };
     let larder = builder().build().await.unwrap();
     let following = follow(&larder, &server);
-    until_stats(&following, "it is there", |stats| stats.gaps == 1).await;
+    // Past the first gap, of which the database knows only when the source has gone on behind it.
+    let add = format!("INSERT INTO {TABLE} (event) VALUES ($1::text::jsonb)");
+    client.execute(&add, &[&event(0, 1)]).await.unwrap();
+    until_stats(&following, "it is there", |stats| stats.acknowledged == 1).await;
     drop(client);
     tokio::task::block_in_place(|| server.restart());
     let client = connect(&server.url()).await.unwrap();
-    let add = format!("INSERT INTO {TABLE} (event) VALUES ($1::text::jsonb)");
     client.execute(&add, &[&event(1, 1)]).await.unwrap();
-    until_stats(&following, "it goes on", |stats| stats.acknowledged == 1).await;
+    until_stats(&following, "it goes on", |stats| stats.acknowledged == 2).await;
     assert_eq!(following.stats().gaps, 1);
     put(&larder, 7).await;
     tokio::task::block_in_place(|| server.promote());
