@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::entry::{Entry, Life, Meta, NewMeta, Times, typed};
+use crate::entry::{Entry, Life, Meta, NewMeta, Times};
 use crate::position::Stamp;
 
 /// An entry stamped with this position, whose value is that number.
@@ -34,6 +34,7 @@ pub(super) fn number_of(slot: &Arc<dyn Slot>) -> u64 {
 #[cfg(not(feature = "shuttle"))]
 mod of_one_thread {
     use super::*;
+    use crate::entry::typed;
 
     fn new() -> (Pool, Arc<NamespaceMetrics>) {
         (Pool::new(1 << 20), Arc::new(NamespaceMetrics::new()))
