@@ -33,7 +33,8 @@ pub const EXTRA_PASSES: [ExtraPass; 2] = [
     ExtraPass {
         title: "tests that break the protocol on purpose, and those of optional features",
         file: "crates/larder/src/mutation.rs",
-        selection: &["--package", "larder", "--features", "test-mutations", "--features", "ndarray", "--tests"],
+        // The tests beside the code alone: those that stand apart are run with the workspace, whose features include these.
+        selection: &["--package", "larder", "--features", "test-mutations", "--features", "ndarray", "--lib"],
         filter: "",
     },
     ExtraPass {
@@ -145,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_whole_run_has_the_workspace_the_doc_tests_and_the_extra_passes() {
-        let mutations = "test --package larder --features test-mutations --features ndarray --tests";
+        let mutations = "test --package larder --features test-mutations --features ndarray --lib";
         let shuttle = "test --package larder --features shuttle --features test-mutations --lib schedules";
         assert_eq!(command_lines("", true, true), ["nextest run --workspace", "test --workspace --doc", mutations, shuttle]);
         assert_eq!(command_lines("", false, false), ["test --workspace --tests", "test --workspace --doc"]);

@@ -154,7 +154,7 @@ const CANARIES: &[Canary] = &[
         clean: &[
             (
                 "crates/larder/Cargo.toml",
-                "[package]\nname = \"larder\"\n[features]\ndefault = [\"disk\"]\n[[test]]\nname = \"faults\"\nrequired-features = [\"test-mutations\"]\n",
+                "[package]\nname = \"larder\"\n[features]\ndefault = [\"disk\"]\n[[test]]\nname = \"faults\"\nrequired-features = [\"disk\"]\n",
             ),
             (
                 KEY,
