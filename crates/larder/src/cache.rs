@@ -24,6 +24,7 @@ use crate::metrics::NamespaceStats;
 use crate::mutation::Mutations;
 use crate::namespace::Namespace;
 use crate::needless::Needless;
+use crate::origin::sources_of;
 use crate::position::{Position, Receipt, Stamp};
 use crate::raw::Raw;
 use crate::record::Record;
@@ -315,10 +316,9 @@ impl Shared {
     /// Step 4: the stamp of a tier's record, unless something it depends on was invalidated after it.
     pub(crate) fn fresh_stamp(&self, key: &[u8], record: &Record) -> Option<Stamp> {
         let stamp = self.index.stamp_of_record(Position { epoch: record.epoch, seq: record.seq })?;
-        let origin = record.origin.as_deref();
-        let hashes = self.index.hashes_from(key, &record.tags, origin);
-        let named = Named { key, hashes: &hashes, sources: origin.map_or(&[], |origin| &origin.sources) };
-        self.index.judge(named, stamp).is_none().then_some(stamp)
+        let sources = sources_of(record.origin.as_deref());
+        let hashes = self.index.hashes_from(key, &record.tags, sources);
+        self.index.judge(Named { key, hashes: &hashes, sources }, stamp).is_none().then_some(stamp)
     }
 
     /// Gives a log that is elsewhere a moment to be taken up, so that a cache usually opens in its place in the fleet.

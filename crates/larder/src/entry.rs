@@ -11,7 +11,7 @@ use crate::fingerprint::Fingerprint;
 use crate::freshness::{NameHashes, Named};
 use crate::key::Tags;
 use crate::metrics::NamespaceMetrics;
-use crate::origin::{Dependency, Origin};
+use crate::origin::{Dependency, Origin, sources_of};
 use crate::position::Stamp;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -158,7 +158,7 @@ impl Meta {
 
     /// What it was computed from.
     pub(crate) fn sources(&self) -> &[Dependency] {
-        self.origin.as_ref().map_or(&[], |origin| &origin.sources)
+        sources_of(self.origin.as_deref())
     }
 
     /// The fingerprint of the content it stands for, given with it or seen since.

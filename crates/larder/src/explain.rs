@@ -12,7 +12,7 @@ use crate::fingerprint::Fingerprint;
 use crate::freshness::{Named, Stale, StaleBy};
 use crate::key::check_key;
 use crate::lookup::Source;
-use crate::origin::{Dependency, Origin, show};
+use crate::origin::{Dependency, chain, show, sources_of};
 use crate::position::{Position, Stamp};
 
 /// What the tiers have of a key.
@@ -125,12 +125,12 @@ impl Larder {
                 Ok(Some(record)) => {
                     let times = Times { created_at: record.created_at, fresh_until: record.fresh_until, expires_at: record.expires_at };
                     let position = Position { epoch: record.epoch, seq: record.seq };
-                    let Origin { content, sources } = record.origin.as_deref().cloned().unwrap_or_default();
-                    let hashes = shared.index.hashes_from(key, &record.tags, record.origin.as_deref());
-                    let named = Named { key, hashes: &hashes, sources: &sources };
+                    let sources = sources_of(record.origin.as_deref());
+                    let hashes = shared.index.hashes_from(key, &record.tags, sources);
+                    let named = Named { key, hashes: &hashes, sources };
                     let verdict = match shared.index.stamp_of_record(position) {
                         Some(stamp) => shared.verdict(named, &record.tags, stamp, times, now),
-                        None => shared.invalidated(Stale { by: StaleBy::Epoch, at: 0 }, key, &record.tags, &sources),
+                        None => shared.invalidated(Stale { by: StaleBy::Epoch, at: 0 }, key, &record.tags, sources),
                     };
                     found.push(Found {
                         verdict,
@@ -138,8 +138,8 @@ impl Larder {
                         position: (position.epoch == shared.index.epoch()).then_some(position),
                         tags: record.tags.to_vec(),
                         fingerprint: Fingerprint(record.fingerprint),
-                        content,
-                        sources: sources.clone(),
+                        content: record.origin.as_ref().and_then(|origin| origin.content),
+                        sources: sources.to_vec(),
                         ..Found::of(Source::Backing, times, now)
                     });
                 }
@@ -162,7 +162,7 @@ impl Shared {
     }
 
     fn invalidated(&self, stale: Stale, key: &[u8], tags: &[Box<[u8]>], sources: &[Dependency]) -> Verdict {
-        let mut chain = Vec::new();
+        let mut names = Vec::new();
         let what = match stale.by {
             StaleBy::Epoch => "the log began a new epoch, so what happened meanwhile is not known".to_owned(),
             StaleBy::Everything => "everything was invalidated".to_owned(),
@@ -170,13 +170,13 @@ impl Shared {
             StaleBy::Tag(at) => format!("its tag {} was invalidated", tags.get(at).map_or(&[][..], |tag| tag).escape_ascii()),
             StaleBy::Pattern => "a pattern that its key matches was invalidated".to_owned(),
             StaleBy::Source(at) => {
-                chain = Origin { content: None, sources: sources.to_vec() }.chain(key, at);
-                format!("what it was computed from has moved: {}", show(&chain))
+                names = chain(key, sources, at);
+                format!("what it was computed from has moved: {}", show(&names))
             }
         };
         let at = (stale.by != StaleBy::Epoch).then(|| Position { epoch: self.index.epoch(), seq: stale.at });
         let rules = at.map_or_else(Vec::new, |at| self.events.rules_at(at.epoch, at.seq)).into_iter().map(String::from).collect();
-        Verdict::Invalidated { by: stale.by, what, chain, at, rules }
+        Verdict::Invalidated { by: stale.by, what, chain: names, at, rules }
     }
 }
 

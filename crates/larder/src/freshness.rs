@@ -36,7 +36,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::mutation::{Mutation, Mutations};
 use crate::name::Name;
-use crate::origin::{Dependency, Origin};
+use crate::origin::Dependency;
 use crate::pattern::{Pattern, Shape};
 use crate::position::{Epoch, Position, SEQ_BITS, SEQ_MAX, Stamp};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
@@ -292,21 +292,14 @@ impl Index {
     /// The hashes of an entry's own names. Take the entry's stamp before: should an epoch end in between, the stamp is of
     /// the old one and these hashes no longer matter.
     pub(crate) fn hashes(&self, key: &[u8], tags: &[Box<[u8]>]) -> NameHashes {
-        let seed = self.seed.load(Ordering::Acquire);
-        one_with_tags(key, tags, seed).collect()
+        self.hashes_from(key, tags, &[])
     }
 
     /// The same for an entry that was computed from others: each of its sources' keys, with that one's tags.
-    pub(crate) fn hashes_from(&self, key: &[u8], tags: &[Box<[u8]>], origin: Option<&Origin>) -> NameHashes {
-        let mut hashes = self.hashes(key, tags);
-        hashes.extend(self.hashes_of_sources(origin.map_or(&[], |origin| &origin.sources)));
-        hashes
-    }
-
-    /// The hashes of what an entry was computed from alone.
-    pub(crate) fn hashes_of_sources(&self, sources: &[Dependency]) -> NameHashes {
+    pub(crate) fn hashes_from(&self, key: &[u8], tags: &[Box<[u8]>], sources: &[Dependency]) -> NameHashes {
         let seed = self.seed.load(Ordering::Acquire);
-        sources.iter().flat_map(|source| one_with_tags(&source.name, &source.tags, seed)).collect()
+        let of_sources = sources.iter().flat_map(|source| one_with_tags(&source.name, &source.tags, seed));
+        one_with_tags(key, tags, seed).chain(of_sources).collect()
     }
 
     /// Whether an entry of this key, with these hashes and this stamp, is stale, and by what.

@@ -9,7 +9,7 @@ use crate::cache::{Larder, Shared};
 use crate::error::Result;
 use crate::key::namespace_of;
 use crate::name::{Name, Names};
-use crate::origin::Dependency;
+use crate::origin::{Dependency, sources_of};
 use crate::pattern::Pattern;
 use crate::tier::{Keep, Tier};
 
@@ -121,7 +121,7 @@ async fn in_tier(shared: &Arc<Shared>, tier: &Arc<dyn Tier>, targets: Arc<Target
         let (shared, found, now) = (shared.clone(), found.clone(), shared.clock.now_ms());
         Arc::new(move |key, record| {
             let is_live = now < record.expires_at && !record.negative;
-            let sources = record.origin.as_ref().map_or(&[][..], |origin| &origin.sources);
+            let sources = sources_of(record.origin.as_deref());
             if is_live && targets.touch(key, &record.tags, sources) && shared.fresh_stamp(key, record).is_some() {
                 let mut found = found.lock();
                 let touched = found.entry(namespace(key)).or_default();

@@ -130,8 +130,7 @@ impl<V: Value> View<V> {
 
     /// Whether a value in somebody's hand has become stale since it was got.
     fn is_over(&self, name: &[u8], held: &Held) -> Option<String> {
-        let mut hashes = self.shared.index.hashes(name, &held.tags);
-        hashes.extend(self.shared.index.hashes_of_sources(&held.sources));
+        let hashes = self.shared.index.hashes_from(name, &held.tags, &held.sources);
         let stale = self.shared.index.judge(Named { key: name, hashes: &hashes, sources: &held.sources }, held.stamp);
         stale.map(|_| format!("what it was computed from, \"{}\", has become stale since it was read", name.escape_ascii()))
     }

@@ -136,20 +136,6 @@ impl Origin {
         self.content.is_none() && self.sources.is_empty()
     }
 
-    /// The names from the entry to one of its sources, both included.
-    pub(crate) fn chain(&self, key: &[u8], to: usize) -> Vec<Box<[u8]>> {
-        let mut chain = Vec::new();
-        let mut at = Some(to);
-        // No longer than there are sources: one that says it is its own source ends there.
-        while let Some(source) = at.and_then(|at| self.sources.get(at)).filter(|_| chain.len() < self.sources.len()) {
-            chain.push(source.name.clone());
-            at = source.via();
-        }
-        chain.push(key.into());
-        chain.reverse();
-        chain
-    }
-
     /// Bytes it takes in memory, roughly.
     pub(crate) fn weight(&self) -> usize {
         let sources = self.sources.iter();
@@ -209,6 +195,25 @@ impl Origin {
         let sources = (0..count).map(|_| decode_source(bytes)).collect::<Option<_>>()?;
         Some(Origin { content, sources })
     }
+}
+
+/// The sources of an entry or record; none where nothing is known of its origin.
+pub(crate) fn sources_of(origin: Option<&Origin>) -> &[Dependency] {
+    origin.map_or(&[], |origin| &origin.sources)
+}
+
+/// The names from an entry to one of its sources, both included.
+pub(crate) fn chain(key: &[u8], sources: &[Dependency], to: usize) -> Vec<Box<[u8]>> {
+    let mut chain = Vec::new();
+    let mut at = Some(to);
+    // No longer than there are sources: one that says it is its own source ends there.
+    while let Some(source) = at.and_then(|at| sources.get(at)).filter(|_| chain.len() < sources.len()) {
+        chain.push(source.name.clone());
+        at = source.via();
+    }
+    chain.push(key.into());
+    chain.reverse();
+    chain
 }
 
 fn decode_source(bytes: &mut impl Buf) -> Option<Dependency> {
@@ -295,8 +300,8 @@ impl<'a> Sources<'a> {
         self.origin.sources.push(source);
         let last = self.origin.sources.len() - 1;
         if itself {
-            let chain = show(&self.origin.chain(self.key, last));
-            return Err(Error::new(ErrorKind::InvalidDependency, format!("an entry cannot be computed from itself: {chain}")));
+            let shown = show(&chain(self.key, &self.origin.sources, last));
+            return Err(Error::new(ErrorKind::InvalidDependency, format!("an entry cannot be computed from itself: {shown}")));
         }
         if self.origin.sources.len() > SOURCES_MAX {
             let message = format!("an entry has at most {SOURCES_MAX} sources, those of its sources included");
@@ -361,7 +366,7 @@ pub(crate) mod tests {
                 prop_assert!(read.sources.len() <= SOURCES_MAX);
             }
             for at in 0..origin.sources.len() {
-                prop_assert!(origin.chain(b"k", at).len() <= origin.sources.len() + 1);
+                prop_assert!(chain(b"k", &origin.sources, at).len() <= origin.sources.len() + 1);
             }
         }
     }
@@ -377,7 +382,7 @@ pub(crate) mod tests {
         prediction.add(boxed("calendar"), 3.into(), Tags::default(), &[]).unwrap();
         prediction.add(boxed("features"), 1.into(), Tags::default(), &features.sources).unwrap();
         let prediction = prediction.finish().unwrap();
-        let chains: Vec<String> = (0..prediction.sources.len()).map(|at| show(&prediction.chain(b"prediction", at))).collect();
+        let chains: Vec<String> = (0..prediction.sources.len()).map(|at| show(&chain(b"prediction", &prediction.sources, at))).collect();
         assert_eq!(chains, ["prediction <- model", "prediction <- calendar", "prediction <- features", "prediction <- features <- bars"]);
     }
 

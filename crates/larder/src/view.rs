@@ -13,6 +13,7 @@ use crate::freshness::NameHashes;
 use crate::item::Item;
 use crate::key::check_tags;
 use crate::metrics::Count;
+use crate::origin::sources_of;
 use crate::position::Stamp;
 use crate::record::{MEDIA_LEN_MAX, Record};
 use crate::space::{Space, Typed};
@@ -70,7 +71,7 @@ impl<V: Value> View<V> {
             times: Times { created_at: now, fresh_until, expires_at },
             life,
             fingerprint: policy.fingerprint.of(&encoded).as_u128(),
-            hashes: self.shared.index.hashes_from(key, &tags, item.origin.as_deref()),
+            hashes: self.shared.index.hashes_from(key, &tags, sources_of(item.origin.as_deref())),
             tags,
             media: item.media,
             origin: item.origin,
@@ -168,7 +169,7 @@ impl<V: Value> View<V> {
             times,
             life,
             fingerprint: record.fingerprint,
-            hashes: self.shared.index.hashes_from(key, &record.tags, record.origin.as_deref()),
+            hashes: self.shared.index.hashes_from(key, &record.tags, sources_of(record.origin.as_deref())),
             tags: record.tags,
             media: record.media,
             origin: record.origin,
