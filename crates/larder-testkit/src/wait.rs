@@ -37,6 +37,17 @@ pub fn until_some<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Op
     }
 }
 
+/// Lets time pass in a task: a client that is not always at it, a source that takes its time. For whoever plays a part; a test that
+/// waits for something waits for that.
+pub async fn pass(time: Duration) {
+    drop(tokio::time::timeout(time, std::future::pending::<()>()).await);
+}
+
+/// The same, but for no time at least a turn.
+pub async fn dawdle(time: Duration) {
+    if time.is_zero() { tokio::task::yield_now().await } else { pass(time).await }
+}
+
 /// Parking the thread would be simpler, but takes tokens that an executor on this thread may be waiting for.
 fn pause() {
     let (nobody, never) = (Mutex::new(()), Condvar::new());

@@ -7,16 +7,17 @@ use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode};
 use fastrand::Rng;
-use larder_testkit::chaos::aim::{Aim, Name};
+use larder_testkit::chaos::aim::{self, Aim, Name};
 use larder_testkit::chaos::report::Tally;
 use larder_testkit::chaos::{Change, History, Life, Moment, Place, Read, Standing};
-use larder_testkit::history::{Found, Selection, Subject};
+use larder_testkit::history::{Found, Subject};
+use larder_testkit::wait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::OPERATION_MAX;
 use super::double::Double;
-use super::fleet::{NAMESPACES, SERVERS, Servers, pause, was_paused};
+use super::fleet::{NAMESPACES, SERVERS, Servers, was_paused};
 use super::wire::{Asked, Connection, NoAnswer, Reply};
 
 /// The value that is cached.
@@ -107,11 +108,7 @@ impl Client {
                 925..950 => self.put_many().await,
                 _ => self.remove().await,
             }
-            // Now and then none, so that requests follow each other closely, too.
-            if self.rng.u32(0..4) > 0 {
-                let most = self.pause.as_micros() as u64 * 8 / 3;
-                pause(Duration::from_micros(self.rng.u64(0..=most))).await;
-            }
+            aim::rest(&mut self.rng, self.pause).await;
         }
         (self.history, self.tally, self.violations)
     }
@@ -181,15 +178,8 @@ impl Client {
     }
 
     fn choose(&mut self, most: usize) -> Chosen {
-        let namespace = *self.rng.choice(&NAMESPACES).expect("there are some");
-        let mut numbers = self.servers.world.select(Selection { namespace: Some(namespace), ..Selection::default() });
-        self.rng.shuffle(&mut numbers);
-        numbers.truncate(self.rng.usize(1..=most));
+        let (namespace, numbers) = aim::choose(&self.servers.world, &mut self.rng, &NAMESPACES, most);
         Chosen { namespace, numbers }
-    }
-
-    fn padding(&mut self) -> String {
-        "x".repeat(self.rng.usize(0..16) * self.rng.usize(0..64))
     }
 
     /// What a read in a namespace may fail with: nothing, unless it is strict or asks for a position.
@@ -276,10 +266,10 @@ impl Client {
         let mut counts = Vec::new();
         for item in self.subject(subject).items {
             counts.push(self.servers.world.counter(item));
-            dawdle(between).await;
+            wait::dawdle(between).await;
         }
-        dawdle(after).await;
-        Seen { put: None, counts, padding: self.padding() }
+        wait::dawdle(after).await;
+        Seen { put: None, counts, padding: aim::padding(&mut self.rng) }
     }
 
     /// Fills what was missed. Seldom at another server, as where a load balancer stands in between.
@@ -409,7 +399,7 @@ impl Client {
         let subject = self.choose(1).numbers[0];
         let Some((connection, life, _)) = self.connect(self.server).await else { return };
         let floor = self.change_own(&[subject]);
-        let (padding, began) = (self.padding(), self.servers.now());
+        let (padding, began) = (aim::padding(&mut self.rng), self.servers.now());
         let seen = Seen { put: Some(began.ticket), counts: Vec::new(), padding };
         let of = self.subject(subject);
         let asked = with_tags(Asked::entry(Method::PUT, &of.whole_key()), of).body(seen.text());
@@ -422,7 +412,7 @@ impl Client {
         let numbers = self.choose(4).numbers;
         let Some((connection, life, _)) = self.connect(self.server).await else { return };
         let floor = self.change_own(&numbers);
-        let (padding, began) = (self.padding(), self.servers.now());
+        let (padding, began) = (aim::padding(&mut self.rng), self.servers.now());
         let seen = Seen { put: Some(began.ticket), counts: Vec::new(), padding };
         let entries: Vec<Value> = numbers.iter().map(|number| entry(self.subject(*number), &seen)).collect();
         let what = format!("put of several: {:?}", numbers.iter().map(|number| self.subject(*number).whole_key()).collect::<Vec<_>>());
@@ -465,9 +455,4 @@ fn told(reply: &Reply) -> Option<&'static str> {
     let detail = reply.header("cache-status")?.split("detail=").nth(1)?;
     let names = ["memory", "redis", "unverified-memory", "unverified-redis", "stale-memory", "stale-redis"];
     names.into_iter().find(|name| *name == detail)
-}
-
-/// Takes a time, or at least a turn.
-async fn dawdle(time: Duration) {
-    if time.is_zero() { tokio::task::yield_now().await } else { pause(time).await }
 }

@@ -232,7 +232,7 @@ stale_while_revalidate = "100ms"
                     connection = Some(connected);
                 }
             }
-            pause(LOOK_EVERY).await;
+            wait::pass(LOOK_EVERY).await;
         }
         history
     }
@@ -304,9 +304,4 @@ impl Fleet for Servers {
     fn note(&self, what: String) {
         self.chronicle.note(what);
     }
-}
-
-/// Lets time pass: a client that is not always at it, a source that takes its time.
-pub async fn pause(time: Duration) {
-    drop(tokio::time::timeout(time, std::future::pending::<()>()).await);
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode};
-use larder_testkit::chaos::account::{Account, Course};
+use larder_testkit::chaos::account::{Account, Course, gather};
 use larder_testkit::chaos::report::Part;
 use larder_testkit::chaos::site::{Site, Topology};
 use larder_testkit::chaos::{Fault, Fleet, History, Mischief, Moment, Read};
@@ -94,17 +94,7 @@ fn stretch(
     let observers: Vec<JoinHandle<_>> = (0..SERVERS).map(|server| runtime.spawn(servers.clone().observe(server))).collect();
     mischief.strike_until(until, STRIKES, plan.faults);
     servers.over.store(true, Ordering::Release);
-    let mut history = History::default();
-    for client in clients {
-        let (own, tally, violations) = runtime.block_on(client).expect("a client that panicked says why");
-        history.join(own);
-        part.tally.join(tally);
-        part.violations.extend(violations);
-    }
-    for observer in observers {
-        history.join(runtime.block_on(observer).expect("an observer does not panic"));
-    }
-    history
+    gather(runtime, part, clients, observers)
 }
 
 /// All is quiet: nothing is queued, all have applied everything, and what each server and Redis have is read.

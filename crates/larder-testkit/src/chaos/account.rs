@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::report::Part;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+use super::report::{Part, Tally};
 use super::{History, Life, Moment, Standing, check};
 use crate::history::{Promise, World};
 
@@ -80,6 +83,27 @@ impl Account {
         *counted = now.ticket;
         *past = std::mem::take(past).remainder(world.subjects().len());
     }
+}
+
+/// What a client returns: what it wrote down, how its operations went, and what must not have been.
+pub type Told = (History, Tally, Vec<String>);
+
+/// Waits for the clients and observers of a stretch, and counts what they say.
+///
+/// # Panics
+/// If one of them panicked.
+pub fn gather(runtime: &Runtime, part: &mut Part, clients: Vec<JoinHandle<Told>>, observers: Vec<JoinHandle<History>>) -> History {
+    let mut history = History::default();
+    for client in clients {
+        let (own, tally, violations) = runtime.block_on(client).expect("a client that panicked says why");
+        history.join(own);
+        part.tally.join(tally);
+        part.violations.extend(violations);
+    }
+    for observer in observers {
+        history.join(runtime.block_on(observer).expect("an observer does not panic"));
+    }
+    history
 }
 
 #[cfg(test)]

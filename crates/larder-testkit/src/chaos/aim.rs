@@ -1,9 +1,38 @@
-//! What a client invalidates next: some name, the subjects that it covers, and the item of the world that changes before. It
-//! knows no cache; whoever drives one says the name in that one's words.
+//! What a client does next, by its seed: which subjects it takes, how much they weigh, when it rests; and what it invalidates: some
+//! name, the subjects that it covers, and the item of the world that changes before. It knows no cache; whoever drives one says the
+//! name in that one's words.
+
+use std::time::Duration;
 
 use fastrand::Rng;
 
 use crate::history::{Selection, World};
+use crate::wait;
+
+/// One of the namespaces, and some subjects of it, at most `most`.
+///
+/// # Panics
+/// If there is no namespace.
+pub fn choose(world: &World, rng: &mut Rng, namespaces: &[&'static str], most: usize) -> (&'static str, Vec<usize>) {
+    let namespace = *rng.choice(namespaces).expect("there are some");
+    let mut numbers = world.select(Selection { namespace: Some(namespace), ..Selection::default() });
+    rng.shuffle(&mut numbers);
+    numbers.truncate(rng.usize(1..=most));
+    (namespace, numbers)
+}
+
+/// Weight of a value, so that memory runs out.
+pub fn padding(rng: &mut Rng) -> String {
+    "x".repeat(rng.usize(0..16) * rng.usize(0..64))
+}
+
+/// Rests between two operations, for `pause` on average; now and then not at all, so that they follow each other closely, too.
+pub async fn rest(rng: &mut Rng, pause: Duration) {
+    if rng.u32(0..4) > 0 {
+        let most = pause.as_micros() as u64 * 8 / 3;
+        wait::pass(Duration::from_micros(rng.u64(0..=most))).await;
+    }
+}
 
 /// A name to invalidate.
 #[derive(Clone, Debug, PartialEq, Eq)]

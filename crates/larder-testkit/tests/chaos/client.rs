@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use larder::{Answer, ErrorKind, Item, Lookup, Names, Namespace, Position, Receipt};
-use larder_testkit::chaos::aim::{Aim, Name};
+use larder_testkit::chaos::aim::{self, Aim, Name};
 use larder_testkit::chaos::report::Tally;
 use larder_testkit::chaos::{Change, History, Life, Moment, Place, Read, Standing};
 use larder_testkit::history::{Found, Selection, World};
+use larder_testkit::wait;
 
 use super::OPERATION_MAX;
-use super::fleet::{INSTANCES, Instances, NAMESPACES, Running, Seen, found, pause, place};
+use super::fleet::{INSTANCES, Instances, NAMESPACES, Running, Seen, found, place};
 
 /// A load under way.
 type Loading = Pin<Box<dyn Future<Output = Result<Item<Seen>, std::io::Error>> + Send>>;
@@ -67,11 +68,7 @@ impl Client {
                 970..990 => self.remove().await,
                 _ => self.touch().await,
             }
-            // Now and then none, so that operations follow each other closely, too.
-            if self.rng.u32(0..4) > 0 {
-                let most = self.pause.as_micros() as u64 * 8 / 3;
-                pause(Duration::from_micros(self.rng.u64(0..=most))).await;
-            }
+            aim::rest(&mut self.rng, self.pause).await;
         }
         (self.history, self.tally, self.violations)
     }
@@ -113,16 +110,9 @@ impl Client {
     }
 
     fn choose(&mut self, most: usize) -> Chosen {
-        let namespace = *self.rng.choice(&NAMESPACES).expect("there are some");
-        let mut numbers = self.fleet.world.select(Selection { namespace: Some(namespace), ..Selection::default() });
-        self.rng.shuffle(&mut numbers);
-        numbers.truncate(self.rng.usize(1..=most));
+        let (namespace, numbers) = aim::choose(&self.fleet.world, &mut self.rng, &NAMESPACES, most);
         let keys = numbers.iter().map(|number| self.fleet.world.subjects()[*number].key()).collect();
         Chosen { namespace, numbers, keys, space: self.running.spaces[namespace].clone() }
-    }
-
-    fn padding(&mut self) -> String {
-        "x".repeat(self.rng.usize(0..16) * self.rng.usize(0..64))
     }
 
     // -- reads
@@ -149,15 +139,15 @@ impl Client {
             _ => 0,
         };
         let (between, after) = (Duration::from_micros(self.rng.u64(0..=slow)), Duration::from_micros(self.rng.u64(0..=slow)));
-        let (fails, padding) = (self.rng.u32(0..40) == 0, self.padding());
+        let (fails, padding) = (self.rng.u32(0..40) == 0, aim::padding(&mut self.rng));
         move || {
             Box::pin(async move {
                 let mut counts = Vec::new();
                 for item in world.subjects()[subject].items {
                     counts.push(world.counter(item));
-                    dawdle(between).await;
+                    wait::dawdle(between).await;
                 }
-                dawdle(after).await;
+                wait::dawdle(after).await;
                 if fails { Err(std::io::Error::other("on purpose")) } else { Ok(Item::new(Seen { put: None, counts, padding })) }
             })
         }
@@ -240,7 +230,7 @@ impl Client {
                 let mut items = Vec::new();
                 for key in missing {
                     let counts = world.subjects()[numbers[&key]].of(&world.counters());
-                    dawdle(slow).await;
+                    wait::dawdle(slow).await;
                     items.push((key, Item::new(Seen { put: None, counts, padding: String::new() })));
                 }
                 Ok::<_, std::io::Error>(items)
@@ -378,7 +368,7 @@ impl Client {
     async fn put(&mut self) {
         let (subject, key, chosen) = self.one();
         self.change_own(subject);
-        let (floor, padding, began) = (self.fleet.world.counters(), self.padding(), self.fleet.now());
+        let (floor, padding, began) = (self.fleet.world.counters(), aim::padding(&mut self.rng), self.fleet.now());
         let what = format!("put of {}:{key}", chosen.namespace);
         let seen = Seen { put: Some(began.ticket), counts: Vec::new(), padding };
         let receipt = self.done("put", &OF_WRITES, chosen.space.put(key, seen)).await;
@@ -388,7 +378,7 @@ impl Client {
     async fn put_many(&mut self) {
         let chosen = self.choose(4);
         chosen.numbers.iter().for_each(|subject| self.change_own(*subject));
-        let (floor, padding, began) = (self.fleet.world.counters(), self.padding(), self.fleet.now());
+        let (floor, padding, began) = (self.fleet.world.counters(), aim::padding(&mut self.rng), self.fleet.now());
         let what = format!("put_many of {:?} in {}", chosen.keys, chosen.namespace);
         let items = chosen.keys.iter().map(|key| (key, Seen { put: Some(began.ticket), counts: Vec::new(), padding: padding.clone() }));
         let receipt = self.done("put_many", &OF_WRITES, chosen.space.put_many(items.collect::<Vec<_>>())).await;
@@ -402,17 +392,17 @@ impl Client {
 
     async fn update(&mut self) {
         let (subject, key, chosen) = self.one();
-        let (world, fails, padding) = (self.fleet.world.clone(), self.rng.u32(0..40) == 0, self.padding());
+        let (world, fails, padding) = (self.fleet.world.clone(), self.rng.u32(0..40) == 0, aim::padding(&mut self.rng));
         let slow = if self.rng.u32(0..4) == 0 { 3_000 } else { 0 };
         let times = [Duration::from_micros(self.rng.u64(0..=slow)), Duration::from_micros(self.rng.u64(0..=slow))];
         let floor = Arc::new(OnceLock::new());
         let (changed, what) = (floor.clone(), format!("update of {}:{key}", chosen.namespace));
         let change = move || async move {
-            dawdle(times[0]).await;
+            wait::dawdle(times[0]).await;
             let subject = &world.subjects()[subject];
             world.change(subject.items[0]);
             let counts = subject.of(changed.get_or_init(|| world.counters()));
-            dawdle(times[1]).await;
+            wait::dawdle(times[1]).await;
             if fails { Err(std::io::Error::other("on purpose")) } else { Ok(Seen { put: None, counts, padding }) }
         };
         let began = self.fleet.now();
@@ -447,9 +437,4 @@ fn origin(answer: &Answer<Seen>) -> &'static str {
         (_, Source::Backing) => "read from the backing tier",
         _ => "read from a loader",
     }
-}
-
-/// Takes a time, or at least a turn.
-async fn dawdle(time: Duration) {
-    if time.is_zero() { tokio::task::yield_now().await } else { pause(time).await }
 }

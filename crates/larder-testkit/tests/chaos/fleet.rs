@@ -9,6 +9,7 @@ use larder::{Builder, Larder, Mode, Mutation, Namespace, Policy, Position, Redis
 use larder_testkit::chaos::site::Site;
 use larder_testkit::chaos::{Chronicle, Fleet, History, Life, Moment, Place};
 use larder_testkit::history::{Found, World};
+use larder_testkit::wait;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
@@ -160,7 +161,7 @@ impl Instances {
                 history.drained.push((running.life, asked, self.now()));
             }
             drop(running);
-            pause(LOOK_EVERY).await;
+            wait::pass(LOOK_EVERY).await;
         }
         history
     }
@@ -227,9 +228,4 @@ pub(super) async fn open(url: &str, instance: usize, settings: &Settings) -> Lar
         .default_policy(tagged);
     let with = |builder: Builder, mutation| builder.mutation(mutation);
     settings.mutation.into_iter().fold(builder, with).build().await.expect("an instance opens, with or without Redis")
-}
-
-/// Lets time pass: a client that is not always at it, a source that takes its time.
-pub(super) async fn pause(time: Duration) {
-    drop(tokio::time::timeout(time, std::future::pending::<()>()).await);
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use client::Client;
 use fleet::{Instances, open};
 use larder::{Larder, Mutation, Names};
-use larder_testkit::chaos::account::{Account, Course};
+use larder_testkit::chaos::account::{Account, Course, gather};
 use larder_testkit::chaos::report::Part;
 use larder_testkit::chaos::site::{Site, Topology};
 use larder_testkit::chaos::{Fault, History, Life, Mischief, Read};
@@ -102,17 +102,7 @@ fn stretch(
     let strikes = if plan.mutation.is_some() { 2 } else { STRIKES };
     mischief.strike_until(until, strikes, &plan.faults);
     fleet.over.store(true, Ordering::Release);
-    let mut history = History::default();
-    for client in clients {
-        let (own, tally, violations) = runtime.block_on(client).expect("a client that panicked says why");
-        history.join(own);
-        part.tally.join(tally);
-        part.violations.extend(violations);
-    }
-    for observer in observers {
-        history.join(runtime.block_on(observer).expect("an observer does not panic"));
-    }
-    history
+    gather(runtime, part, clients, observers)
 }
 
 /// All is quiet: nothing is queued, all have applied everything, and what each tier has is read.
