@@ -43,6 +43,7 @@ mod cache;
 mod namespace;
 mod raw;
 
+pub mod analytics;
 pub mod events;
 
 mod content;

@@ -5,8 +5,10 @@
 //! load and a store without a locked instruction; threads beyond the stripes share the last one and pay for it.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::hot_keys::HotKeys;
 use crate::needless::Graves;
@@ -47,8 +49,26 @@ macro_rules! counts {
                 [$((stringify!($field), self.$field)),+].into_iter()
             }
 
-            fn add(&mut self, other: &Counts) {
+            /// The names of all counters, in the order of this list.
+            pub const NAMES: [&'static str; COUNTS] = [$(stringify!($field)),+];
+
+            /// Sets a counter by its name; `false` where there is none of that name.
+            pub fn set(&mut self, name: &str, value: u64) -> bool {
+                match name {
+                    $(stringify!($field) => self.$field = value,)+
+                    _ => return false,
+                }
+                true
+            }
+
+            /// Adds another's numbers.
+            pub fn add(&mut self, other: &Counts) {
                 $(self.$field += other.$field;)+
+            }
+
+            /// What was counted since `earlier`; nothing, where a counter went back.
+            pub fn since(&self, earlier: &Counts) -> Counts {
+                Counts { $($field: self.$field.saturating_sub(earlier.$field),)+ }
             }
         }
     };
@@ -104,6 +124,35 @@ counts! {
     BackingShed => backing_shed,
     /// Failed operations of the backing tier that a read or write went on without.
     BackingError => backing_errors,
+}
+
+impl Counts {
+    /// All reads.
+    pub fn requests(&self) -> u64 {
+        self.hits() + self.misses_absent + self.misses_expired + self.misses_invalidated
+    }
+
+    /// Reads that were answered without a load.
+    pub fn hits(&self) -> u64 {
+        self.hits_memory + self.hits_backing + self.hits_stale + self.hits_negative
+    }
+}
+
+/// By name, and without those that are zero, so that what one version wrote is read by another that counts more or less.
+impl Serialize for Counts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.iter().filter(|(_, n)| *n > 0).collect::<BTreeMap<_, _>>().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Counts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut counts = Counts::default();
+        for (name, n) in BTreeMap::<String, u64>::deserialize(deserializer)? {
+            counts.set(&name, n);
+        }
+        Ok(counts)
+    }
 }
 
 /// The metrics of one namespace.
@@ -240,16 +289,28 @@ impl NamespaceStats {
         self.load.add(&other.load);
     }
 
+    /// What happened since `earlier`; entries and bytes are those of now.
+    pub fn since(&self, earlier: &NamespaceStats) -> NamespaceStats {
+        NamespaceStats {
+            name: self.name.clone(),
+            counts: self.counts.since(&earlier.counts),
+            entries: self.entries,
+            bytes: self.bytes,
+            hit_memory: self.hit_memory.since(&earlier.hit_memory),
+            hit_backing: self.hit_backing.since(&earlier.hit_backing),
+            miss: self.miss.since(&earlier.miss),
+            load: self.load.since(&earlier.load),
+        }
+    }
+
     /// All reads.
     pub fn requests(&self) -> u64 {
-        let Counts { misses_absent, misses_expired, misses_invalidated, .. } = self.counts;
-        self.hits() + misses_absent + misses_expired + misses_invalidated
+        self.counts.requests()
     }
 
     /// Reads that were answered without a load.
     pub fn hits(&self) -> u64 {
-        let Counts { hits_memory, hits_backing, hits_stale, hits_negative, .. } = self.counts;
-        hits_memory + hits_backing + hits_stale + hits_negative
+        self.counts.hits()
     }
 
     /// Hits over requests; `None` before the first.

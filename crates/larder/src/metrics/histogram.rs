@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::sync::{AtomicU64, Ordering};
 
 /// Buckets to each doubling.
@@ -54,7 +57,7 @@ fn middle_of(bucket: usize) -> u64 {
 }
 
 /// How long something took, over many times.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Latencies {
     count: u64,
     sum_ns: u64,
@@ -90,6 +93,116 @@ impl Latencies {
         self.buckets.resize(self.buckets.len().max(other.buckets.len()), 0);
         self.buckets.iter_mut().zip(&other.buckets).for_each(|(own, other)| *own += other);
     }
+
+    /// Those since `earlier`; none, where they became fewer.
+    pub fn since(&self, earlier: &Latencies) -> Latencies {
+        let before = earlier.buckets.iter().copied().chain(std::iter::repeat(0));
+        let buckets: Vec<u64> = self.buckets.iter().zip(before).map(|(now, before)| now.saturating_sub(before)).collect();
+        let count = buckets.iter().sum();
+        if count == 0 { Latencies::default() } else { Latencies { count, sum_ns: self.sum_ns.saturating_sub(earlier.sum_ns), buckets } }
+    }
+
+    /// Their sum.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum_ns)
+    }
+
+    /// The buckets that hold any, from the shortest to the longest: what all in it are shorter than, and how many they are.
+    pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
+        let held = self.buckets.iter().enumerate().filter(|(_, n)| **n > 0);
+        held.map(|(bucket, n)| (Duration::from_nanos(end_of(bucket)), *n))
+    }
+
+    /// For keeping, in few bytes: the sum in nanoseconds, then for each bucket that holds any, in order, how many empty ones lie
+    /// before it and how many it holds; each a LEB128 number. Nothing, where there are none.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if self.count == 0 {
+            return bytes;
+        }
+        write_number(&mut bytes, self.sum_ns);
+        let mut next = 0;
+        for (bucket, n) in self.buckets.iter().enumerate().filter(|(_, n)| **n > 0) {
+            write_number(&mut bytes, (bucket - next) as u64);
+            write_number(&mut bytes, *n);
+            next = bucket + 1;
+        }
+        bytes
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) made; `None` where it is something else.
+    pub fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        if bytes.is_empty() {
+            return Some(Latencies::default());
+        }
+        let sum_ns = read_number(&mut bytes)?;
+        let (mut count, mut buckets) = (0u64, vec![0; BUCKETS]);
+        let mut next = 0;
+        while !bytes.is_empty() {
+            let bucket = usize::try_from(read_number(&mut bytes)?).ok()?.checked_add(next)?;
+            let n = read_number(&mut bytes)?;
+            *buckets.get_mut(bucket)? = n;
+            count = count.checked_add(n)?;
+            next = bucket + 1;
+        }
+        (count > 0).then_some(Latencies { count, sum_ns, buckets })
+    }
+}
+
+/// What all durations in a bucket are shorter than.
+fn end_of(bucket: usize) -> u64 {
+    let (doubling, step) = (bucket as u64 / STEPS, bucket as u64 % STEPS);
+    match doubling.checked_sub(1) {
+        None => step + 1,
+        Some(doubling) => (STEPS + step + 1) << doubling,
+    }
+}
+
+fn write_number(bytes: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        bytes.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    bytes.push(n as u8);
+}
+
+fn read_number(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (first, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let part = u64::from(first & 0x7f);
+        if part << shift >> shift != part {
+            return None;
+        }
+        number |= part << shift;
+        if first & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+/// Equal are those whose buckets hold the same, however many empty ones are written out.
+impl PartialEq for Latencies {
+    fn eq(&self, other: &Self) -> bool {
+        self.sum_ns == other.sum_ns && self.count == other.count && self.buckets().eq(other.buckets())
+    }
+}
+
+impl Eq for Latencies {}
+
+impl Serialize for Latencies {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_bytes().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Latencies {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Vec::<u8>::deserialize(deserializer)?;
+        Latencies::from_bytes(&bytes).ok_or_else(|| D::Error::custom("no histogram"))
+    }
 }
 
 #[cfg(test)]
@@ -122,5 +235,37 @@ mod tests {
         twice.add(&latencies);
         assert_eq!((twice.count(), twice.percentile(0.5)), (2_000, latencies.percentile(0.5)));
         assert_eq!(Latencies::default().percentile(0.5), None);
+        assert_eq!(twice.since(&latencies), latencies);
+        assert_eq!(latencies.since(&twice), Latencies::default());
+    }
+
+    #[test]
+    fn buckets_say_what_all_in_them_are_shorter_than() {
+        for bucket in 0..BUCKETS - 1 {
+            assert_eq!(bucket_of(end_of(bucket)), bucket + 1);
+            assert_eq!(bucket_of(end_of(bucket) - 1), bucket);
+        }
+        let histogram = Histogram::new();
+        [3, 3, 40].into_iter().for_each(|ns| histogram.record(Duration::from_nanos(ns)));
+        let read: Vec<(u128, u64)> = histogram.read().buckets().map(|(end, n)| (end.as_nanos(), n)).collect();
+        assert_eq!(read, [(4, 2), (42, 1)]);
+    }
+
+    #[test]
+    fn it_is_kept_in_few_bytes_and_read_again() {
+        assert_eq!(Latencies::from_bytes(&[]), Some(Latencies::default()));
+        let histogram = Histogram::new();
+        let mut random = fastrand::Rng::with_seed(5);
+        for _ in 0..10_000 {
+            let bits = random.u32(1..45);
+            histogram.record(Duration::from_nanos(random.u64(..1 << bits)));
+        }
+        let latencies = histogram.read();
+        let bytes = latencies.to_bytes();
+        assert!(bytes.len() < 2_000, "{} bytes", bytes.len());
+        assert_eq!(Latencies::from_bytes(&bytes), Some(latencies));
+        for bad in [&[1][..], &[1, 2], &[1, 0x80], &[1, 0, 0], &[0xff; 12], &[1, 0xff, 0xff, 1, 1]] {
+            assert_eq!(Latencies::from_bytes(bad), None, "{bad:?}");
+        }
     }
 }

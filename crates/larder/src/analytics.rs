@@ -1,0 +1,20 @@
+//! What happened in the cache, cut into windows that merge exactly: minutes into hours, several instances into a fleet.
+//!
+//! ```text
+//!   counters, histograms ----> Recorder::cut ----> Rollup { namespaces: Window, measures }
+//!   sketches (drained)  ----'                        then: the next stretch of the same instance
+//!                                                    beside: the same stretch of another instance
+//! ```
+//!
+//! Counts and histograms add; sketches merge as if one had seen all. Nothing here is an average, because averages do not merge:
+//! whoever shows a rate or a mean divides at the end. It knows no file and no clock but the caller's.
+
+mod cardinality;
+mod ranking;
+mod recorder;
+mod rollup;
+
+pub use cardinality::Cardinality;
+pub use ranking::{RANKED_MAX, Ranked, Ranking};
+pub use recorder::Recorder;
+pub use rollup::{Rollup, Sketches, Undecodable, Window};
