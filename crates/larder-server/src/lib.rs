@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod http;
+pub mod report;
 pub mod serve;
 pub mod settings;
 pub mod webhook;

@@ -108,8 +108,14 @@ counts! {
     LoadDropped => loads_dropped,
     /// Entries whose content was looked at and found the same, so that they live on without an append.
     Unchanged => unchanged,
-    /// Entries that were invalidated and then loaded again with the same content: they were killed for nothing.
+    /// Entries that were invalidated and then loaded again, as far as their content could be compared.
+    ReloadInvalidated => reloads_invalidated,
+    /// Of these, the ones with the same content: they were killed for nothing.
     Needless => invalidated_needlessly,
+    /// Entries that expired and were then loaded again, as far as their content could be compared.
+    ReloadExpired => reloads_expired,
+    /// Of these, the ones with the same content: they could have lived longer.
+    ExpiredNeedlessly => expired_needlessly,
     /// Entries that left memory to make room.
     Evicted => evicted,
     /// Entries that left memory because their time was over.

@@ -1,9 +1,9 @@
 //! Over-invalidation, measured: entries that were invalidated, and then loaded again with the same content. They were killed for
-//! nothing; which tags and rules do that is worth knowing.
+//! nothing; which tags and rules do that is worth knowing. Those that expired, and came back the same, could have lived longer.
 //!
-//! An entry that dies of an invalidation leaves its fingerprint behind, in one of a fixed number of graves, and a load of its key
-//! looks there. A grave that another key took first is forgotten, so the count is a lower bound: exact while no more keys than there
-//! are graves wait for their load.
+//! An entry that dies so leaves its fingerprint behind, in one of a fixed number of graves, and a load of its key looks there. A grave
+//! that another key took first is forgotten, so the counts are lower bounds: exact while no more keys than there are graves wait for
+//! their load. Of what they are a share of is counted beside them, and under the same bound.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::freshness::{Stale, StaleBy};
 use crate::metrics::Count;
 use crate::view::View;
 
-/// Graves of a namespace. There are none before the first invalidation.
+/// Graves of a namespace. There are none before the first death.
 const GRAVES: usize = 2_048;
 
 /// Tags and rules that are counted apart; the rest go under [`OTHER`].
@@ -54,9 +54,18 @@ fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
 struct Grave {
     key: u64,
     fingerprint: u128,
-    tag: Option<Box<[u8]>>,
-    /// The position that it died of.
-    at: u64,
+    died: Death,
+}
+
+/// What an entry died of.
+enum Death {
+    /// Its time was over.
+    Expired,
+    Invalidated {
+        tag: Option<Box<[u8]>>,
+        /// The position of the invalidation.
+        at: u64,
+    },
 }
 
 /// Those of one namespace.
@@ -93,20 +102,45 @@ impl Meta {
             return;
         }
         let tag = if let StaleBy::Tag(at) = stale.by { self.tags.get(at).cloned() } else { None };
-        self.metrics.graves.bury(Grave { key: xxh3_64(key), fingerprint: self.fingerprint, tag, at: stale.at });
+        let died = Death::Invalidated { tag, at: stale.at };
+        self.metrics.graves.bury(Grave { key: xxh3_64(key), fingerprint: self.fingerprint, died });
+    }
+
+    /// The same for one whose time was over.
+    pub(crate) fn bury_expired(&self, key: &[u8]) {
+        if self.fingerprint != 0 {
+            self.metrics.graves.bury(Grave { key: xxh3_64(key), fingerprint: self.fingerprint, died: Death::Expired });
+        }
     }
 }
 
 impl<V: Value> View<V> {
-    /// Compares what was loaded with what was there before it was invalidated.
+    /// Compares what was loaded with what was there before it died.
     pub(crate) fn dig(&self, key: &[u8], loaded: &Entry<V>) {
-        let Some(grave) = self.space.metrics.graves.dig(xxh3_64(key)).filter(|grave| grave.fingerprint == loaded.meta.fingerprint) else {
-            return;
-        };
+        let metrics = &self.space.metrics;
+        let Some(grave) = metrics.graves.dig(xxh3_64(key)) else { return };
+        let same = grave.fingerprint == loaded.meta.fingerprint;
+        match grave.died {
+            Death::Expired => {
+                metrics.count(Count::ReloadExpired);
+                if same {
+                    metrics.count(Count::ExpiredNeedlessly);
+                }
+            }
+            Death::Invalidated { tag, at } => {
+                metrics.count(Count::ReloadInvalidated);
+                if same {
+                    self.count_needless(tag.as_deref(), at);
+                }
+            }
+        }
+    }
+
+    fn count_needless(&self, tag: Option<&[u8]>, at: u64) {
         self.space.metrics.count(Count::Needless);
-        let rules = self.shared.events.rules_at(self.shared.index.epoch(), grave.at);
+        let rules = self.shared.events.rules_at(self.shared.index.epoch(), at);
         let mut needless = self.shared.needless.lock();
-        if let Some(tag) = &grave.tag {
+        if let Some(tag) = tag {
             needless.count_tag(tag);
         }
         rules.iter().for_each(|rule| needless.count_rule(rule));
@@ -132,7 +166,7 @@ mod tests {
     fn a_grave_is_of_one_key() {
         let graves = Graves::default();
         assert!(graves.dig(1).is_none());
-        let grave = |key| Grave { key, fingerprint: key.into(), tag: None, at: 1 };
+        let grave = |key| Grave { key, fingerprint: key.into(), died: Death::Expired };
         graves.bury(grave(1));
         graves.bury(grave(2));
         graves.bury(grave(1 + GRAVES as u64));

@@ -117,7 +117,9 @@ impl<V: Value> View<V> {
         let Some(slot) = self.space.pool.get(query) else { return Memory::Gone(Miss::Absent) };
         let times = slot.meta().times();
         if now >= times.expires_at {
-            self.space.pool.remove_entry(query, slot.as_ref(), Count::Expired);
+            if self.space.pool.remove_entry(query, slot.as_ref(), Count::Expired) {
+                slot.meta().bury_expired(key);
+            }
             return Memory::Gone(Miss::Expired);
         }
         if let Err(stale) = self.verify(key, slot.meta()) {

@@ -178,7 +178,11 @@ fn sweep_one(index: &Index, pool: &Pool, key: &PoolKey, slot: &dyn Slot, now: u6
     let meta = slot.meta();
     let query = pool.query(key.bytes());
     if now >= meta.times().expires_at {
-        return pool.remove_entry(query, slot, Count::Expired).then_some(Count::Expired);
+        let removed = pool.remove_entry(query, slot, Count::Expired);
+        if removed {
+            meta.bury_expired(key.bytes());
+        }
+        return removed.then_some(Count::Expired);
     }
     let stale = (meta.stamp() < index.latest()).then(|| index.judge(meta.named(key.bytes()), meta.stamp())).flatten()?;
     let removed = pool.remove_entry(query, slot, Count::Invalidated);

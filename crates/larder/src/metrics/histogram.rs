@@ -65,6 +65,17 @@ pub struct Latencies {
 }
 
 impl Latencies {
+    /// Some that took the same: for tests, and for what was timed elsewhere.
+    pub fn of(each: Duration, n: u64) -> Self {
+        let histogram = Histogram::new();
+        if n > 0 {
+            histogram.record(each);
+        }
+        let mut latencies = histogram.read();
+        latencies.buckets.iter_mut().for_each(|bucket| *bucket *= n);
+        Latencies { count: n, sum_ns: latencies.sum_ns.saturating_mul(n), ..latencies }
+    }
+
     /// How many were timed.
     pub fn count(&self) -> u64 {
         self.count

@@ -199,3 +199,28 @@ async fn what_was_killed_for_nothing_is_counted_by_tag_and_rule() {
     assert_eq!(by.rules.values().sum::<u64>(), 1, "{by:?}");
     assert!(by.rules.keys().all(|rule| rule.contains("bars")), "{by:?}");
 }
+
+#[tokio::test]
+async fn what_expired_for_nothing_is_counted() {
+    let (builder, clock) = in_memory();
+    let larder = builder.namespace("n", Policy { ttl: Some(SECOND), ..Policy::default() }).build().await.unwrap();
+    let numbers = larder.namespace::<u32>("n").unwrap();
+    let load = async |value: u32| numbers.get_or_load("a", || async { ok(value) }).await.unwrap();
+    let counts = || {
+        let counts = larder.stats().total.counts;
+        (counts.reloads_expired, counts.expired_needlessly, counts.reloads_invalidated)
+    };
+    load(1).await;
+    assert_eq!(counts(), (0, 0, 0), "the first of all comes after none");
+    clock.advance(2 * SECOND);
+    load(1).await;
+    assert_eq!(counts(), (1, 1, 0));
+    clock.advance(2 * SECOND);
+    larder.sweep().await.unwrap();
+    load(2).await;
+    assert_eq!(counts(), (2, 1, 0), "this one had changed; it does not matter that the sweeper took it out");
+    larder.invalidate(Names::new().key("n:a")).await.unwrap();
+    load(3).await;
+    assert_eq!(counts(), (2, 1, 1));
+    larder.close().await.unwrap();
+}

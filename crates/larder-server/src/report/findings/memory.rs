@@ -1,0 +1,145 @@
+//! The memory that there is, and what it is used for.
+
+use super::{Code, Finding, LOADS_WITNESSES, Subject, WITNESSES, bytes, count, percent, share};
+
+/// The hit rate that is asked for, as in the seed of this project.
+const HIT_RATE_TARGET: f64 = 0.8;
+
+/// What more memory has to bring at least to be advised: under this the estimate's own error would be advice.
+const GAIN: f64 = 0.02;
+
+/// A single entry of this share of all memory is too large: it drives out thousands of others.
+const LARGE: f64 = 0.02;
+
+/// From this share of all reads on a key is one of its own.
+const HOT: f64 = 0.25;
+
+/// A hit rate under the target: with the memory that would reach it, or with the reason why none would.
+pub fn hit_rate(subject: &Subject) -> Option<Finding> {
+    let window = subject.window;
+    let (requests, hits) = (window.requests(), window.hits());
+    let rate = share(hits, requests);
+    if requests < WITNESSES || rate >= HIT_RATE_TARGET {
+        return None;
+    }
+    let counts = &window.counts;
+    let short = ((HIT_RATE_TARGET - rate) * requests as f64).round() as u64;
+    let weight = short as f64 * subject.load_seconds();
+    let evidence = format!(
+        "hit rate {} of {} reads (target {}); misses: {} never there, {} expired, {} invalidated; {} evicted",
+        percent(rate),
+        count(requests),
+        percent(HIT_RATE_TARGET),
+        count(counts.misses_absent),
+        count(counts.misses_expired),
+        count(counts.misses_invalidated),
+        count(counts.evicted)
+    );
+    let effect = format!("{} more than at the target", subject.cost_of(short));
+    if let Some((size, reached)) = size_for(subject, rate) {
+        let held = window.bytes_sum as f64 / subject.whole.samples.max(1) as f64;
+        let finding = subject.finding(Code::MemoryTooSmall, "more memory would raise the hit rate", weight);
+        let advice = format!(
+            "raise `memory` so that namespace {:?} has about {} (it has {}): about {} of its reads would then hit",
+            subject.name,
+            bytes(size),
+            bytes(held),
+            percent(reached)
+        );
+        return Some(finding.evidence(evidence).effect(effect).advice(advice));
+    }
+    let (advice, why) = if counts.misses_invalidated * 2 > requests - hits {
+        ("invalidate less at a time: see what does it under \"invalidations\"", "invalidations")
+    } else if counts.misses_expired * 2 > requests - hits {
+        ("raise `ttl`, or set `stale_while_revalidate` so that readers need not wait for what has just expired", "expiry")
+    } else {
+        ("most keys are asked for once: warm the cache before, share entries between keys, or do not cache these", "keys that are new")
+    };
+    let finding = subject.finding(Code::LowHitRate, format!("the hit rate is low, because of {why}"), weight);
+    Some(finding.evidence(evidence).effect(effect).advice(advice))
+}
+
+/// The bytes that would reach the target, or most of what memory can do, and the hit rate with them. `None` where entries were hardly
+/// ever evicted, or more room would not help.
+fn size_for(subject: &Subject, rate: f64) -> Option<(f64, f64)> {
+    let window = subject.window;
+    let reuse = &window.sketches.reuse_bytes;
+    if window.counts.evicted < LOADS_WITNESSES || reuse.count() < LOADS_WITNESSES {
+        return None;
+    }
+    // Misses that room would have prevented are those of keys that were there before. What was invalidated or expired would miss anyway.
+    let (absent, requests) = (window.counts.misses_absent, window.requests());
+    let first = window.sketches.keys.estimate().min(absent);
+    let could = share(absent - first, requests);
+    if could < GAIN {
+        return None;
+    }
+    let held = window.bytes_sum as f64 / subject.whole.samples.max(1) as f64;
+    let (all, mut within) = (reuse.count() as f64, 0.0);
+    let now: f64 = reuse.buckets().filter(|(end, _)| end.as_nanos() as f64 <= held).map(|(_, n)| n as f64).sum();
+    let beyond = (all - now).max(1.0);
+    let mut reached = (held, rate);
+    for (end, n) in reuse.buckets() {
+        within += n as f64;
+        let size = end.as_nanos() as f64;
+        if size <= held {
+            continue;
+        }
+        // Of the reuses that are too far apart for what is held, this part is within the size.
+        reached = (size, rate + could * ((within - now) / beyond));
+        if reached.1 >= HIT_RATE_TARGET {
+            break;
+        }
+    }
+    (reached.0 > held && reached.1 >= rate + GAIN).then_some(reached)
+}
+
+/// Values that memory does not take, and entries that take much of it.
+pub fn oversized(subject: &Subject) -> Option<Finding> {
+    let refused = subject.window.counts.too_large;
+    let capacity = subject.measure("gauge.memory_capacity_bytes") as f64 / subject.whole.samples.max(1) as f64;
+    let largest = subject.window.sketches.largest.iter().next();
+    let size = largest.map_or(0.0, |largest| largest.amount as f64);
+    let large = capacity > 0.0 && size > LARGE * capacity;
+    if refused == 0 && !large {
+        return None;
+    }
+    let key = largest.map(|largest| largest.key.escape_ascii().to_string());
+    let key = key.map_or_else(String::new, |key| format!("the largest entry is {key:?} with {}", bytes(size)));
+    let effect = if refused > 0 {
+        format!("{} values were not kept in memory, and are fetched or loaded at each read", count(refused))
+    } else {
+        format!("it takes {} of all memory, and drives out what is read", percent(size / capacity))
+    };
+    Some(
+        subject
+            .finding(Code::OversizedValues, "values are too large for the memory", refused as f64 * subject.load_seconds().max(0.001))
+            .evidence(if refused > 0 { format!("{} values were refused; {key}", count(refused)) } else { key })
+            .effect(effect)
+            .advice(format!(
+                "split such values, set `compression` for namespace {:?}, or give it a `memory` of its own that is large enough",
+                subject.name
+            )),
+    )
+}
+
+/// One key with a large share of all reads.
+pub fn hot_key(subject: &Subject) -> Option<Finding> {
+    let requests = subject.window.requests();
+    let hottest = subject.window.sketches.hot_reads.iter().next()?;
+    let part = share(hottest.amount, requests);
+    if requests < WITNESSES || part < HOT || subject.window.sketches.keys.estimate() < 10 {
+        return None;
+    }
+    let key = hottest.key.escape_ascii().to_string();
+    Some(
+        subject
+            .finding(Code::HotKey, "one key has a large share of the reads", 0.0)
+            .evidence(format!("{key:?} has about {} of {} reads", percent(part.min(1.0)), count(requests)))
+            .effect("when it expires or is invalidated, that share of the reads waits for one load")
+            .advice(format!(
+                "set `refresh_ahead` or `stale_while_revalidate` for namespace {:?}; keep the value in the caller where it can bear the age",
+                subject.name
+            )),
+    )
+}
