@@ -6,7 +6,7 @@
 use larder::analytics::{Rollup, Window};
 use serde::{Deserialize, Serialize};
 
-use super::words::{bytes, count, duration, percent};
+use super::words::{bytes, count, duration, next_round, percent};
 
 mod freshness;
 mod load;

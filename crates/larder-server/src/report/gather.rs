@@ -27,6 +27,8 @@ pub struct Recorded {
     pub now: Vec<Rollup>,
     /// Of the one before.
     pub before: Vec<Rollup>,
+    /// Which keys there were in the period, where the rollups do not say so themselves: of the hours that it touches.
+    pub keys: Rollup,
     /// The instances that they are from.
     pub instances: Vec<String>,
 }
@@ -38,9 +40,14 @@ pub struct Recorded {
 pub fn gather(frame: &Frame, namespace: Option<&str>, mut recorded: Recorded) -> Result<Report, PeriodError> {
     if let Some(namespace) = namespace {
         let keep = |rollup: &mut Rollup| rollup.namespaces.retain(|name, _| name == namespace);
-        recorded.now.iter_mut().chain(&mut recorded.before).for_each(keep);
+        recorded.now.iter_mut().chain(&mut recorded.before).chain([&mut recorded.keys]).for_each(keep);
     }
-    let now = Stretch::new(frame, &frame.period, &recorded.now)?;
+    let mut now = Stretch::new(frame, &frame.period, &recorded.now)?;
+    for (name, window) in &mut now.whole.namespaces {
+        if let Some(keys) = recorded.keys.namespaces.get(name) {
+            window.sketches.add(&keys.sketches);
+        }
+    }
     let before = Stretch::new(frame, &frame.before, &recorded.before)?;
     let parts = |of: fn(&Rollup) -> BTreeMap<String, u64>| parts(&of(&now.whole), &of(&before.whole));
     let total = now.whole.total();

@@ -139,7 +139,7 @@ fn charts(report: &Report) -> Vec<Chart> {
                 line("in use", "hit", now(&|point| Some(point.bytes)), true),
             ],
         ),
-        chart("Errors", Unit::Count, vec![line("errors", "bad", now(&|point| (point.errors > 0).then_some(point.errors as f64)), true)]),
+        chart("Errors", Unit::Count, vec![line("errors", "bad", now(&|point| Some(point.errors as f64)), true)]),
     ]
 }
 

@@ -100,7 +100,7 @@ pub fn sheets(report: &Report) -> Vec<Sheet> {
         parts("Errors", "what", &report.errors),
         keys("Keys that were read most", "reads", &report.hot_keys, |amount| number(amount.round())),
         keys("Keys that cost most to load", "loading", &report.costly_keys, |ms| duration(ms / 1e3)),
-        keys("Largest entries", "size", &report.largest, bytes),
+        largest(report),
     ];
     sheets.into_iter().filter(|sheet| !sheet.rows.is_empty()).collect()
 }
@@ -148,6 +148,11 @@ fn parts(title: &'static str, what: &'static str, parts: &[Part]) -> Sheet {
     let share = |part: &Part| if all == 0 { "-".to_owned() } else { percent(part.now as f64 / all as f64) };
     let rows = parts.iter().map(|part| Row::new([part.name.clone(), count(part.now), share(part), count(part.before)]));
     Sheet { title, head: vec![what, "period", "share", "before"], rows: rows.collect() }
+}
+
+fn largest(report: &Report) -> Sheet {
+    let rows = report.largest.iter().map(|line| Row::new([line.key.clone(), bytes(line.amount)]));
+    Sheet { title: "Largest entries", head: vec!["key", "size"], rows: rows.collect() }
 }
 
 fn keys(title: &'static str, of: &'static str, keys: &[KeyLine], amount: impl Fn(f64) -> String) -> Sheet {

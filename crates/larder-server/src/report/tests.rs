@@ -26,6 +26,7 @@ fn report_with(
     let recorded = Recorded {
         now: minutes(&frame.period, now, measures),
         before: minutes(&frame.before, before, measures),
+        keys: Rollup::default(),
         instances: vec!["one".into()],
     };
     gather(&frame, None, recorded).expect("a report")

@@ -2,8 +2,7 @@
 
 use std::fmt::{Error, Write};
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 
 use super::layout::{self, Sheet};
 use super::words::{count, percent};
@@ -67,7 +66,8 @@ fn line(values: impl Iterator<Item = Option<f64>> + Clone, floor: f64) -> String
 
 fn table(sheet: &Sheet) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    // One line under the headings; a line between all rows would be more line than row.
+    table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
     let aligned = |(column, text): (usize, String)| {
         let cell = Cell::new(text);
         if column == 0 { cell } else { cell.set_alignment(CellAlignment::Right) }

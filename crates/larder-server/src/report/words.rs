@@ -57,10 +57,10 @@ pub fn change(figure: &Figure) -> String {
         return if figure.now.is_some() { "nothing before".to_owned() } else { "no data".to_owned() };
     };
     let by = match figure.unit {
-        Unit::Share => format!("{:+.1} points", (now - before) * 100.0),
+        Unit::Share => format!("{:+.1} points", without_sign_of_zero((now - before) * 100.0)),
         _ if before == 0.0 && now == 0.0 => "unchanged".to_owned(),
         _ if before == 0.0 => "from nothing".to_owned(),
-        _ => format!("{:+.1} %", (now / before - 1.0) * 100.0),
+        _ => format!("{:+.1} %", without_sign_of_zero((now / before - 1.0) * 100.0)),
     };
     match figure.change.trend {
         Trend::Rising => format!("{by}, rising"),
@@ -68,6 +68,19 @@ pub fn change(figure: &Figure) -> String {
         Trend::Steady => format!("{by}, no trend"),
         Trend::Unknown => format!("{by}, too little to tell"),
     }
+}
+
+/// What is shown as zero has no direction.
+fn without_sign_of_zero(number: f64) -> f64 {
+    if number.abs() < 0.05 { 0.0 } else { number }
+}
+
+/// A time that somebody would choose for a setting: the next 1, 2, 3, 5, 10, 15, 20, 30 or 45 of a unit.
+pub fn next_round(seconds: f64) -> f64 {
+    const STEPS: [f64; 9] = [1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0];
+    const UNITS: [f64; 4] = [0.001, 1.0, 60.0, 3_600.0];
+    let round = UNITS.iter().flat_map(|unit| STEPS.iter().map(move |step| unit * step)).find(|round| *round >= seconds * 0.98);
+    round.unwrap_or_else(|| (seconds / 86_400.0).ceil() * 86_400.0)
 }
 
 /// Whether a change is for the better, for the worse, or neither: `None` where there is no trend, or nobody minds.
@@ -105,6 +118,14 @@ mod tests {
         ] {
             assert_eq!(duration(seconds), words, "{seconds}");
         }
+    }
+
+    #[test]
+    fn settings_are_proposed_in_round_numbers() {
+        for (seconds, round) in [(0.4, 1.0), (1.01, 1.0), (47.0, 60.0), (3_006.0, 3_600.0), (90_000.0, 108_000.0), (200_000.0, 259_200.0)] {
+            assert_eq!(next_round(seconds), round, "{seconds}");
+        }
+        assert!((next_round(0.3) - 1.0).abs() < 1e-9 && (next_round(0.02) - 0.02).abs() < 1e-9);
     }
 
     #[test]

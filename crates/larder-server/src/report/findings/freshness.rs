@@ -2,7 +2,7 @@
 
 use larder::analytics::Rollup;
 
-use super::{Code, Finding, LOADS_WITNESSES, Subject, WITNESSES, bytes, count, duration, measure, percent, share};
+use super::{Code, Finding, LOADS_WITNESSES, Subject, WITNESSES, bytes, count, duration, measure, next_round, percent, share};
 
 /// From this share of loads on that bring back what had expired, the time to live is too short: most of its loads are for nothing.
 const UNCHANGED: f64 = 0.7;
@@ -27,7 +27,7 @@ pub fn ttl_too_short(subject: &Subject) -> Option<Finding> {
     let age = subject.window.sketches.age_expired.percentile(0.5).map(|age| age.as_secs_f64());
     let longer = age.map_or_else(
         || "give it a longer one".to_owned(),
-        |age| format!("entries live about {}; try {}", duration(age), duration((1.0 / (1.0 - part)).clamp(2.0, 10.0).floor() * age)),
+        |age| format!("entries live about {}; try {}", duration(age), duration(next_round((1.0 / (1.0 - part)).clamp(2.0, 10.0) * age))),
     );
     Some(
         subject
@@ -68,7 +68,7 @@ pub fn ttl_too_long(subject: &Subject) -> Option<Finding> {
                 count(evicted)
             ))
             .effect(format!("about {} of memory hold what is not read again", bytes(memory)))
-            .advice(format!("lower `ttl` of namespace {:?} to about {}", subject.name, duration(2.0 * read_for))),
+            .advice(format!("lower `ttl` of namespace {:?} to about {}", subject.name, duration(next_round(2.0 * read_for)))),
     )
 }
 
