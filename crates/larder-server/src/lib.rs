@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod history;
 pub mod http;
 pub mod report;
 pub mod serve;
