@@ -18,6 +18,9 @@ use crate::tier::disk::{DiskOptions, DiskTier};
 /// A segment of the log this long is followed by a checkpoint.
 const LOG_SEGMENT_BYTES: u64 = 32 << 20;
 
+/// Times that probes may be given: shorter ones would find fault with a thread that waits its turn.
+const PROBE_TIMES: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3_600);
+
 /// The description of a cache: see [`Larder::builder`].
 #[must_use]
 pub struct Builder {
@@ -32,6 +35,8 @@ pub struct Builder {
     tier: Option<Arc<dyn Tier>>,
     backing_timeout: Duration,
     sweep_every: Duration,
+    probe_every: Option<Duration>,
+    probe_timeout: Duration,
     mode: Mode,
     max_staleness: Duration,
     rules: Vec<Rule>,
@@ -57,6 +62,8 @@ impl Builder {
             tier: None,
             backing_timeout: Duration::from_secs(1),
             sweep_every: Duration::from_secs(5),
+            probe_every: None,
+            probe_timeout: Duration::from_secs(2),
             mode: Mode::default(),
             max_staleness: MAX_STALENESS,
             rules: Vec::new(),
@@ -151,6 +158,20 @@ impl Builder {
         self
     }
 
+    /// Has memory, the backing tier and the log really used this often, in the background: written, read, compared and removed,
+    /// under keys of the cache's own. What came of it, [`Larder::probes`] tells. A probe of a disk waits until it has what was
+    /// written, so reckon with two `fsync`s. Default: never.
+    pub fn probe_every(mut self, period: Duration) -> Self {
+        self.probe_every = Some(period);
+        self
+    }
+
+    /// How long a probe may take before the part that it is of counts as out of order. Default 2 s.
+    pub fn probe_timeout(mut self, timeout: Duration) -> Self {
+        self.probe_timeout = timeout;
+        self
+    }
+
     /// Keeps entries and the log in Redis or Valkey, in the place of the disk: all instances that name the same server and
     /// prefix are one cache. The server need not be there yet; until it is, the cache does what [`mode`](Self::mode) says.
     /// Times to live are then counted by the server's clock.
@@ -227,6 +248,7 @@ impl Builder {
 
     fn open(self, runtime: tokio::runtime::Handle) -> Result<Parts> {
         check_memory(self.memory)?;
+        check_probes(self.probe_every, self.probe_timeout)?;
         self.default_policy.check()?;
         let (mode, max_staleness) = (self.mode, self.max_staleness);
         let resolved = |policy: Policy| Policy {
@@ -320,6 +342,7 @@ impl Builder {
             mutations: self.mutations,
             folder,
             sweep_every: self.sweep_every,
+            probing: self.probe_every.map(|every| (every, self.probe_timeout)),
             events,
         })
     }
@@ -338,6 +361,14 @@ fn take_folder(folder: &Path) -> Result<File> {
         }
         Err(std::fs::TryLockError::Error(e)) => Err(failed("lock", e)),
     }
+}
+
+fn check_probes(every: Option<Duration>, timeout: Duration) -> Result<()> {
+    let sound = |time: Duration| PROBE_TIMES.contains(&time);
+    if every.is_some_and(|every| !sound(every)) || !sound(timeout) {
+        return Err(Error::new(ErrorKind::InvalidConfig, "probes come, and are waited for, between 10 ms and an hour"));
+    }
+    Ok(())
 }
 
 pub(crate) fn check_memory(bytes: u64) -> Result<()> {

@@ -18,6 +18,7 @@ use crate::config::Policy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::freshness::{Index, Named};
+use crate::health::probes::{self, Probes};
 use crate::key::{check_namespace, namespace_of};
 use crate::log::{Append, Appended, Durability, Log, Spread};
 use crate::metrics::NamespaceStats;
@@ -53,7 +54,7 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) clock: Clock,
     pub(crate) tier: Option<Arc<dyn Tier>>,
-    pub(crate) breaker: Breaker,
+    pub(crate) breaker: Arc<Breaker>,
     pub(crate) mode: Mode,
     pub(crate) backing_timeout: Duration,
     pub(crate) pool: Arc<Pool>,
@@ -66,6 +67,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: Handle,
     own_runtime: Mutex<Option<Runtime>>,
     pub(crate) sweeper: Sweeper,
+    pub(crate) probes: Probes,
     pub(crate) events: Events,
     pub(crate) needless: Mutex<Needless>,
     /// Woken by every append, for reads that wait for a position.
@@ -93,6 +95,7 @@ pub(crate) struct Parts {
     pub(crate) mutations: Mutations,
     pub(crate) folder: Option<std::fs::File>,
     pub(crate) sweep_every: Duration,
+    pub(crate) probing: Option<(Duration, Duration)>,
     pub(crate) events: Events,
 }
 
@@ -122,12 +125,13 @@ impl Larder {
             spaces.insert(name.into_boxed_str(), Arc::new(space));
         }
         let others = Arc::new(Space::new("other", parts.default_policy.clone(), &pool)?);
+        let probes = Probes::new(parts.probing, parts.tier.is_some());
         let shared = Arc::new(Shared {
             index: parts.index,
             log: parts.log,
             clock: parts.clock,
             tier: parts.tier,
-            breaker: Breaker::new(),
+            breaker: Arc::new(Breaker::new()),
             mode: parts.mode,
             backing_timeout: parts.backing_timeout,
             pool,
@@ -139,6 +143,7 @@ impl Larder {
             runtime: parts.runtime,
             own_runtime: Mutex::new(None),
             sweeper: Sweeper::new(parts.sweep_every),
+            probes,
             events: parts.events,
             needless: Mutex::default(),
             appended: parts.appended,
@@ -147,6 +152,7 @@ impl Larder {
             _folder: parts.folder,
         });
         crate::sweep::start(&shared);
+        probes::start(&shared);
         Ok(Larder(shared))
     }
 
@@ -273,6 +279,7 @@ impl Larder {
             return Ok(());
         }
         self.0.sweeper.stop();
+        self.0.probes.stop();
         self.0.events.stop_following().await;
         let shared = self.0.clone();
         // In a task of its own: a caller that stops waiting must not leave the log open.
@@ -392,6 +399,7 @@ impl Drop for Told<'_> {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.sweeper.stop();
+        self.probes.stop();
         if let Some(runtime) = self.own_runtime.get_mut().take() {
             // The last handle may be dropped on the runtime's own thread, where waiting for it would be for ever.
             runtime.shutdown_background();

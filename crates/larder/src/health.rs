@@ -2,9 +2,18 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::cache::{Larder, Shared};
 use crate::log::Log;
 use crate::tier::{BreakerState, TierState};
+
+mod backing;
+mod log;
+mod memory;
+pub(crate) mod probes;
+
+pub use probes::{Confirmed, Part, Probe, Probed, Trouble};
 
 /// From this rate of false misses on, a larger index is recommended.
 const FALSE_MISSES_TO_MENTION: f64 = 0.01;
@@ -26,7 +35,7 @@ pub enum Severity {
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
-    /// What it is about: `log`, `backing`, `index`, `redis`, `source`.
+    /// What it is about: `log`, `backing`, `memory`, `index`, `redis`, `source`.
     pub about: &'static str,
     /// What was found.
     pub what: String,
@@ -50,7 +59,8 @@ impl Health {
 }
 
 impl Larder {
-    /// How the cache is at this moment: what is wrong or could become so, the worst first. Asks nobody, and costs little.
+    /// How the cache is at this moment: what is wrong or could become so, the worst first, and what [probes](Self::probes) found
+    /// last. Asks nobody, and costs little.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -64,9 +74,20 @@ impl Larder {
         of_tier(&self.0, &mut findings);
         of_index(&self.0, &mut findings);
         of_sources(self, &mut findings);
+        of_probes(self, &mut findings);
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         Health { findings }
     }
+}
+
+/// A key of a probe's: nobody else's, and no other probe's.
+fn key() -> Box<[u8]> {
+    [crate::key::RESERVED, format!("probe:{:032x}", fastrand::u128(..)).as_bytes()].concat().into()
+}
+
+/// What a probe writes, which nothing else can have written.
+fn content() -> Bytes {
+    Bytes::copy_from_slice(&fastrand::u128(..).to_le_bytes())
 }
 
 fn finding(severity: Severity, about: &'static str, what: impl Into<String>, advice: impl Into<String>) -> Finding {
@@ -160,6 +181,21 @@ fn of_sources(larder: &Larder, findings: &mut Vec<Finding>) {
         let waiting = if source.connected { "its events wait" } else { "it is tried again" };
         let what = format!("events of {} do not take effect now, {waiting}: {why}", source.name);
         findings.push(finding(Severity::Degraded, "source", what, "see to what it says; nothing is lost meanwhile"));
+    }
+}
+
+/// What probes found, where nothing else was found of the same part.
+fn of_probes(larder: &Larder, findings: &mut Vec<Finding>) {
+    for Probed { part, last, .. } in larder.probes() {
+        let Some(trouble) = last.and_then(|probe| probe.trouble.clone()) else { continue };
+        let severity = match part {
+            Part::Memory => Severity::Failing,
+            Part::Log if !larder.0.log.is_shared() => Severity::Failing,
+            Part::Backing | Part::Log => Severity::Degraded,
+        };
+        if findings.iter().all(|finding| finding.about != part.name() || finding.severity == Severity::Notice) {
+            findings.push(finding(severity, part.name(), trouble.what, trouble.advice));
+        }
     }
 }
 

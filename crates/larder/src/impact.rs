@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::cache::{Larder, Shared};
 use crate::error::Result;
-use crate::key::namespace_of;
+use crate::key::{is_reserved, namespace_of};
 use crate::name::{Name, Names};
 use crate::origin::{Dependency, sources_of};
 use crate::pattern::Pattern;
@@ -120,7 +120,7 @@ async fn in_tier(shared: &Arc<Shared>, tier: &Arc<dyn Tier>, targets: Arc<Target
     let look: Keep = {
         let (shared, found, now) = (shared.clone(), found.clone(), shared.clock.now_ms());
         Arc::new(move |key, record| {
-            let is_live = now < record.expires_at && !record.negative;
+            let is_live = now < record.expires_at && !record.negative && !is_reserved(key);
             let sources = sources_of(record.origin.as_deref());
             if is_live && targets.touch(key, &record.tags, sources) && shared.fresh_stamp(key, record).is_some() {
                 let mut found = found.lock();

@@ -18,6 +18,9 @@ pub const TAGS_MAX: usize = 32;
 /// Separates the segments of a key.
 pub const SEPARATOR: u8 = b':';
 
+/// What keys begin with that are the cache's own: those of its probes. No other key may, and they are in no listing, count or report.
+pub(crate) const RESERVED: &[u8] = b"\0larder:";
+
 /// An entry's tags, owned.
 pub(crate) type Tags = Box<[Box<[u8]>]>;
 
@@ -30,8 +33,14 @@ pub(crate) fn check_key(key: &[u8]) -> Result<()> {
             Err(Error::new(ErrorKind::InvalidKey, format!("a key has at most {KEY_LEN_MAX} bytes, this one has {n}"))
                 .during("check", shown))
         }
+        _ if is_reserved(key) => Err(Error::new(ErrorKind::InvalidKey, "keys that begin with \"\\0larder:\" are the cache's own")),
         _ => Ok(()),
     }
+}
+
+/// Whether a key is the cache's own.
+pub(crate) fn is_reserved(key: &[u8]) -> bool {
+    key.starts_with(RESERVED)
 }
 
 /// Checks one tag.
@@ -92,6 +101,8 @@ mod tests {
         assert!(error.to_string().contains("at most 1024 bytes, this one has 1025"), "{error}");
         assert_eq!(check_tag(&[b't'; TAG_LEN_MAX + 1]).unwrap_err().kind(), ErrorKind::InvalidTag);
         assert_eq!(check_key(b"").unwrap_err().kind(), ErrorKind::InvalidKey);
+        assert_eq!(check_key(b"\0larder:x").unwrap_err().kind(), ErrorKind::InvalidKey);
+        assert!(check_key(b"\0larder").is_ok() && check_key(b"larder:x").is_ok());
         assert_eq!(check_tag(b"").unwrap_err().kind(), ErrorKind::InvalidTag);
     }
 

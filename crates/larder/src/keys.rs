@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::cache::Shared;
 use crate::error::{Error, ErrorKind, Result};
+use crate::key::is_reserved;
 use crate::pattern::Pattern;
 use crate::tier::{Keep, Tier};
 
@@ -113,7 +114,7 @@ async fn in_tier(shared: &Arc<Shared>, tier: &Arc<dyn Tier>, pattern: &Pattern, 
         let now = shared.clock.now_ms();
         Arc::new(move |key, record| {
             let (keys, past) = &mut *found.lock();
-            let behind = cursor.0.as_deref().is_none_or(|cursor| key > cursor);
+            let behind = cursor.0.as_deref().is_none_or(|cursor| key > cursor) && !is_reserved(key);
             if behind && pattern.matches(key) && now < record.fresh_until && !record.negative && shared.fresh_stamp(key, record).is_some() {
                 keys.push(key.into());
             }

@@ -99,7 +99,7 @@ pub use entry::Cached;
 pub use error::{Error, ErrorKind, Result};
 pub use explain::{Explanation, Found, Verdict};
 pub use freshness::StaleBy;
-pub use health::{Finding, Health, Severity};
+pub use health::{Confirmed, Finding, Health, Part, Probe, Probed, Severity, Trouble};
 pub use hot_keys::{HOT_KEYS_MAX, HotKey};
 pub use impact::{Impact, Touched};
 pub use item::Item;

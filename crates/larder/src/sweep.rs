@@ -16,6 +16,7 @@ use crate::cache::{Larder, Shared};
 use crate::entry::Slot;
 use crate::error::Result;
 use crate::freshness::Index;
+use crate::key::is_reserved;
 use crate::metrics::Count;
 use crate::position::Stamp;
 use crate::sync::{AtomicU64, Ordering};
@@ -198,7 +199,10 @@ async fn sweep_backing(shared: &Arc<Shared>, mut from: Option<Box<[u8]>>, steps:
     let Some(tier) = &shared.tier else { return Ok((swept, None)) };
     let keep: Keep = {
         let shared = shared.clone();
-        Arc::new(move |key, record| shared.clock.now_ms() < record.expires_at && shared.fresh_stamp(key, record).is_some())
+        Arc::new(move |key, record| {
+            // A probe judges by itself what it wrote, and no invalidation is about it.
+            shared.clock.now_ms() < record.expires_at && (is_reserved(key) || shared.fresh_stamp(key, record).is_some())
+        })
     };
     for _ in 0..steps {
         let page = tier.sweep(from.take(), BACKING_STEP, keep.clone()).await?;

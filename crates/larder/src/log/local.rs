@@ -45,6 +45,9 @@ const CEILING_STEP: u64 = 1 << 20;
 /// something else has filled it.
 const KEPT_AHEAD: u64 = 1 << 20;
 
+/// Room that a record should find: many invalidations of one name, or one of some hundred.
+const RECORD_ROOM: u64 = 4 << 10;
+
 /// How long the syncer waits before it tries again what failed.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -83,6 +86,7 @@ struct Shared {
     state: Mutex<State>,
     sync: Mutex<Sync>,
     wake: Condvar,
+    has_file: bool,
     mutations: Mutations,
 }
 
@@ -123,6 +127,8 @@ struct Place {
 #[derive(Default)]
 struct Sync {
     waiting: Vec<oneshot::Sender<Result<()>>>,
+    /// Those who have appended nothing, and want to know whether it could be synced.
+    probing: Vec<oneshot::Sender<Result<()>>>,
     rotate: bool,
     stop: bool,
     syncs: u64,
@@ -181,6 +187,12 @@ impl LocalLog {
         outcome.map(|()| appended)
     }
 
+    /// Asks the thread that syncs whether the log's file can be brought onto stable storage and has room for more. Nothing is
+    /// appended, and no append is counted; the answer is dropped when the log is closed.
+    pub(crate) fn confirm(&self) -> oneshot::Receiver<Result<()>> {
+        self.shared.confirm()
+    }
+
     pub(crate) fn marks(&self) -> &Marks {
         &self.shared.marks
     }
@@ -223,8 +235,9 @@ impl Drop for LocalLog {
 
 impl Shared {
     fn new(index: Arc<Index>, head: u64, file: Option<Segment>, mutations: Mutations) -> Self {
+        let has_file = file.is_some();
         let state = State { head, appends: 0, file, failed: None, closed: false, buffer: Vec::new(), late: Vec::new() };
-        Shared { index, marks: Marks::default(), state: Mutex::new(state), sync: Mutex::default(), wake: Condvar::new(), mutations }
+        Shared { index, marks: Marks::default(), state: Mutex::new(state), sync: Mutex::default(), wake: Condvar::new(), has_file, mutations }
     }
 
     fn append(&self, append: Append) -> Result<(Appended, Option<oneshot::Receiver<Result<()>>>)> {
@@ -310,18 +323,63 @@ impl Shared {
         receiver
     }
 
+    fn confirm(&self) -> oneshot::Receiver<Result<()>> {
+        let (sender, receiver) = oneshot::channel();
+        // A log in memory has neither a thread nor a file.
+        if self.has_file {
+            let mut sync = self.sync.lock();
+            if !sync.stop {
+                sync.probing.push(sender);
+            }
+            drop(sync);
+            self.wake.notify_one();
+        } else {
+            drop(sender.send(self.state.lock().admit()));
+        }
+        receiver
+    }
+
+    /// What the syncer answers to those who only ask.
+    fn confirm_to(&self, probing: Vec<oneshot::Sender<Result<()>>>) {
+        let (file, len, failed) = {
+            let state = self.state.lock();
+            let segment = state.file.as_ref().map(|segment| (segment.file.clone(), segment.len));
+            let (file, len) = segment.unzip();
+            (file, len.unwrap_or(0), state.failed.clone())
+        };
+        let unavailable = |what: String| Error::new(ErrorKind::LogUnavailable, what);
+        let outcome = match (failed, file) {
+            (Some(why), _) => Err(unavailable(format!("the invalidation log takes no appends: {why}"))),
+            (None, None) => Ok(()),
+            (None, Some(file)) => match file.sync_data() {
+                Ok(()) => has_room(&file, len).map_err(|e| unavailable("the invalidation log has no room to grow".into()).with_source(e)),
+                Err(e) => {
+                    // See `sync_for`.
+                    self.state.lock().failed.get_or_insert_with(|| format!("fsync failed: {e}"));
+                    Err(unavailable("the invalidation log cannot be brought onto stable storage".into()).with_source(e))
+                }
+            },
+        };
+        // A receiver that is gone no longer wants to know.
+        probing.into_iter().for_each(|sender| drop(sender.send(outcome.clone())));
+    }
+
     /// The syncer thread: one `fsync` for all who wait, checkpoints, and the way back from a failure.
     fn sync_until_stopped(&self) {
         loop {
             let mut sync = self.sync.lock();
-            while sync.waiting.is_empty() && !sync.rotate && !sync.stop {
+            while sync.waiting.is_empty() && sync.probing.is_empty() && !sync.rotate && !sync.stop {
                 self.wake.wait(&mut sync);
             }
             let (waiting, rotate, stop) = (std::mem::take(&mut sync.waiting), std::mem::take(&mut sync.rotate), sync.stop);
             sync.syncs += u64::from(!waiting.is_empty());
+            let probing = std::mem::take(&mut sync.probing);
             drop(sync);
             if !waiting.is_empty() {
                 self.sync_for(waiting);
+            }
+            if !probing.is_empty() {
+                self.confirm_to(probing);
             }
             if stop {
                 return;
@@ -483,6 +541,16 @@ impl Segment {
         fs::rename(&unfinished, &path)?;
         checkpoint::sync_folder(&path)?;
         Ok(Segment { place, number, base, file: Arc::new(file), len: HEADER_LEN as u64, ceiling, checkpointed: false })
+    }
+}
+
+/// Whether the next record would find room: what the file system says when it is asked to keep some behind what is written, which
+/// leaves the file's length as it is.
+fn has_room(file: &File, len: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, len, RECORD_ROOM) {
+        // Not every file system can; the log works without.
+        Err(e) if e == rustix::io::Errno::OPNOTSUPP || e == rustix::io::Errno::NOSYS => Ok(()),
+        kept => kept.map_err(io::Error::from),
     }
 }
 

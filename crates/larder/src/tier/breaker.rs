@@ -78,6 +78,11 @@ impl Breaker {
 }
 
 impl Permit<'_> {
+    /// Whether it is for the one operation by which is seen whether the tier works again.
+    pub(crate) fn is_trial(&self) -> bool {
+        self.probe
+    }
+
     pub(crate) fn succeeded(self) {
         let mut state = self.breaker.0.lock();
         // What was begun before it opened says nothing about now.

@@ -14,7 +14,7 @@ use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
 
 use crate::entry::Slot;
-use crate::key::SEPARATOR;
+use crate::key::{SEPARATOR, is_reserved};
 use crate::metrics::{Count, NamespaceMetrics};
 use crate::position::Stamp;
 use crate::sync::{Mutex, Ordering};
@@ -169,9 +169,9 @@ impl Pool {
         removed.map(|(_, entry)| left(entry.as_ref(), why)).is_some()
     }
 
-    /// All entries, one short lock at a time; what comes and goes meanwhile may be seen or not.
+    /// All entries but the cache's own, one short lock at a time; what comes and goes meanwhile may be seen or not.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PoolKey, Arc<dyn Slot>)> + '_ {
-        self.engine.iter()
+        self.engine.iter().filter(|(key, _)| !is_reserved(key.bytes()))
     }
 
     /// The largest weight that is taken.

@@ -15,6 +15,7 @@ mod loading;
 mod many;
 mod pools;
 mod positions;
+mod probes;
 mod reads;
 mod reopening;
 mod stale;

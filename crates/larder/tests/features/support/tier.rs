@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use larder::tier::{Action, Keep, KeyPage, Outcome, SweepPage, Tier, TierFuture, TierState, TierStats, Wait, Write};
@@ -15,6 +15,10 @@ pub enum Behaviour {
     Works,
     Fails,
     Hangs,
+    /// Takes writes and keeps none of them.
+    Loses,
+    /// Keeps something else than it was given.
+    Garbles,
 }
 
 type Records = BTreeMap<Box<[u8]>, Record>;
@@ -25,11 +29,28 @@ pub struct OwnTier {
     records: Mutex<Records>,
     behaviour: Mutex<Behaviour>,
     reads: AtomicUsize,
+    is_silent: AtomicBool,
 }
 
 impl OwnTier {
     pub fn behave(&self, behaviour: Behaviour) {
         *self.behaviour.lock().expect("no test goes on after a panic") = behaviour;
+    }
+
+    /// Has it say that all is well, whatever it does.
+    pub fn keep_silent(&self) {
+        self.is_silent.store(true, Ordering::SeqCst);
+    }
+
+    /// Puts a copy of a record under another key.
+    pub fn plant(&self, key: &[u8], like: &str) {
+        let record = self.record(like).expect("it is there");
+        self.records().insert(key.into(), record);
+    }
+
+    /// How many records it has.
+    pub fn len(&self) -> usize {
+        self.records().len()
     }
 
     /// How often it was asked for records.
@@ -50,7 +71,7 @@ impl OwnTier {
         let behaviour = *self.behaviour.lock().expect("no test goes on after a panic");
         Box::pin(async move {
             match behaviour {
-                Behaviour::Works => Ok(work(&mut self.records())),
+                Behaviour::Works | Behaviour::Loses | Behaviour::Garbles => Ok(work(&mut self.records())),
                 Behaviour::Fails => Err(Error::of_tier("out of order on purpose")),
                 Behaviour::Hangs => pending().await,
             }
@@ -74,10 +95,15 @@ impl Tier for OwnTier {
     }
 
     fn write(&self, writes: Vec<Write>, _wait: Wait) -> TierFuture<'_, Outcome> {
-        self.does(|records| {
+        let behaviour = *self.behaviour.lock().expect("no test goes on after a panic");
+        self.does(move |records| {
             for Write { key, action } in writes {
                 match action {
                     Action::Store(record) if records.get(&key).is_some_and(|there| there.outranks(&record)) => {}
+                    Action::Store(_) if behaviour == Behaviour::Loses => {}
+                    Action::Store(record) if behaviour == Behaviour::Garbles => {
+                        drop(records.insert(key, Record { payload: "garbled".into(), ..(*record).clone() }));
+                    }
                     Action::Store(record) => drop(records.insert(key, (*record).clone())),
                     Action::RemoveUpTo(position) if records.get(&key).is_some_and(|there| there.is_past(position)) => {}
                     Action::Remove | Action::RemoveUpTo(_) => drop(records.remove(&key)),
@@ -123,7 +149,8 @@ impl Tier for OwnTier {
 
     fn state(&self) -> TierState {
         match *self.behaviour.lock().expect("no test goes on after a panic") {
-            Behaviour::Works => TierState::Healthy,
+            Behaviour::Works | Behaviour::Loses | Behaviour::Garbles => TierState::Healthy,
+            _ if self.is_silent.load(Ordering::SeqCst) => TierState::Healthy,
             behaviour => TierState::Degraded(format!("{behaviour:?} on purpose")),
         }
     }
