@@ -17,6 +17,7 @@ mod keys;
 mod logging;
 mod moment;
 mod output;
+mod report;
 mod serve;
 mod stats;
 
@@ -36,6 +37,7 @@ use failure::Failure;
 use invalidate::InvalidateArgs;
 use keys::KeysArgs;
 use output::Output;
+use report::ReportArgs;
 use serve::ServeArgs;
 use stats::StatsArgs;
 
@@ -66,6 +68,7 @@ Use it, from here or from any language over HTTP:
   larder dlq list                events that nobody managed
   larder keys 'features:**'
   larder stats
+  larder report daily            what it did, against the day before, and what would make it better
 
 larder help COMMAND explains a command, with examples. --json makes any of them print JSON.";
 
@@ -113,6 +116,7 @@ Redis, all keys have a prefix of their own and are removed in the end.")]
     Dlq(DlqCommand),
     Keys(KeysArgs),
     Stats(StatsArgs),
+    Report(ReportArgs),
     Config(ConfigCommand),
 }
 
@@ -144,6 +148,7 @@ fn answer(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Dlq(command)) => dlq::dlq(&command, out),
         Some(Command::Keys(args)) => keys::keys(&args, out),
         Some(Command::Stats(args)) => stats::stats(&args, out),
+        Some(Command::Report(args)) => report::report(&args, out),
         Some(Command::Config(command)) => config::config(&command, out),
     }
 }

@@ -9,6 +9,7 @@
 //! A report is a value: [`Report`] is what `--format json` prints, and every other form shows the same numbers. All of them come from the
 //! history; where there is nothing to say, it says so.
 
+mod ask;
 mod chart;
 mod csv;
 mod findings;
@@ -26,6 +27,7 @@ mod words;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+pub use ask::{ReportError, of_history};
 pub use findings::Finding;
 pub use gather::{Recorded, gather};
 pub use period::{Asked, Frame, Kind, Period, PeriodError, zone};
