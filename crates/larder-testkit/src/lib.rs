@@ -9,6 +9,7 @@
 //! - [`postgres`]: a real PostgreSQL server, to be killed.
 //! - [`proxy`]: a TCP connection's network, to be cut, frozen, slowed and made to lose replies.
 //! - [`process`], [`port`]: a child process to be killed and paused, and a port that stays its own meanwhile.
+//! - [`trace`]: what real programs asked a cache for, where such traces are at hand.
 //! - [`wait`]: waiting for a condition, with a limit.
 //!
 //! The last six know no cache and no client library: whatever is tested over them talks to them as it would in production.
@@ -22,4 +23,5 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+pub mod trace;
 pub mod wait;

@@ -94,9 +94,7 @@ fn from_server(args: &ReportArgs) -> Result<Report, Failure> {
     // The zone of this machine and not the server's: whoever asks reads it here.
     let here = report::zone(None).ok().and_then(|zone| zone.iana_name().map(str::to_owned));
     let mut path = format!("/v1/reports/{}?format=json", args.kind.name());
-    for (name, value) in
-        [("from", &args.from), ("to", &args.to), ("zone", &args.zone.clone().or(here)), ("namespace", &args.namespace)]
-    {
+    for (name, value) in [("from", &args.from), ("to", &args.to), ("zone", &args.zone.clone().or(here)), ("namespace", &args.namespace)] {
         if let Some(value) = value {
             path += &format!("&{name}={}", percent_encoded(value.as_bytes()));
         }

@@ -17,6 +17,9 @@ pub mod latency;
 /// Keys that a report names.
 const KEYS_SHOWN: usize = 10;
 
+/// The history takes a sample each minute.
+const MINUTE_MS: u64 = 60_000;
+
 /// A bucket with fewer reads than this share of the mean one says nothing about a rate.
 const READS_TO_COUNT: f64 = 0.1;
 
@@ -96,7 +99,8 @@ impl Stretch {
             let Some(bucket) = buckets.get_mut(bucket.saturating_sub(1)) else { continue };
             bucket.get_or_insert_default().then(rollup);
             whole.then(rollup);
-            recorded_ms += rollup.end_ms.saturating_sub(rollup.start_ms);
+            // An hour of which minutes are missing has as many samples as there were minutes.
+            recorded_ms += rollup.samples * MINUTE_MS;
         }
         let points = edges.iter().zip(edges.iter().skip(1)).zip(&buckets).map(|((from, to), bucket)| {
             let at = if frame.is_by_day() { from.strftime("%Y-%m-%d") } else { from.strftime("%Y-%m-%dT%H:%M%:z") }.to_string();

@@ -203,7 +203,7 @@ async fn what_was_killed_for_nothing_is_counted_by_tag_and_rule() {
 #[tokio::test]
 async fn what_expired_for_nothing_is_counted() {
     let (builder, clock) = in_memory();
-    let larder = builder.namespace("n", Policy { ttl: Some(SECOND), ..Policy::default() }).build().await.unwrap();
+    let larder = builder.namespace("n", Policy::default().ttl(secs(1))).build().await.unwrap();
     let numbers = larder.namespace::<u32>("n").unwrap();
     let load = async |value: u32| numbers.get_or_load("a", || async { ok(value) }).await.unwrap();
     let counts = || {
@@ -212,10 +212,10 @@ async fn what_expired_for_nothing_is_counted() {
     };
     load(1).await;
     assert_eq!(counts(), (0, 0, 0), "the first of all comes after none");
-    clock.advance(2 * SECOND);
+    clock.advance(secs(2));
     load(1).await;
     assert_eq!(counts(), (1, 1, 0));
-    clock.advance(2 * SECOND);
+    clock.advance(secs(2));
     larder.sweep().await.unwrap();
     load(2).await;
     assert_eq!(counts(), (2, 1, 0), "this one had changed; it does not matter that the sweeper took it out");

@@ -1,0 +1,94 @@
+//! Reports: what the cache did in a period. Everything that can be asked of `larder report` can be asked here.
+
+use axum::extract::{Path, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse, Response};
+use jiff::{Timestamp, ZonedDateTime};
+
+use super::payload::Reached;
+use super::problem::{Kind, Problem};
+use super::{Shared, percent};
+use crate::report::{self, Asked, Format, Report, ReportError};
+
+/// `GET /v1/reports/{kind}?from=&to=&whole=&zone=&namespace=&format=`.
+///
+/// # Errors
+/// See [`Problem`].
+pub async fn show(State(app): State<Shared>, Path(kind): Path<String>, uri: Uri, headers: HeaderMap, _: Reached) -> Result<Response, Problem> {
+    let query = uri.query().unwrap_or_default();
+    let value = |name: &str| value(query, name);
+    let kind = report::Kind::from_name(&kind)
+        .ok_or_else(|| Problem::new(Kind::UnknownRoute, "there are hourly, daily, weekly and monthly reports"))?;
+    let format = match value("format")? {
+        None => accepted(&headers),
+        Some(name) => Format::from_name(&name).ok_or_else(|| bad("\"format\" is text, json, csv, html or md"))?,
+    };
+    let whole = match value("whole")?.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(bad("\"whole\" is true or false")),
+    };
+    let asked = Asked { kind: Some(kind), from: value("from")?, to: value("to")?, whole };
+    let zone = report::zone(Some(value("zone")?.as_deref().unwrap_or("UTC"))).map_err(|error| bad(&error.to_string()))?;
+    let namespace = value("namespace")?;
+    let history = app.history()?.clone();
+    let now: ZonedDateTime = Timestamp::now().to_zoned_datetime(zone);
+    let made = tokio::task::spawn_blocking(move || report::of_history(&history, &asked, &now, namespace.as_deref()));
+    let report = made.await.map_err(|_| Problem::new(Kind::Internal, "the report could not be made"))?.map_err(problem)?;
+    answer(&report, format)
+}
+
+fn answer(report: &Report, format: Format) -> Result<Response, Problem> {
+    let text = report.render(format).map_err(|_| Problem::new(Kind::Internal, "the report could not be written"))?;
+    Ok(([(CONTENT_TYPE, format.media()), (VARY, "accept")], text).into_response())
+}
+
+fn problem(error: ReportError) -> Problem {
+    match error {
+        ReportError::Period(error) => bad(&error.to_string()),
+        ReportError::History(error) => error.into(),
+    }
+}
+
+/// The first form that the client says it takes; JSON where it names none of them.
+fn accepted(headers: &HeaderMap) -> Format {
+    let named = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let media = named.map(|range| range.split(';').next().unwrap_or_default().trim());
+    let format = |media: &str| match media {
+        "text/html" => Some(Format::Html),
+        "text/plain" => Some(Format::Text),
+        "text/csv" => Some(Format::Csv),
+        "text/markdown" => Some(Format::Md),
+        "application/json" => Some(Format::Json),
+        _ => None,
+    };
+    media.filter_map(format).next().unwrap_or(Format::Json)
+}
+
+fn value(query: &str, name: &str) -> Result<Option<String>, Problem> {
+    let bytes = percent::query_value(query, name).map_err(|_| bad(&format!("\"{name}\" is badly percent-encoded")))?;
+    bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| bad(&format!("\"{name}\" is no text")))).transpose()
+}
+
+fn bad(detail: &str) -> Problem {
+    Problem::new(Kind::InvalidRequest, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_form_that_is_known_is_taken() {
+        let of = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().expect("a header"));
+            accepted(&headers)
+        };
+        assert_eq!(of("text/html,application/xhtml+xml,*/*;q=0.8"), Format::Html);
+        assert_eq!(of("text/csv;q=1"), Format::Csv);
+        assert_eq!(of("image/png"), Format::Json);
+        assert_eq!(accepted(&HeaderMap::new()), Format::Json);
+    }
+}
