@@ -10,11 +10,16 @@
 //! whoever shows a rate or a mean divides at the end. It knows no file and no clock but the caller's.
 
 mod cardinality;
+mod most;
 mod ranking;
 mod recorder;
+mod reuse;
 mod rollup;
+mod sketching;
 
 pub use cardinality::Cardinality;
 pub use ranking::{RANKED_MAX, Ranked, Ranking};
 pub use recorder::Recorder;
+pub(crate) use reuse::is_chosen;
 pub use rollup::{Rollup, Sketches, Undecodable, Window};
+pub(crate) use sketching::Sketching;

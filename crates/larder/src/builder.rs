@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::{MAX_STALENESS, MEMORY_BYTES_MIN, Mode, Policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Events, Rule};
+use crate::invalidations::InvalidationCounters;
 use crate::log::{Durability, LocalLog, Log, LogOptions};
 use crate::mutation::Mutations;
 use crate::tier::Tier;
@@ -288,7 +289,7 @@ impl Builder {
             }
         };
         let clock = self.clock.clone();
-        self.parts(runtime, (Log::Local(log), index), (tier, folder), (clock, Arc::default()))
+        self.parts(runtime, (Log::Local(log), index), (tier, folder), (clock, Arc::default(), Arc::default()))
     }
 
     #[cfg(feature = "redis")]
@@ -307,7 +308,8 @@ impl Builder {
         let clock = Clock::following(self.wall_clock_off);
         let told: Arc<tokio::sync::Notify> = Arc::default();
         let link = Arc::new(crate::remote::link::Link::new(options.clone()));
-        let parts = (clock.clone(), told.clone());
+        let invalidations: Arc<InvalidationCounters> = Arc::default();
+        let parts = (clock.clone(), told.clone(), invalidations.clone());
         let policies = self.namespaces.iter().map(|(_, policy)| policy).chain([&self.default_policy]);
         let verified_for = policies.filter_map(|policy| policy.max_staleness).fold(self.max_staleness, Duration::max);
         let sizes = (self.index_bytes, verified_for);
@@ -315,7 +317,7 @@ impl Builder {
         let tier = self.tier.clone().unwrap_or_else(|| {
             Arc::new(crate::tier::redis::RedisTier::start(link, clock.clone(), crate::remote::entries_prefix(&options.prefix), &runtime))
         });
-        self.parts(runtime, (Log::Redis(log), index), (Some(tier), None), (clock, told))
+        self.parts(runtime, (Log::Redis(log), index), (Some(tier), None), (clock, told, invalidations))
     }
 
     fn parts(
@@ -323,7 +325,7 @@ impl Builder {
         runtime: tokio::runtime::Handle,
         (log, index): (Log, Arc<crate::freshness::Index>),
         (tier, folder): (Option<Arc<dyn Tier>>, Option<File>),
-        (clock, appended): (Clock, Arc<tokio::sync::Notify>),
+        (clock, appended, invalidations): (Clock, Arc<tokio::sync::Notify>, Arc<InvalidationCounters>),
     ) -> Result<Parts> {
         let events = Events::new(self.rules, self.data.as_ref().map(|data| data.join("dead-letters")))?;
         Ok(Parts {
@@ -344,6 +346,7 @@ impl Builder {
             sweep_every: self.sweep_every,
             probing: self.probe_every.map(|every| (every, self.probe_timeout)),
             events,
+            invalidations,
         })
     }
 }

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
 
+use crate::analytics::Sketches;
 use crate::builder::Builder;
 use crate::clock::Clock;
 use crate::codec::Value;
@@ -19,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::freshness::{Index, Named};
 use crate::health::probes::{self, Probes};
+use crate::invalidations::InvalidationCounters;
 use crate::key::{check_namespace, namespace_of};
 use crate::log::{Append, Appended, Durability, Log, Spread};
 use crate::metrics::NamespaceStats;
@@ -70,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) probes: Probes,
     pub(crate) events: Events,
     pub(crate) needless: Mutex<Needless>,
+    pub(crate) invalidations: Arc<InvalidationCounters>,
     /// Woken by every append, for reads that wait for a position.
     appended: Arc<Notify>,
     closed: AtomicBool,
@@ -97,6 +100,7 @@ pub(crate) struct Parts {
     pub(crate) sweep_every: Duration,
     pub(crate) probing: Option<(Duration, Duration)>,
     pub(crate) events: Events,
+    pub(crate) invalidations: Arc<InvalidationCounters>,
 }
 
 impl Larder {
@@ -117,7 +121,7 @@ impl Larder {
     }
 
     pub(crate) fn assemble(parts: Parts) -> Result<Self> {
-        let pool = Arc::new(Pool::new(parts.memory));
+        let pool = Arc::new(Pool::new(parts.memory, parts.clock.clone()));
         let mut spaces = HashMap::new();
         for (name, policy) in parts.namespaces {
             check_namespace(&name)?;
@@ -146,6 +150,7 @@ impl Larder {
             probes,
             events: parts.events,
             needless: Mutex::default(),
+            invalidations: parts.invalidations,
             appended: parts.appended,
             closed: AtomicBool::new(false),
             mutations: parts.mutations,
@@ -367,6 +372,14 @@ impl Shared {
             self.spaces.read().values().filter(|space| space.policy.own_pool.is_some()).map(|space| space.pool.clone()).collect::<Vec<_>>();
         let others = self.others.policy.own_pool.map(|_| self.others.pool.clone());
         std::iter::once(self.pool.clone()).chain(own).chain(others).collect()
+    }
+
+    /// What was gathered of each namespace since the last time, by name.
+    pub(crate) fn drain_sketches(&self) -> Vec<(String, Sketches)> {
+        let now = self.clock.now_ms();
+        let spaces: Vec<_> = self.spaces.read().values().cloned().chain([self.others.clone()]).collect();
+        let drained = |space: &Arc<Space>| space.metrics.sketching.drain(space.metrics.counts().requests(), now);
+        spaces.iter().map(|space| (space.name.to_string(), drained(space))).collect()
     }
 
     pub(crate) fn namespace_stats(&self) -> Vec<NamespaceStats> {

@@ -11,6 +11,7 @@ use crate::codec::{Codec, Value};
 use crate::entry::{Cached, Entry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::{Content, Fingerprint, canonical_json};
+use crate::invalidations::InvalidationOrigin;
 use crate::item::Item;
 use crate::key::check_key;
 use crate::metrics::Count;
@@ -95,7 +96,7 @@ impl ContentOf {
             }
         };
         if known != current {
-            return view.remove(vec![key.into()]).await.map(Validated::Changed);
+            return view.remove(vec![key.into()], InvalidationOrigin::Content).await.map(Validated::Changed);
         }
         if self.renews {
             let ttl = view.space.policy.life(&Default::default())?.ttl;
@@ -173,7 +174,7 @@ impl<V: Value> View<V> {
         let (view, key, limit) = (self.clone(), Box::<[u8]>::from(key), self.space.policy.load_timeout);
         let refreshing = self.shared.runtime.spawn(async move {
             let load = || async { loader().await.map(|loaded| Some(loaded.into())) };
-            let asking = tokio::time::timeout(limit, view.ask_source(load)).await;
+            let asking = tokio::time::timeout(limit, view.ask_source(&key, load)).await;
             let Asked { item, stamp, .. } = asking.unwrap_or_else(|_| Err(view.timed_out(limit)))?;
             view.keep_refreshed(&key, item.expect("this loader always finds something"), stamp).await
         });

@@ -6,14 +6,14 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::clock::Millis;
+use crate::clock::{Millis, TICK};
 use crate::fingerprint::Fingerprint;
 use crate::freshness::{NameHashes, Named};
 use crate::key::Tags;
 use crate::metrics::NamespaceMetrics;
 use crate::origin::{Dependency, Origin, sources_of};
 use crate::position::Stamp;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// What an entry costs in memory beyond its key and value, on average, allocator's rounding included.
 pub(crate) const ENTRY_OVERHEAD: usize = 256;
@@ -24,9 +24,12 @@ pub(crate) const ENTRY_OVERHEAD: usize = 256;
 /// cache line of the entry and not five.
 pub(crate) struct Meta {
     stamp: AtomicU64,
-    /// Before this moment a hit has nothing to do but return: the earliest of being stale, due for refresh, or due for
-    /// sliding.
+    /// Before this moment a hit has nothing to do but return: when it is [due](Details::due_at), or before, when it is one of those
+    /// whose reads are followed.
     attention_at: AtomicU64,
+    /// When it was read last; zero before the first time. Every hit writes it, which costs a store: the line is the processor's own at
+    /// that moment, since the count of handles beside it was just raised.
+    read_at: AtomicU64,
     details: Box<Details>,
 }
 
@@ -34,6 +37,10 @@ pub(crate) struct Meta {
 pub(crate) struct Details {
     fresh_until: AtomicU64,
     expires_at: AtomicU64,
+    /// When a hit must look closer: the earliest of being stale, due for refresh, or due for sliding.
+    due_at: AtomicU64,
+    /// Whether the distance between its reads is measured.
+    is_followed: AtomicBool,
     pub(crate) created_at: Millis,
     /// The life it was given, and how much longer it may be served as stale; for sliding and touching.
     pub(crate) life: Life,
@@ -122,9 +129,12 @@ impl Meta {
         let origin_bytes = origin.as_ref().map_or(0, |origin| origin.weight());
         let media_bytes = media.as_ref().map_or(0, |media| media.len());
         let weight = key_len + encoded_len as usize + tag_bytes + media_bytes + origin_bytes + ENTRY_OVERHEAD;
+        let due_at = life.attention(now, times.fresh_until);
         let details = Details {
             fresh_until: AtomicU64::new(times.fresh_until),
             expires_at: AtomicU64::new(times.expires_at),
+            due_at: AtomicU64::new(due_at),
+            is_followed: AtomicBool::new(false),
             created_at: times.created_at,
             life,
             fingerprint,
@@ -141,7 +151,8 @@ impl Meta {
         };
         Meta {
             stamp: AtomicU64::new(stamp.0),
-            attention_at: AtomicU64::new(details.life.attention(now, times.fresh_until)),
+            attention_at: AtomicU64::new(due_at),
+            read_at: AtomicU64::new(0),
             details: Box::new(details),
         }
     }
@@ -193,6 +204,35 @@ impl Meta {
         now < self.attention_at.load(Ordering::Relaxed)
     }
 
+    /// Whether a hit at `now` must look closer.
+    pub(crate) fn is_due(&self, now: Millis) -> bool {
+        now >= self.due_at.load(Ordering::Relaxed)
+    }
+
+    /// Has hits of it noted, from the next one on.
+    pub(crate) fn follow(&self) {
+        self.is_followed.store(true, Ordering::Relaxed);
+        self.attention_at.store(0, Ordering::Relaxed);
+    }
+
+    /// Has hits of it alone until the next tick, once one was noted.
+    pub(crate) fn noted(&self, now: Millis) {
+        let next_tick = now.saturating_add(TICK.as_millis() as u64);
+        // Should it be renewed at this very moment, what is kept here is off by no more than the tick that times are exact to.
+        self.attention_at.store(next_tick.min(self.due_at.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+
+    /// A read found it.
+    #[inline]
+    pub(crate) fn read_now(&self, now: Millis) {
+        self.read_at.store(now, Ordering::Relaxed);
+    }
+
+    /// When it was read last; zero if never.
+    pub(crate) fn read_at(&self) -> Millis {
+        self.read_at.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn times(&self) -> Times {
         Times {
             created_at: self.created_at,
@@ -212,7 +252,9 @@ impl Meta {
         // In this order, so that no reader sees a life that ends before its freshness.
         self.expires_at.store(expires_at, Ordering::Relaxed);
         self.fresh_until.store(fresh_until, Ordering::Relaxed);
-        self.attention_at.store(Life { ttl, ..self.life }.attention(now, fresh_until), Ordering::Relaxed);
+        let due_at = Life { ttl, ..self.life }.attention(now, fresh_until);
+        self.due_at.store(due_at, Ordering::Relaxed);
+        self.attention_at.store(if self.is_followed.load(Ordering::Relaxed) { 0 } else { due_at }, Ordering::Relaxed);
     }
 }
 

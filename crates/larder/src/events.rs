@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use crate::cache::Larder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::impact::Impact;
+use crate::invalidations::InvalidationOrigin;
 use crate::log::Mark;
 use crate::mutation::Mutation;
 use crate::name::Names;
@@ -108,6 +109,24 @@ pub struct EventStats {
     pub dead: u64,
     /// Dead letters that were dropped because there were too many.
     pub dead_dropped: u64,
+}
+
+impl EventStats {
+    /// What happened since `earlier`; the dead letters there are, are those of now.
+    #[must_use]
+    pub fn since(&self, earlier: &EventStats) -> EventStats {
+        EventStats {
+            received: self.received.saturating_sub(earlier.received),
+            duplicates: self.duplicates.saturating_sub(earlier.duplicates),
+            unmatched: self.unmatched.saturating_sub(earlier.unmatched),
+            refused: self.refused.saturating_sub(earlier.refused),
+            failed: self.failed.saturating_sub(earlier.failed),
+            names: self.names.saturating_sub(earlier.names),
+            conflated: self.conflated.saturating_sub(earlier.conflated),
+            dead: self.dead,
+            dead_dropped: self.dead_dropped.saturating_sub(earlier.dead_dropped),
+        }
+    }
 }
 
 /// What became of an event.
@@ -397,7 +416,8 @@ impl Larder {
         // An event that matches nothing leaves nothing behind.
         let has_effect = !emitted.names.is_empty() || handlers.any_of(event.kind());
         if has_effect && !remembered && !emitted.queued {
-            emitted.queued |= self.invalidate_for(Names::new(), vec![mark]).await.inspect_err(failed)?.is_queued();
+            emitted.queued |=
+                self.invalidate_for(Names::new(), vec![mark], InvalidationOrigin::Event).await.inspect_err(failed)?.is_queued();
         }
         tracing::debug!(event = event.id(), kind = event.kind(), names = ?emitted.names, position = ?emitted.position, "an event took effect");
         Ok(())
@@ -440,7 +460,7 @@ impl Larder {
     async fn invalidate_all(&self, rendered: Vec<Rendered>, marks: Vec<Mark>) -> Result<Receipt> {
         let count = rendered.len() as u64;
         let names = rendered.into_iter().fold(Names::new(), |names, name| name.add_to(names));
-        let receipt = self.invalidate_for(names, marks).await?;
+        let receipt = self.invalidate_for(names, marks, InvalidationOrigin::Event).await?;
         self.0.events.counters.names.fetch_add(count, Ordering::Relaxed);
         Ok(receipt)
     }

@@ -169,6 +169,7 @@ impl Shared {
             StaleBy::Key => "its key was invalidated, or put by somebody".to_owned(),
             StaleBy::Tag(at) => format!("its tag {} was invalidated", tags.get(at).map_or(&[][..], |tag| tag).escape_ascii()),
             StaleBy::Pattern => "a pattern that its key matches was invalidated".to_owned(),
+            StaleBy::Namespace => "its namespace was invalidated, or a pattern was widened to that".to_owned(),
             StaleBy::Source(at) => {
                 names = chain(key, sources, at);
                 format!("what it was computed from has moved: {}", show(&names))

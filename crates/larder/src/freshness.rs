@@ -152,6 +152,8 @@ pub enum StaleBy {
     Tag(usize),
     /// A pattern that its key matches was.
     Pattern,
+    /// Its namespace was, as a whole; or a pattern that there was no room for was widened to that.
+    Namespace,
     /// Something it was computed from was invalidated: the number is its place among the entry's [sources](crate::Cached::sources).
     Source(usize),
 }
@@ -322,11 +324,11 @@ impl Index {
                 return Some(Stale { by: entry.by(place), at });
             }
         }
-        if let Some(at) = self.pattern_last(entry.key, since) {
-            return Some(Stale { by: StaleBy::Pattern, at });
+        if let Some(stale) = self.pattern_last(entry.key, since) {
+            return Some(stale);
         }
         for (place, source) in entry.sources.iter().enumerate() {
-            if let Some(at) = self.pattern_last(&source.name, since) {
+            if let Some(Stale { at, .. }) = self.pattern_last(&source.name, since) {
                 return Some(Stale { by: StaleBy::Source(place), at });
             }
         }
@@ -357,7 +359,7 @@ impl Index {
     }
 
     /// A position after `since` at which a pattern that matches `key` was invalidated.
-    fn pattern_last(&self, key: &[u8], since: u64) -> Option<u64> {
+    fn pattern_last(&self, key: &[u8], since: u64) -> Option<Stale> {
         let shapes = &self.shapes[..self.shape_count.load(Ordering::Acquire)];
         if !shapes.is_empty() {
             let segments = crate::key::segments(key).count();
@@ -365,7 +367,8 @@ impl Index {
             for shape in shapes.iter().map(|shape| Shape(shape.load(Ordering::Acquire))).filter(|shape| shape.fits(segments)) {
                 let last = self.last(hash_projection(shape, shape.literals_of(key), seed));
                 if last > since {
-                    return Some(last);
+                    let by = if shape == Shape::leading(1) { StaleBy::Namespace } else { StaleBy::Pattern };
+                    return Some(Stale { by, at: last });
                 }
             }
         }
@@ -374,7 +377,7 @@ impl Index {
         }
         let globs = self.globs.load();
         let matching = globs.iter().filter(|glob| glob.seq.load(Ordering::Acquire) > since && glob.pattern.matches(key));
-        matching.map(|glob| glob.seq.load(Ordering::Acquire)).next()
+        matching.map(|glob| Stale { by: StaleBy::Pattern, at: glob.seq.load(Ordering::Acquire) }).next()
     }
 
     /// Puts names into the index at a position, without letting readers know yet that it has them: [`publish`](Self::publish)

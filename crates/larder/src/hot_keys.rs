@@ -64,23 +64,24 @@ fn sketch() -> TopK<Vec<u8>> {
 impl HotKeys {
     /// Counts reads of a key, unless one was counted in this millisecond: which is then the one to be counted is chance, so that keys
     /// are counted in proportion all the same.
-    pub(crate) fn count(&self, key: impl FnOnce() -> SmallVec<[u8; 32]>, reads: u64, now: Millis) {
+    /// Returns the key and how many reads it was counted with, if it was.
+    pub(crate) fn count(&self, key: impl FnOnce() -> SmallVec<[u8; 32]>, reads: u64, now: Millis) -> Option<(SmallVec<[u8; 32]>, u64)> {
         if self.counted.swap(now.saturating_add(1), Ordering::Relaxed) == now.saturating_add(1) {
             self.left_out.fetch_add(reads, Ordering::Relaxed);
-            return;
+            return None;
         }
-        let Some(mut turns) = self.turns.try_lock() else { return };
+        let mut turns = self.turns.try_lock()?;
         let reads = reads + self.left_out.swap(0, Ordering::Relaxed);
         let turns = turns.get_or_insert_with(|| Box::new(Turns { current: sketch(), before: sketch(), ends: now.saturating_add(TURN_MS) }));
         turns.go_on(now);
-        turns.current.add(&*key(), reads);
+        let key = key();
+        turns.current.add(&*key, reads);
+        Some((key, reads))
     }
 
-    /// Counts a read that was not answered the quick way, or rather one of several.
-    pub(crate) fn count_slow(&self, key: &[u8], now: Millis) {
-        if fastrand::u64(..SLOW_ONE_IN) == 0 {
-            self.count(|| key.into(), SLOW_ONE_IN, now);
-        }
+    /// For how many reads one that was not answered the quick way is to be counted, if it is: one of several.
+    pub(crate) fn samples_slow() -> Option<u64> {
+        (fastrand::u64(..SLOW_ONE_IN) == 0).then_some(SLOW_ONE_IN)
     }
 
     /// The hottest, first.

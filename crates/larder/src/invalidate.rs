@@ -5,6 +5,7 @@
 
 use crate::cache::Larder;
 use crate::error::Result;
+use crate::invalidations::{InvalidationOrigin, kinds_of};
 use crate::log::{Append, EntryWrite, Mark};
 use crate::name::{Name, Names};
 use crate::position::Receipt;
@@ -35,11 +36,11 @@ impl Larder {
     /// # Ok(()) }
     /// ```
     pub async fn invalidate(&self, names: Names) -> Result<Receipt> {
-        self.invalidate_for(names, Vec::new()).await
+        self.invalidate_for(names, Vec::new(), InvalidationOrigin::Call).await
     }
 
     /// The same for events, which are remembered in one step with it, unless it is only queued.
-    pub(crate) async fn invalidate_for(&self, names: Names, marks: Vec<Mark>) -> Result<Receipt> {
+    pub(crate) async fn invalidate_for(&self, names: Names, marks: Vec<Mark>, origin: InvalidationOrigin) -> Result<Receipt> {
         let names = names.check()?;
         let count = names.len();
         let keys: Vec<Box<[u8]>> =
@@ -47,8 +48,10 @@ impl Larder {
         let sweep = keys.len() < count;
         let shared = &self.0;
         let writes = if shared.log.writes_entries() { keys.iter().cloned().map(EntryWrite::removal).collect() } else { Vec::new() };
+        let kinds = kinds_of(&names);
         let append = Append { names, marks, durability: shared.invalidation_durability, guard: None, writes, mode: shared.mode };
         let appended = shared.append(append).await?;
+        shared.invalidations.add(&kinds, origin);
         for key in keys {
             shared.raw_view(&key).purge(vec![key], &appended).await;
         }

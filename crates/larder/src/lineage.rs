@@ -16,6 +16,7 @@ use crate::codec::Value;
 use crate::config::TTL_MAX;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::Named;
+use crate::invalidations::{InvalidationKind, InvalidationOrigin};
 use crate::item::Item;
 use crate::key::check_key;
 use crate::log::{Append, Guard};
@@ -72,6 +73,7 @@ impl Larder {
             let durability = self.0.invalidation_durability;
             let appended =
                 self.0.append(Append { names, marks: Vec::new(), durability, guard: Some(guard), writes, mode: self.0.mode }).await?;
+            self.0.invalidations.count_one(InvalidationKind::Source, InvalidationOrigin::Moved);
             self.0.raw_view(name).purge(vec![name.into()], &appended).await;
             last = Some(receipt(appended, 1));
             if !appended.conflict {

@@ -9,7 +9,11 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smallvec::SmallVec;
 
+use crate::analytics::Sketching;
+use crate::clock::Millis;
+use crate::freshness::StaleBy;
 use crate::hot_keys::HotKeys;
 use crate::needless::Graves;
 use crate::sync::{AtomicU64, Ordering};
@@ -81,6 +85,8 @@ counts! {
     HitBacking => hits_backing,
     /// Reads answered by an entry whose time was over, as its policy allows. Never by an invalidated one.
     HitStale => hits_stale,
+    /// Of these, how many were answered by the backing tier's.
+    HitStaleBacking => hits_stale_backing,
     /// Reads answered by "there is no such thing", remembered from a loader.
     HitNegative => hits_negative,
     /// Answers that said that they could not be verified, because a log that others append to was not heard for too long.
@@ -92,8 +98,31 @@ counts! {
     MissExpired => misses_expired,
     /// Reads that found an entry which had been invalidated.
     MissInvalidated => misses_invalidated,
+    /// Of the reads that found an invalidated entry: its key was, or something was put there.
+    StaleKey => stale_by_key,
+    /// One of its tags was.
+    StaleTag => stale_by_tag,
+    /// A pattern that its key matches was.
+    StalePattern => stale_by_pattern,
+    /// Its namespace was, or a pattern was widened to that.
+    StaleNamespace => stale_by_namespace,
+    /// Everything was.
+    StaleEverything => stale_by_everything,
+    /// Something it was computed from was.
+    StaleSource => stale_by_source,
+    /// The log began a new epoch, and what happened meanwhile is not known.
+    StaleEpoch => stale_by_epoch,
+    /// Reads for which the backing tier was asked and had nothing that may be served. What memory missed is
+    /// [`misses_memory`](Counts::misses_memory).
+    MissBacking => misses_backing,
+    /// Reads that ended with an error. They are neither hits nor misses.
+    Error => errors,
     /// Values put from outside, fills included.
     Put => puts,
+    /// Entries that were put into memory: put, filled, loaded, or brought from the backing tier.
+    SetMemory => sets_memory,
+    /// Records that were given to the backing tier, and that it took.
+    SetBacking => sets_backing,
     /// Keys removed from outside.
     Remove => removes,
     /// Loads that returned a value or "no such thing".
@@ -133,14 +162,48 @@ counts! {
 }
 
 impl Counts {
-    /// All reads.
+    /// All reads: hits, misses, and errors.
     pub fn requests(&self) -> u64 {
-        self.hits() + self.misses_absent + self.misses_expired + self.misses_invalidated
+        self.hits() + self.misses() + self.errors
     }
 
     /// Reads that were answered without a load.
     pub fn hits(&self) -> u64 {
         self.hits_memory + self.hits_backing + self.hits_stale + self.hits_negative
+    }
+
+    /// Reads that had to load, or found nothing.
+    pub fn misses(&self) -> u64 {
+        self.misses_absent + self.misses_expired + self.misses_invalidated
+    }
+
+    /// Hits of memory, those included that it answered with an entry past its time or with "there is no such thing".
+    pub fn hits_of_memory(&self) -> u64 {
+        self.hits_memory + self.hits_negative + self.hits_stale.saturating_sub(self.hits_stale_backing)
+    }
+
+    /// Hits of the backing tier.
+    pub fn hits_of_backing(&self) -> u64 {
+        self.hits_backing + self.hits_stale_backing
+    }
+
+    /// Reads that memory did not answer. Those of the backing tier are counted: `misses_backing`.
+    pub fn misses_memory(&self) -> u64 {
+        self.requests() - self.hits_of_memory()
+    }
+}
+
+impl From<StaleBy> for Count {
+    fn from(by: StaleBy) -> Self {
+        match by {
+            StaleBy::Key => Count::StaleKey,
+            StaleBy::Tag(_) => Count::StaleTag,
+            StaleBy::Pattern => Count::StalePattern,
+            StaleBy::Namespace => Count::StaleNamespace,
+            StaleBy::Everything => Count::StaleEverything,
+            StaleBy::Source(_) => Count::StaleSource,
+            StaleBy::Epoch => Count::StaleEpoch,
+        }
     }
 }
 
@@ -171,7 +234,10 @@ pub(crate) struct NamespaceMetrics {
     pub(crate) hit_memory: Histogram,
     pub(crate) hit_backing: Histogram,
     pub(crate) miss: Histogram,
+    pub(crate) error: Histogram,
     pub(crate) load: Histogram,
+    /// Which keys there are, and what becomes of them.
+    pub(crate) sketching: Sketching,
     /// The keys that are read most.
     pub(crate) hot_keys: HotKeys,
     /// What is left of entries that were invalidated.
@@ -215,6 +281,8 @@ impl NamespaceMetrics {
             hit_memory: Histogram::new(),
             hit_backing: Histogram::new(),
             miss: Histogram::new(),
+            error: Histogram::new(),
+            sketching: Sketching::default(),
             load: Histogram::new(),
             hot_keys: HotKeys::default(),
             graves: Graves::default(),
@@ -242,6 +310,13 @@ impl NamespaceMetrics {
         Tally { counters: &self.stripes[stripe].0, shared: stripe == SHARED_STRIPE }
     }
 
+    /// Counts reads of a key for the keys that are read most, now and in this window.
+    pub(crate) fn count_reads(&self, key: impl FnOnce() -> SmallVec<[u8; 32]>, reads: u64, encoded_len: u32, now: Millis) {
+        if let Some((key, reads)) = self.hot_keys.count(key, reads, now) {
+            self.sketching.read(&key, reads, encoded_len);
+        }
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         Counts::read(|count| self.stripes.iter().map(|stripe| stripe.0[count as usize].load(Ordering::Relaxed)).sum())
     }
@@ -256,6 +331,7 @@ impl NamespaceMetrics {
             hit_memory: self.hit_memory.read(),
             hit_backing: self.hit_backing.read(),
             miss: self.miss.read(),
+            error: self.error.read(),
             load: self.load.read(),
         }
     }
@@ -275,15 +351,33 @@ pub struct NamespaceStats {
     pub bytes: u64,
     /// Reads answered from memory; one in 64 is timed.
     pub hit_memory: Latencies,
-    /// Reads answered from the backing tier.
+    /// All other hits: reads answered from the backing tier, by an entry past its time, or by "there is no such thing".
     pub hit_backing: Latencies,
     /// Reads that had to load, or found nothing.
     pub miss: Latencies,
+    /// Reads that ended with an error.
+    pub error: Latencies,
     /// The loaders alone.
     pub load: Latencies,
 }
 
 impl NamespaceStats {
+    /// How long hits took: of memory's quick ones those that were timed stand for all. Where so few were counted that none was timed,
+    /// they are left out.
+    pub fn hit_latencies(&self) -> Latencies {
+        let mut hits = self.hit_memory.scaled_to(self.counts.hits_memory);
+        hits.add(&self.hit_backing);
+        hits
+    }
+
+    /// How long all reads took: hits, as [`hit_latencies`](Self::hit_latencies) has them, misses, and errors.
+    pub fn total_latencies(&self) -> Latencies {
+        let mut total = self.hit_latencies();
+        total.add(&self.miss);
+        total.add(&self.error);
+        total
+    }
+
     /// Adds another namespace's numbers: for totals. Histograms merge exactly.
     pub fn add(&mut self, other: &NamespaceStats) {
         self.counts.add(&other.counts);
@@ -292,6 +386,7 @@ impl NamespaceStats {
         self.hit_memory.add(&other.hit_memory);
         self.hit_backing.add(&other.hit_backing);
         self.miss.add(&other.miss);
+        self.error.add(&other.error);
         self.load.add(&other.load);
     }
 
@@ -305,6 +400,7 @@ impl NamespaceStats {
             hit_memory: self.hit_memory.since(&earlier.hit_memory),
             hit_backing: self.hit_backing.since(&earlier.hit_backing),
             miss: self.miss.since(&earlier.miss),
+            error: self.error.since(&earlier.error),
             load: self.load.since(&earlier.load),
         }
     }

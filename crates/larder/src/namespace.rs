@@ -12,6 +12,7 @@ use crate::content::Refreshed;
 use crate::entry::Cached;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hot_keys::HotKey;
+use crate::invalidations::InvalidationOrigin;
 use crate::item::Item;
 use crate::keys::{Cursor, Keys};
 use crate::lookup::{Answer, Freshness, Lookup, Source};
@@ -373,7 +374,7 @@ impl<V: Value> Namespace<V> {
     /// As [`remove`](Self::remove).
     pub async fn remove_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Receipt> {
         let keys = self.all_checked("remove", keys)?;
-        self.view.remove(keys).await
+        self.view.remove(keys, InvalidationOrigin::Call).await
     }
 
     /// Starts the life of a fresh entry anew: with `ttl`, or with its namespace's. Returns whether there was one.

@@ -36,6 +36,12 @@ pub struct Needless {
 }
 
 impl Needless {
+    /// Those since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Needless) -> Needless {
+        Needless { tags: since(&self.tags, &earlier.tags), rules: since(&self.rules, &earlier.rules) }
+    }
+
     pub(crate) fn count_tag(&mut self, tag: &[u8]) {
         count(&mut self.tags, &tag.escape_ascii().to_string());
     }
@@ -43,6 +49,11 @@ impl Needless {
     pub(crate) fn count_rule(&mut self, rule: &str) {
         count(&mut self.rules, rule);
     }
+}
+
+fn since(now: &BTreeMap<String, u64>, earlier: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let more = |(name, n): (&String, &u64)| (name.clone(), n.saturating_sub(earlier.get(name).copied().unwrap_or(0)));
+    now.iter().map(more).filter(|(_, n)| *n > 0).collect()
 }
 
 fn count(counts: &mut BTreeMap<String, u64>, name: &str) {

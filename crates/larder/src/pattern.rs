@@ -102,8 +102,7 @@ impl Pattern {
 
     /// The shape, unless the pattern has globs or too many places for one.
     pub(crate) fn shape(&self) -> Option<Shape> {
-        let plain = !self.places.iter().any(|place| matches!(place, Place::Glob(_)));
-        (plain && self.places.len() <= PLACES_MAX).then(|| {
+        (!self.has_globs() && self.places.len() <= PLACES_MAX).then(|| {
             let mask = self.places.iter().enumerate().filter(|(_, place)| matches!(place, Place::Literal(_)));
             Shape::new(mask.fold(0, |mask, (i, _)| mask | 1 << i), self.places.len(), self.open)
         })
@@ -115,6 +114,16 @@ impl Pattern {
             Place::Literal(literal) => Some(&**literal),
             _ => None,
         })
+    }
+
+    /// Whether it is all of one namespace, and nothing else.
+    pub(crate) fn is_namespace(&self) -> bool {
+        self.open && matches!(self.places.as_slice(), [Place::Literal(_)])
+    }
+
+    /// Whether it has wildcards inside segments.
+    pub(crate) fn has_globs(&self) -> bool {
+        self.places.iter().any(|place| matches!(place, Place::Glob(_)))
     }
 
     /// Whether it matches every key.

@@ -15,6 +15,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::clock::Millis;
 use crate::codec::Value;
 use crate::entry::{Cached, Entry, Meta, Negative, Slot, Times, typed};
@@ -28,7 +30,7 @@ use crate::metrics::{Count, SAMPLE_ONE_IN, Tally};
 use crate::mutation::Mutation;
 use crate::position::Stamp;
 use crate::record::Record;
-use crate::tier::memory::Query;
+use crate::tier::memory::{Inserted, Query};
 use crate::tier::{Tier, TierFuture, Wait};
 use crate::view::View;
 
@@ -60,7 +62,7 @@ impl<V: Value> View<V> {
             return self.timed_hit(query, tally);
         }
         let began = self.now_and_latest();
-        let entry = self.quiet_entry(self.space.pool.get_for::<V>(query)?, began)?;
+        let entry = self.quiet_entry(query, self.space.pool.get_for::<V>(query)?, began)?;
         tally.add(Count::HitMemory, 1);
         Some(entry)
     }
@@ -70,10 +72,10 @@ impl<V: Value> View<V> {
     #[inline(never)]
     fn timed_hit(&self, query: &Query<'_>, tally: Tally<'_>) -> Option<Arc<Entry<V>>> {
         let (started, began) = (Instant::now(), self.now_and_latest());
-        let entry = self.quiet_entry(self.space.pool.get(*query)?, began)?;
+        let entry = self.quiet_entry(query, self.space.pool.get(*query)?, began)?;
         tally.add(Count::HitMemory, 1);
         self.space.metrics.hit_memory.record(started.elapsed());
-        self.space.metrics.hot_keys.count(|| query.to_bytes(), SAMPLE_ONE_IN, began.0);
+        self.space.metrics.count_reads(|| query.to_bytes(), SAMPLE_ONE_IN, entry.meta.encoded_len, began.0);
         Some(entry)
     }
 
@@ -86,11 +88,27 @@ impl<V: Value> View<V> {
 
     /// What memory has, if it is a value of this type that needs no closer look.
     #[inline(always)]
-    fn quiet_entry(&self, slot: Arc<dyn Slot>, (now, latest): (Millis, Stamp)) -> Option<Arc<Entry<V>>> {
+    fn quiet_entry(&self, query: &Query<'_>, slot: Arc<dyn Slot>, (now, latest): (Millis, Stamp)) -> Option<Arc<Entry<V>>> {
         let entry = typed::<V>(slot)?;
         // Step 3: when this read began, nothing at all had been appended since the entry was last known to be fresh.
-        let quiet = entry.meta.quiet_at(now) && entry.meta.stamp() >= latest;
-        quiet.then_some(entry)
+        let quiet = entry.meta.stamp() >= latest && (entry.meta.quiet_at(now) || self.is_only_followed(query, &entry.meta, now));
+        if !quiet {
+            return None;
+        }
+        entry.meta.read_now(now);
+        Some(entry)
+    }
+
+    /// Whether a hit was to look closer only because reads of its key are followed; then this one was noted.
+    #[cold]
+    #[inline(never)]
+    fn is_only_followed(&self, query: &Query<'_>, meta: &Meta, now: Millis) -> bool {
+        if meta.is_due(now) {
+            return false;
+        }
+        self.space.metrics.sketching.followed(xxh3_64(&query.to_bytes()), Some(meta.weight), now);
+        meta.noted(now);
+        true
     }
 
     /// Promise G3: whether a strict read that begins now must not be answered from what this instance knows, because a log
@@ -135,7 +153,7 @@ impl<V: Value> View<V> {
         if now >= times.fresh_until {
             return Memory::Aged(entry);
         }
-        if entry.meta.life.sliding && !entry.meta.quiet_at(now) {
+        if entry.meta.life.sliding && entry.meta.is_due(now) {
             entry.meta.renew(entry.meta.life.ttl, now);
         }
         Memory::Fresh(entry)
@@ -188,12 +206,20 @@ impl<V: Value> View<V> {
         // Step 4: before the read, so that it covers nothing the record could have missed.
         let applied = self.shared.index.applied();
         match self.one_in_time(tier, key).await {
-            Ok(record) => self.admit(key, record?, applied),
+            Ok(record) => self.found_in_backing(record.and_then(|record| self.admit(key, record, applied))),
             Err(error) => {
                 self.backing_failed(&error);
                 None
             }
         }
+    }
+
+    /// What the backing tier had, once it was asked.
+    fn found_in_backing(&self, found: Option<Backed<V>>) -> Option<Backed<V>> {
+        if found.is_none() {
+            self.space.metrics.count(Count::MissBacking);
+        }
+        found
     }
 
     /// A tier's record of a key, without a timer where the tier has one that is as good.
@@ -244,32 +270,36 @@ impl<V: Value> View<V> {
         let stamp = self.shared.fresh_stamp(key, &record)?;
         let aged = now >= record.fresh_until;
         let entry = self.entry_of(key, record, stamp.max(applied)).inspect_err(|e| self.could_not_read(key, e)).ok()?;
-        let query = self.space.pool.query(key);
-        self.space.pool.insert(query, entry.clone());
+        self.put_in_memory(key, entry.clone());
         Some(Backed { entry, aged })
+    }
+
+    /// Puts an entry into memory, unless what is there is newer.
+    pub(crate) fn put_in_memory(&self, key: &[u8], entry: Arc<dyn Slot>) {
+        if self.space.pool.insert(self.space.pool.query(key), entry) == Inserted::Yes {
+            self.space.metrics.count(Count::SetMemory);
+        }
     }
 
     /// Reads without a loader.
     pub(crate) async fn lookup(&self, key: &[u8]) -> Result<Lookup<V>> {
-        self.verified().map_err(|error| error.during("get", key))?;
-        let started = Instant::now();
-        let now = self.shared.clock.now_ms();
-        self.space.metrics.hot_keys.count_slow(key, now);
-        let missed = match self.in_memory(key, now) {
-            Memory::Fresh(entry) => return Ok(self.hit(entry, Source::Memory, started)),
+        let ask = Ask::new(key);
+        self.verified().map_err(|error| self.failed(error, ask).during("get", key))?;
+        let missed = match self.in_memory(key, self.shared.clock.now_ms()) {
+            Memory::Fresh(entry) => return Ok(self.hit(entry, Source::Memory, ask)),
             Memory::Negative => {
-                self.space.metrics.count(Count::HitNegative);
+                self.negative(ask);
                 return Ok(Lookup::NotFound);
             }
-            Memory::Aged(entry) => return Ok(self.aged(entry, Source::Memory, started)),
+            Memory::Aged(entry) => return Ok(self.aged(entry, Source::Memory, ask)),
             Memory::Gone(miss) => miss,
         };
         crate::key::check_key(key)?;
         let backed = if self.worth_a_visit(missed) { self.in_backing(key).await } else { None };
         Ok(match backed {
-            Some(Backed { entry, aged: false }) => self.hit(entry, Source::Backing, started),
-            Some(Backed { entry, aged: true }) => self.aged(entry, Source::Backing, started),
-            None => self.missed(missed, started),
+            Some(Backed { entry, aged: false }) => self.hit(entry, Source::Backing, ask),
+            Some(Backed { entry, aged: true }) => self.aged(entry, Source::Backing, ask),
+            None => self.missed(missed, ask),
         })
     }
 
@@ -281,11 +311,10 @@ impl<V: Value> View<V> {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         crate::key::check_key(key)?;
-        let started = Instant::now();
-        self.space.metrics.hot_keys.count_slow(key, self.shared.clock.now_ms());
+        let ask = Ask::new(key);
         if self.is_unverified() {
             // Neither memory nor a load that began before this read came: only the source is known to be current.
-            return self.load_alone(key, loader, started).await;
+            return self.load_alone(key, loader, ask).await;
         }
         let mut loader = Some(loader);
         // Step 6: what was invalidated up to here, this read must see; what comes while it waits, it need not.
@@ -297,15 +326,15 @@ impl<V: Value> View<V> {
                     if entry.meta.wants_refresh(now) {
                         self.load_behind(key, loader.take());
                     }
-                    return Ok(self.hit(entry, Source::Memory, started).into_answer());
+                    return Ok(self.hit(entry, Source::Memory, ask).into_answer());
                 }
                 Memory::Negative => {
-                    self.space.metrics.count(Count::HitNegative);
+                    self.negative(ask);
                     return Ok(None);
                 }
                 Memory::Aged(entry) if within(&entry.meta, entry.meta.life.stale_while_revalidate, now) => {
                     self.load_behind(key, loader.take());
-                    return Ok(Some(self.stale(entry, Source::Memory, started)));
+                    return Ok(Some(self.stale(entry, Source::Memory, ask)));
                 }
                 Memory::Aged(entry) => (Miss::Expired, Some(entry)),
                 Memory::Gone(miss) => (miss, None),
@@ -324,14 +353,14 @@ impl<V: Value> View<V> {
                 Waited::Landed(Some(landed)) => landed,
                 // Only a load of many keys is given up before it begins, and this caller had joined it.
                 Waited::Landed(None) => continue,
-                Waited::Soft(entry) => return Ok(Some(self.stale(entry, Source::Memory, started))),
+                Waited::Soft(entry) => return Ok(Some(self.stale(entry, Source::Memory, ask))),
             };
             match landed {
                 // Step 6. A leader's stamp was taken after it arrived, so only joiners can fail here, and at most once or
                 // twice: the next load they find began after they came.
                 Ok(landed) if !leads && !self.serves(key, &landed, arrival) => continue,
-                Ok(landed) => return Ok(self.landed(landed, missed, leads, started)),
-                Err(error) => return self.fall_back(key, error, old, missed, started).map(Some),
+                Ok(landed) => return Ok(self.landed(landed, missed, leads, ask)),
+                Err(error) => return self.fall_back(error, old, ask).map(Some),
             }
         }
     }
@@ -367,18 +396,17 @@ impl<V: Value> View<V> {
     }
 
     /// A load failed: an old value in its stale-if-error window answers instead.
-    fn fall_back(&self, key: &[u8], error: Error, old: Option<Arc<Entry<V>>>, missed: Miss, started: Instant) -> Result<Answer<V>> {
+    fn fall_back(&self, error: Error, old: Option<Arc<Entry<V>>>, ask: Ask<'_>) -> Result<Answer<V>> {
         // It may have been invalidated while the load ran: then it is no answer any more.
         let usable = old.filter(|old| {
             let window = old.meta.life.stale_if_error;
-            self.is_servable(key, old, |times| times.fresh_until.saturating_add(window))
+            self.is_servable(ask.key, old, |times| times.fresh_until.saturating_add(window))
         });
         if let Some(old) = usable {
             tracing::debug!(%error, "a load failed; the old value is served instead");
-            return Ok(self.stale(old, Source::Memory, started));
+            return Ok(self.stale(old, Source::Memory, ask));
         }
-        self.count_miss(missed, started);
-        Err(error)
+        Err(self.failed(error, ask))
     }
 
     /// Loads a key again while its readers have what they need.
@@ -451,12 +479,12 @@ impl<V: Value> View<V> {
         F: Future<Output = Result<Option<Item<V>>, E>>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Asked { item, stamp, took } = self.ask_source(loader).await?;
+        let Asked { item, stamp, took } = self.ask_source(key, loader).await?;
         self.keep_loaded(key, item, stamp, took).await
     }
 
     /// Asks the source, once there is a place for one more load.
-    pub(crate) async fn ask_source<L, F, E>(&self, loader: L) -> Result<Asked<V>>
+    pub(crate) async fn ask_source<L, F, E>(&self, key: &[u8], loader: L) -> Result<Asked<V>>
     where
         L: FnOnce() -> F,
         F: Future<Output = Result<Option<Item<V>>, E>>,
@@ -472,6 +500,7 @@ impl<V: Value> View<V> {
         }
         let took = begun.elapsed();
         self.space.metrics.load.record(took);
+        self.space.metrics.sketching.loaded(key, took.as_micros() as u64);
         let item = loaded.map_err(|e| {
             self.space.metrics.count(Count::LoadError);
             Error::new(ErrorKind::Load, "the loader failed").with_source(e)
@@ -489,12 +518,12 @@ impl<V: Value> View<V> {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         let load = || async { loader().await.map(|loaded| Some(loaded.into())) };
-        let answer = self.load_alone(key, load, Instant::now()).await?;
+        let answer = self.load_alone(key, load, Ask::new(key)).await?;
         Ok(answer.expect("this loader always finds something").value)
     }
 
     /// Loads past the tiers and past other loads, for reads that neither may answer.
-    async fn load_alone<L, F, E>(&self, key: &[u8], loader: L, started: Instant) -> Result<Option<Answer<V>>>
+    async fn load_alone<L, F, E>(&self, key: &[u8], loader: L, ask: Ask<'_>) -> Result<Option<Answer<V>>>
     where
         L: FnOnce() -> F + Send + 'static,
         F: Future<Output = Result<Option<Item<V>>, E>> + Send + 'static,
@@ -503,15 +532,16 @@ impl<V: Value> View<V> {
         let (view, owned, limit) = (self.clone(), Box::<[u8]>::from(key), self.space.policy.load_timeout);
         let task = self.shared.runtime.spawn(async move { tokio::time::timeout(limit, view.run_loader(&owned, loader)).await });
         let gone = |_| Error::new(ErrorKind::LoadPanicked, "the loader panicked, or its runtime was shut down");
-        let landed = task.await.map_err(gone)?.unwrap_or_else(|_| Err(self.timed_out(limit)))?;
-        Ok(self.landed(landed, Miss::Absent, true, started))
+        let ended = task.await.map_err(gone).and_then(|ended| ended.unwrap_or_else(|_| Err(self.timed_out(limit))));
+        let landed = ended.map_err(|error| self.failed(error, ask))?;
+        Ok(self.landed(landed, Miss::Absent, true, ask))
     }
 
     /// Stores what a loader returned. What is stale by now is not kept, and still answers those who waited for it.
     pub(crate) async fn keep_loaded(&self, key: &[u8], item: Option<Item<V>>, stamp: Stamp, took: Duration) -> Result<Landed<V>> {
         let Some(mut item) = item else {
             match self.make_negative(key, stamp) {
-                Some(meta) => drop(self.space.pool.insert(self.space.pool.query(key), Arc::new(Negative { meta }))),
+                Some(meta) => self.put_in_memory(key, Arc::new(Negative { meta })),
                 None => drop(self.space.pool.remove_up_to(self.space.pool.query(key), stamp, Count::Replaced)),
             }
             // What the tier has is older than the answer that there is nothing, unless somebody has put it since.
@@ -539,71 +569,18 @@ impl<V: Value> View<V> {
         self.space.metrics.count(Count::LoadTimeout);
         Error::new(ErrorKind::LoadTimeout, format!("the loader did not finish within {limit:?}"))
     }
+}
 
-    fn landed(&self, landed: Landed<V>, missed: Miss, leads: bool, started: Instant) -> Option<Answer<V>> {
-        if landed.source != Source::Loader {
-            // Who joined got it from the leader, which is from memory.
-            let source = if leads { landed.source } else { Source::Memory };
-            return landed.entry.and_then(|entry| self.hit(entry, source, started).into_answer());
-        }
-        self.count_miss(missed, started);
-        if !leads {
-            self.space.metrics.count(Count::LoadJoined);
-        }
-        landed.entry.map(|entry| self.answer(entry, Source::Loader, Freshness::Fresh))
-    }
+/// A read under way.
+#[derive(Clone, Copy)]
+struct Ask<'a> {
+    key: &'a [u8],
+    started: Instant,
+}
 
-    fn hit(&self, entry: Arc<Entry<V>>, source: Source, started: Instant) -> Lookup<V> {
-        let (count, histogram) = match source {
-            Source::Memory => (Count::HitMemory, &self.space.metrics.hit_memory),
-            _ => (Count::HitBacking, &self.space.metrics.hit_backing),
-        };
-        let tally = self.space.metrics.tally();
-        if source != Source::Memory || tally.samples_next_hit() {
-            histogram.record(started.elapsed());
-        }
-        tally.add(count, 1);
-        Lookup::Hit(self.answer(entry, source, Freshness::Fresh))
-    }
-
-    /// Past its time, without a loader to load it again: an answer within its window, a miss beyond.
-    fn aged(&self, entry: Arc<Entry<V>>, source: Source, started: Instant) -> Lookup<V> {
-        if within(&entry.meta, entry.meta.life.stale_while_revalidate, self.shared.clock.now_ms()) {
-            return Lookup::Stale(self.stale(entry, source, started));
-        }
-        self.missed(Miss::Expired, started)
-    }
-
-    fn stale(&self, entry: Arc<Entry<V>>, source: Source, started: Instant) -> Answer<V> {
-        self.space.metrics.count(Count::HitStale);
-        self.space.metrics.hit_backing.record(started.elapsed());
-        self.answer(entry, source, Freshness::Stale)
-    }
-
-    fn missed(&self, miss: Miss, started: Instant) -> Lookup<V> {
-        self.count_miss(miss, started);
-        Lookup::Miss(miss)
-    }
-
-    pub(crate) fn count_miss(&self, miss: Miss, started: Instant) {
-        self.space.metrics.count(match miss {
-            Miss::Absent => Count::MissAbsent,
-            Miss::Expired => Count::MissExpired,
-            Miss::Invalidated(_) => Count::MissInvalidated,
-        });
-        self.space.metrics.miss.record(started.elapsed());
-    }
-
-    pub(crate) fn answer(&self, entry: Arc<Entry<V>>, source: Source, freshness: Freshness) -> Answer<V> {
-        let age = Duration::from_millis(self.shared.clock.now_ms().saturating_sub(entry.meta.created_at));
-        let position = self.shared.index.position_of(entry.meta.stamp());
-        // What comes from the source itself needs nobody's word.
-        let unheard = freshness == Freshness::Fresh && source != Source::Loader && self.shared.log.unheard_for() > self.space.max_staleness;
-        if unheard {
-            self.space.metrics.count(Count::Unverified);
-        }
-        let freshness = if unheard { Freshness::Unverified } else { freshness };
-        Answer { value: Cached(entry), source, freshness, age, position }
+impl<'a> Ask<'a> {
+    fn new(key: &'a [u8]) -> Self {
+        Ask { key, started: Instant::now() }
     }
 }
 
@@ -637,4 +614,5 @@ fn within(meta: &Meta, window: u64, now: Millis) -> bool {
 }
 
 mod many;
+mod outcome;
 pub(crate) mod quick;

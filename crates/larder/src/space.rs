@@ -55,7 +55,7 @@ impl Space {
     pub(crate) fn new(name: &str, policy: Policy, shared_pool: &Arc<Pool>) -> Result<Self> {
         policy.check()?;
         let templates = policy.tags.iter().map(|template| TagTemplate::new(template)).collect::<Result<_>>()?;
-        let pool = policy.own_pool.map_or_else(|| shared_pool.clone(), |bytes| Arc::new(Pool::new(bytes)));
+        let pool = policy.own_pool.map_or_else(|| shared_pool.clone(), |bytes| Arc::new(Pool::new(bytes, shared_pool.clock().clone())));
         let loads = Arc::new(Semaphore::new(policy.loads_max.min(Semaphore::MAX_PERMITS)));
         let (mode, max_staleness) = (policy.mode.unwrap_or_default(), policy.max_staleness.unwrap_or(MAX_STALENESS));
         Ok(Space {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cache::Shared;
 use crate::events::EventStats;
+use crate::invalidations::Invalidations;
 use crate::metrics::NamespaceStats;
 use crate::needless::Needless;
 use crate::position::Position;
@@ -29,6 +30,8 @@ pub struct Stats {
     pub events: EventStats,
     /// What killed entries for nothing.
     pub needless: Needless,
+    /// What was invalidated.
+    pub invalidations: Invalidations,
 }
 
 /// The memory of all pools.
@@ -105,6 +108,17 @@ pub struct SharedLogStats {
     pub inbox_rejected: u64,
 }
 
+impl SharedLogStats {
+    fn keep_since(&mut self, earlier: &SharedLogStats) {
+        self.refused = self.refused.saturating_sub(earlier.refused);
+        self.connects = self.connects.saturating_sub(earlier.connects);
+        self.epochs = self.epochs.saturating_sub(earlier.epochs);
+        self.resyncs = self.resyncs.saturating_sub(earlier.resyncs);
+        self.inbox_taken = self.inbox_taken.saturating_sub(earlier.inbox_taken);
+        self.inbox_rejected = self.inbox_rejected.saturating_sub(earlier.inbox_rejected);
+    }
+}
+
 /// The freshness index.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -123,6 +137,30 @@ pub struct IndexStats {
 }
 
 impl Stats {
+    /// What happened since `earlier`: everything that is counted, and how long it took. Sizes, states and the like are those of now.
+    #[must_use]
+    pub fn since(&self, earlier: &Stats) -> Stats {
+        let mut since = self.clone();
+        for namespace in &mut since.namespaces {
+            if let Some(before) = earlier.namespaces.iter().find(|before| before.name == namespace.name) {
+                *namespace = namespace.since(before);
+            }
+        }
+        since.total = self.total.since(&earlier.total);
+        if let (Some(backing), Some(before)) = (&mut since.backing, &earlier.backing) {
+            backing.stats.keep_since(&before.stats);
+        }
+        since.log.appends = self.log.appends.saturating_sub(earlier.log.appends);
+        since.log.syncs = self.log.syncs.saturating_sub(earlier.log.syncs);
+        if let (Some(shared), Some(before)) = (&mut since.log.shared, &earlier.log.shared) {
+            shared.keep_since(before);
+        }
+        since.index.widened = self.index.widened.saturating_sub(earlier.index.widened);
+        since.events = self.events.since(&earlier.events);
+        since.needless = self.needless.since(&earlier.needless);
+        since.invalidations = self.invalidations.since(&earlier.invalidations);
+        since
+    }
     pub(crate) fn of(shared: &Shared) -> Self {
         let namespaces = shared.namespace_stats();
         let mut total = NamespaceStats { name: "total".into(), ..NamespaceStats::default() };
@@ -161,6 +199,7 @@ impl Stats {
             },
             events: shared.events.stats(),
             needless: shared.needless.lock().clone(),
+            invalidations: shared.invalidations.read(),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::cache::{Larder, Shared};
 use crate::entry::Slot;
@@ -154,7 +155,7 @@ async fn sweep_memory(shared: &Shared, pause: Duration) -> Swept {
                 match sweep_one(&shared.index, &pool, &key, slot.as_ref(), now) {
                     Some(Count::Expired) => swept.expired += 1,
                     Some(_) => swept.invalidated += 1,
-                    None => {}
+                    None => slot.meta().metrics.sketching.seen(xxh3_64(key.bytes())),
                 }
             }
             if left > 0 {

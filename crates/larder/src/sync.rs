@@ -4,13 +4,13 @@
 #[cfg(not(feature = "shuttle"))]
 mod primitives {
     pub(crate) use parking_lot::{Mutex, RwLock};
-    pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 }
 
 #[cfg(feature = "shuttle")]
 mod primitives {
     pub(crate) use shuttle::sync::MutexGuard;
-    pub(crate) use shuttle::sync::atomic::{AtomicU64, AtomicUsize};
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
     /// shuttle's lock with parking_lot's face: a test that panicked has failed already, so poison says nothing new.
     #[derive(Debug, Default)]

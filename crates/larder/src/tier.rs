@@ -104,6 +104,18 @@ pub struct TierStats {
     pub errors: u64,
 }
 
+impl TierStats {
+    /// Leaves of what is counted only what came since `earlier`. Sizes stay.
+    pub(crate) fn keep_since(&mut self, earlier: &TierStats) {
+        self.evicted = self.evicted.saturating_sub(earlier.evicted);
+        self.expired = self.expired.saturating_sub(earlier.expired);
+        self.shed = self.shed.saturating_sub(earlier.shed);
+        self.outranked = self.outranked.saturating_sub(earlier.outranked);
+        self.unreadable = self.unreadable.saturating_sub(earlier.unreadable);
+        self.errors = self.errors.saturating_sub(earlier.errors);
+    }
+}
+
 /// Some keys of a tier, in the order of their bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyPage {

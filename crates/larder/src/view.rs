@@ -225,7 +225,9 @@ impl<V: Value> View<V> {
             codec,
             metrics: meta.metrics.clone(),
         };
-        Arc::new(Entry { meta: Meta::new(new, key.len(), self.shared.clock.now_ms()), value })
+        let twin = Meta::new(new, key.len(), self.shared.clock.now_ms());
+        twin.read_now(meta.read_at());
+        Arc::new(Entry { meta: twin, value })
     }
 
     /// Stored bytes that are no value of this type: a miss, since the value can be loaded again, but not a silent one.

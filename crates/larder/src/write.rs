@@ -10,6 +10,7 @@ use crate::config::check_ttl;
 use crate::entry::{Cached, Entry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{Stale, StaleBy};
+use crate::invalidations::{InvalidationKind, InvalidationOrigin};
 use crate::item::Item;
 use crate::key::check_key;
 use crate::lineage::moved_meanwhile;
@@ -79,7 +80,12 @@ impl<V: Value> View<V> {
         self.space.metrics.add(Count::Put, count as u64);
         let mut writes = Vec::with_capacity(count);
         for (key, made) in made {
-            writes.extend(self.keep_in_memory(&key, made, appended.stamp).filter(|_| !appended.wrote_entries));
+            let write = self.keep_in_memory(&key, made, appended.stamp);
+            if appended.wrote_entries {
+                self.space.metrics.add(Count::SetBacking, u64::from(write.is_some()));
+            } else {
+                writes.extend(write);
+            }
         }
         self.hand_to_backing(writes, self.put_wait()).await?;
         Ok(receipt(appended, count))
@@ -181,7 +187,7 @@ impl<V: Value> View<V> {
         let panicked = "the change panicked; the key was invalidated, since the source may have changed";
         match changed.unwrap_or_else(|_| Err(Error::new(ErrorKind::LoadPanicked, panicked))) {
             Ok((made, current)) => self.append_changed(key, made, since, current).await,
-            Err(error) => self.remove(vec![key.into()]).await.and(Err(error)),
+            Err(error) => self.remove(vec![key.into()], InvalidationOrigin::Call).await.and(Err(error)),
         }
     }
 
@@ -213,8 +219,9 @@ impl<V: Value> View<V> {
             return Ok(false);
         }
         let write = self.keep_in_memory(key, made, stamp);
-        if let Some(wait) = wait {
-            self.hand_to_backing(write.into_iter().collect(), wait).await?;
+        match wait {
+            Some(wait) => self.hand_to_backing(write.into_iter().collect(), wait).await?,
+            None => self.space.metrics.add(Count::SetBacking, u64::from(write.is_some())),
         }
         Ok(true)
     }
@@ -229,7 +236,7 @@ impl<V: Value> View<V> {
         made.entry.meta.restamp(stamp);
         let backed = self.space.policy.backing && self.shared.tier.is_some();
         let record = backed.then(|| self.record_of(&made.entry.meta, stamp, made.encoded)).flatten();
-        self.space.pool.insert(self.space.pool.query(key), made.entry);
+        self.put_in_memory(key, made.entry);
         record.map(|record| Write { key: key.into(), action: Action::Store(Arc::new(record)) })
     }
 
@@ -238,6 +245,7 @@ impl<V: Value> View<V> {
     async fn hand_to_backing(&self, writes: Vec<Write>, wait: Wait) -> Result<()> {
         let Some(tier) = self.shared.tier.as_ref().filter(|_| !writes.is_empty()) else { return Ok(()) };
         let count = writes.len() as u64;
+        let sets = writes.iter().filter(|write| matches!(write.action, Action::Store(_))).count() as u64;
         let writing = tier.write(writes, wait);
         // Puts wait for as long as it takes.
         let outcome = if wait == Wait::No { self.within_limit(writing).await } else { writing.await };
@@ -248,7 +256,10 @@ impl<V: Value> View<V> {
                 let lost = || Error::new(ErrorKind::Tier, "the value is in memory only: the backing tier takes no writes now");
                 if wait == Wait::Durable { Err(lost()) } else { Ok(()) }
             }
-            Ok(Outcome::Accepted | Outcome::Durable) => Ok(()),
+            Ok(Outcome::Accepted | Outcome::Durable) => {
+                self.space.metrics.add(Count::SetBacking, sets);
+                Ok(())
+            }
             Err(error) if wait == Wait::No => {
                 self.backing_failed(&error);
                 Ok(())
@@ -258,12 +269,13 @@ impl<V: Value> View<V> {
     }
 
     /// Appends the key, and takes it out of both tiers.
-    pub(crate) async fn remove(&self, keys: Vec<Box<[u8]>>) -> Result<Receipt> {
+    pub(crate) async fn remove(&self, keys: Vec<Box<[u8]>>, origin: InvalidationOrigin) -> Result<Receipt> {
         keys.iter().try_for_each(|key| check_key(key))?;
         let names = keys.iter().map(|key| Name::Key(key.clone())).collect();
         let writes = if self.shared.log.writes_entries() { keys.iter().cloned().map(EntryWrite::removal).collect() } else { Vec::new() };
         let appended = self.append(names, self.shared.invalidation_durability, None, writes).await?;
         self.space.metrics.add(Count::Remove, keys.len() as u64);
+        keys.iter().for_each(|_| self.shared.invalidations.count_one(InvalidationKind::Key, origin));
         let count = keys.len();
         self.purge(keys, &appended).await;
         Ok(receipt(appended, count))

@@ -1,6 +1,6 @@
 //! Invalidations by others than larder.
 
-use larder::Item;
+use larder::{InvalidationKind, InvalidationOrigin, Item, Names};
 
 use crate::support::*;
 
@@ -25,6 +25,27 @@ async fn any_client_can_invalidate_and_every_instance_obeys() {
         until("it is counted", || taken() == before + 1).await;
     }
     until("the inbox is empty", || server.command(&["XLEN", "{larder}:inbox"]).unwrap().number() == Some(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invalidations_are_counted_by_where_they_came_from() {
+    let Some(server) = server() else { return };
+    let (a, b) = (instance(&server.url()).await, instance(&server.url()).await);
+    let counted = |larder: &larder::Larder, origin| larder.stats().invalidations.get(InvalidationKind::Tag, origin);
+    // At once, so that some come back by the stream before they are answered, and some after.
+    for _ in 0..20 {
+        let own = || Names::new().tag("t").tag("u");
+        let (first, second, third) = tokio::join!(a.invalidate(own()), b.invalidate(own()), a.invalidate(own()));
+        let last = [first, second, third].map(|receipt| receipt.unwrap().position()).into_iter().max_by_key(|at| at.number()).unwrap();
+        a.reach(last, LONG).await.unwrap();
+        b.reach(last, LONG).await.unwrap();
+    }
+    assert_eq!((counted(&a, InvalidationOrigin::Call), counted(&b, InvalidationOrigin::Call)), (80, 40));
+    assert_eq!((counted(&a, InvalidationOrigin::Peer), counted(&b, InvalidationOrigin::Peer)), (40, 80));
+    server.command(&["XADD", "{larder}:inbox", "*", "tag", "t"]).unwrap();
+    let of_both = |origin| counted(&a, origin) + counted(&b, origin);
+    until("one of them takes it", || of_both(InvalidationOrigin::Inbox) == 1).await;
+    until("the other hears of it", || of_both(InvalidationOrigin::Peer) == 121).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,8 @@
 //! Merging takes the larger of each two registers, so that the sketch of a union is the union of the sketches.
 
 use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -28,11 +30,8 @@ impl Cardinality {
         self.insert_hash(xxh3_64(key));
     }
 
-    /// Takes a key in of which the hash is known: XXH3, 64 bits, no seed.
-    pub(crate) fn insert_hash(&mut self, hash: u64) {
-        let register = (hash >> (64 - BITS)) as usize;
-        // The bit that is set ends the count where all others are zero.
-        let rank = ((hash << BITS) | 1 << (BITS - 1)).leading_zeros() as u8 + 1;
+    fn insert_hash(&mut self, hash: u64) {
+        let (register, rank) = place_of(hash);
         let registers = self.filled();
         registers[register] = registers[register].max(rank);
     }
@@ -99,6 +98,36 @@ impl Cardinality {
     }
 }
 
+/// Which register a hash is counted in, and as what.
+fn place_of(hash: u64) -> (usize, u8) {
+    // The bit that is set ends the count where all others are zero.
+    let rank = ((hash << BITS) | 1 << (BITS - 1)).leading_zeros() as u8 + 1;
+    ((hash >> (64 - BITS)) as usize, rank)
+}
+
+/// A sketch that many threads take keys into at once.
+#[derive(Default)]
+pub(super) struct Registers(OnceLock<Box<[AtomicU8]>>);
+
+impl Registers {
+    /// Takes a key in of which the hash is known: XXH3, 64 bits, no seed.
+    pub(super) fn insert_hash(&self, hash: u64) {
+        let registers = self.0.get_or_init(|| (0..REGISTERS).map(|_| AtomicU8::new(0)).collect());
+        let (register, rank) = place_of(hash);
+        // Most ranks are there already, and then nothing is written.
+        if registers[register].load(Ordering::Relaxed) < rank {
+            registers[register].fetch_max(rank, Ordering::Relaxed);
+        }
+    }
+
+    /// What was taken in since the last time; then it is empty.
+    pub(super) fn drain(&self) -> Cardinality {
+        let Some(registers) = self.0.get() else { return Cardinality::default() };
+        let registers: Vec<u8> = registers.iter().map(|register| register.swap(0, Ordering::Relaxed)).collect();
+        if registers.iter().all(|rank| *rank == 0) { Cardinality::default() } else { Cardinality { registers } }
+    }
+}
+
 impl fmt::Debug for Cardinality {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Cardinality(about {})", self.estimate())
@@ -146,6 +175,19 @@ mod tests {
         let mut from_nothing = Cardinality::default();
         from_nothing.add(&union);
         assert!(from_nothing == union);
+    }
+
+    #[test]
+    fn what_many_threads_take_in_is_drained_once() {
+        let registers = Registers::default();
+        assert!(registers.drain().is_empty());
+        let take_in = |keys: std::ops::Range<u32>| keys.for_each(|key| registers.insert_hash(xxh3_64(format!("n:{key}").as_bytes())));
+        std::thread::scope(|scope| {
+            scope.spawn(|| take_in(0..3_000));
+            scope.spawn(|| take_in(2_000..5_000));
+        });
+        assert!(registers.drain() == of(0..5_000));
+        assert!(registers.drain().is_empty());
     }
 
     #[test]

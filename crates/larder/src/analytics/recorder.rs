@@ -1,14 +1,29 @@
 //! Cuts the life of a cache into windows.
 
-use super::{Rollup, Window};
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Rollup, Sketches, Window};
 use crate::cache::Larder;
+use crate::events::EventStats;
 use crate::metrics::NamespaceStats;
 use crate::stats::Stats;
+use crate::tier::TierStats;
 
 /// Cuts the life of a cache into windows: each [`cut`](Self::cut) is what happened since the one before. Several recorders of a cache
-/// do not disturb each other, nor the counters they read, except for the [sketches](super::Sketches), which are given to whoever comes first.
+/// do not disturb each other, nor the counters they read, except for the [sketches](super::Sketches), which are given to whoever comes
+/// first.
 ///
-/// The measures of the cache as a whole are sums, by these names: `appends`, `syncs`.
+/// The measures of the cache as a whole are sums. Those that did not move are left out. Their names:
+///
+/// | Name | What |
+/// |---|---|
+/// | `appends`, `syncs` | appends to the log, and waits for stable storage |
+/// | `invalidations.KIND.ORIGIN` | names that were invalidated: see [`Invalidations`](crate::Invalidations) for kinds and origins |
+/// | `widened` | names that were widened, for want of a shape or a glob |
+/// | `needless.tag.TAG`, `needless.rule.RULE` | entries killed for nothing, by what killed them: see [`Needless`](crate::Needless), which has an end |
+/// | `events.received`, `.duplicates`, `.unmatched`, `.refused`, `.failed`, `.names`, `.conflated`, `.dead_dropped` | see [`EventStats`](crate::events::EventStats) |
+/// | `backing.evicted`, `.expired`, `.shed`, `.outranked`, `.unreadable`, `.errors` | see [`TierStats`](crate::tier::TierStats) |
+/// | `log.refused`, `.connects`, `.epochs`, `.resyncs`, `.inbox_taken`, `.inbox_rejected` | of a log that is shared: see [`SharedLogStats`](crate::SharedLogStats) |
 pub struct Recorder {
     larder: Larder,
     before: Stats,
@@ -25,23 +40,69 @@ impl Recorder {
     /// a window without length.
     pub fn cut(&mut self, now_ms: u64) -> Rollup {
         let now = self.larder.stats();
+        let mut sketches: HashMap<String, Sketches> = self.larder.0.drain_sketches().into_iter().collect();
         let mut rollup = Rollup { start_ms: self.begun_ms, end_ms: now_ms.max(self.begun_ms), samples: 1, ..Rollup::default() };
         for stats in &now.namespaces {
             let before = self.before.namespaces.iter().find(|before| before.name == stats.name);
-            let window = Window::between(before, stats);
+            let window = Window { sketches: sketches.remove(&stats.name).unwrap_or_default(), ..Window::between(before, stats) };
             if window != Window::default() {
                 rollup.namespaces.insert(stats.name.clone(), window);
             }
         }
-        let sums = |stats: &Stats| [("appends", stats.log.appends), ("syncs", stats.log.syncs)];
-        for ((name, value), (_, before)) in sums(&now).into_iter().zip(sums(&self.before)) {
-            if value > before {
-                rollup.measures.insert(name.into(), value - before);
+        let before = sums(&self.before);
+        for (name, value) in sums(&now) {
+            let value = value.saturating_sub(before.get(&name).copied().unwrap_or(0));
+            if value > 0 {
+                rollup.measures.insert(name, value);
             }
         }
         (self.before, self.begun_ms) = (now, now_ms);
         rollup
     }
+}
+
+/// The sums of a cache as a whole, by the names that are documented above.
+fn sums(stats: &Stats) -> BTreeMap<String, u64> {
+    let EventStats { received, duplicates, unmatched, refused, failed, names, conflated, dead_dropped, dead: _ } = stats.events;
+    let own = [
+        ("appends", stats.log.appends),
+        ("syncs", stats.log.syncs),
+        ("widened", stats.index.widened),
+        ("events.received", received),
+        ("events.duplicates", duplicates),
+        ("events.unmatched", unmatched),
+        ("events.refused", refused),
+        ("events.failed", failed),
+        ("events.names", names),
+        ("events.conflated", conflated),
+        ("events.dead_dropped", dead_dropped),
+    ];
+    let backing = stats.backing.iter().flat_map(|backing| {
+        let TierStats { evicted, expired, shed, outranked, unreadable, errors, .. } = backing.stats;
+        [
+            ("backing.evicted", evicted),
+            ("backing.expired", expired),
+            ("backing.shed", shed),
+            ("backing.outranked", outranked),
+            ("backing.unreadable", unreadable),
+            ("backing.errors", errors),
+        ]
+    });
+    let shared = stats.log.shared.iter().flat_map(|log| {
+        [
+            ("log.refused", log.refused),
+            ("log.connects", log.connects),
+            ("log.epochs", log.epochs),
+            ("log.resyncs", log.resyncs),
+            ("log.inbox_taken", log.inbox_taken),
+            ("log.inbox_rejected", log.inbox_rejected),
+        ]
+    });
+    let named = own.into_iter().chain(backing).chain(shared).map(|(name, n)| (name.to_owned(), n));
+    let invalidations = stats.invalidations.iter().map(|(kind, origin, n)| (format!("invalidations.{}.{}", kind.name(), origin.name()), n));
+    let tags = stats.needless.tags.iter().map(|(tag, n)| (format!("needless.tag.{tag}"), *n));
+    let rules = stats.needless.rules.iter().map(|(rule, n)| (format!("needless.rule.{rule}"), *n));
+    named.chain(invalidations).chain(tags).chain(rules).collect()
 }
 
 impl Window {
@@ -57,8 +118,9 @@ impl Window {
             hit_memory: since.hit_memory,
             hit_backing: since.hit_backing,
             miss: since.miss,
+            error: since.error,
             load: since.load,
-            ..Window::default()
+            sketches: Sketches::default(),
         }
     }
 }

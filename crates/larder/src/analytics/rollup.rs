@@ -42,7 +42,7 @@ pub struct Window {
     pub bytes_sum: u64,
     /// Reads answered from memory, of which one in 64 is timed.
     pub hit_memory: Latencies,
-    /// Reads answered from the backing tier.
+    /// All other hits: reads answered from the backing tier, by an entry past its time, or by "there is no such thing".
     pub hit_backing: Latencies,
     /// Reads that had to load, or found nothing.
     pub miss: Latencies,
@@ -58,26 +58,31 @@ pub struct Window {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Sketches {
-    /// Different keys that were held or asked for.
+    /// Different keys that came into memory, were found there by a sweep, or were asked for in vain.
     pub keys: Cardinality,
-    /// The keys that were read most, by reads.
+    /// The keys that were read most, by reads: one memory hit in 64 and one slower read in 16 is counted for all, at most one in a
+    /// millisecond. What is said of a key is never too much but by chance, and too little where there are very many.
     pub hot_reads: Ranking,
-    /// Those of which most bytes were read.
+    /// Those of which most bytes were read: reads times the length of the encoded value.
     pub hot_bytes: Ranking,
-    /// Those whose loads took longest in sum, in microseconds.
+    /// Those whose loads took longest in sum, in microseconds. Of a load of many keys each has an equal part.
     pub hot_cost: Ranking,
-    /// The largest entries, by encoded bytes.
+    /// The largest entries that came into memory, by encoded bytes.
     pub largest: Ranking,
-    /// How old entries were when they left memory because their time was over.
+    /// How old entries were when they left memory because their time was over: for as long as they had been loaded or put.
     pub age_expired: Latencies,
     /// How old they were when they were evicted.
     pub age_evicted: Latencies,
     /// How old they were when they were found or swept as invalidated.
     pub age_invalidated: Latencies,
-    /// How long entries that left memory had not been read: those that were never read count with their whole age.
+    /// How long entries that left memory for one of these three reasons had not been read: those that were never read count with their
+    /// whole age.
     pub age_unread: Latencies,
-    /// How many bytes of other entries were read between two reads of the same key, over keys chosen by hash; in a [`Latencies`], whose
-    /// nanoseconds stand for bytes here.
+    /// How many bytes of other entries of the namespace, as memory counts them, were read between two reads of the same key; in a
+    /// [`Latencies`], whose nanoseconds stand for bytes here. Estimated from keys chosen by hash, of which each counts for many: the sum
+    /// of all is about the number of reads, but for those that were a key's first, so that the share of reads which a memory of some size
+    /// would have answered is what is counted up to it over [`requests`](Window::requests). What is read again within a tick of the clock
+    /// is counted as zero bytes. Nothing, where fewer than about 500 keys were read.
     pub reuse_bytes: Latencies,
 }
 
@@ -188,6 +193,21 @@ impl Window {
     /// Reads that were answered without a load.
     pub fn hits(&self) -> u64 {
         self.counts.hits()
+    }
+
+    /// How long hits took: see [`NamespaceStats::hit_latencies`](crate::NamespaceStats::hit_latencies).
+    pub fn hit_latencies(&self) -> Latencies {
+        let mut hits = self.hit_memory.scaled_to(self.counts.hits_memory);
+        hits.add(&self.hit_backing);
+        hits
+    }
+
+    /// How long all reads took: hits, as [`hit_latencies`](Self::hit_latencies) has them, misses, and errors.
+    pub fn total_latencies(&self) -> Latencies {
+        let mut total = self.hit_latencies();
+        total.add(&self.miss);
+        total.add(&self.error);
+        total
     }
 }
 

@@ -25,6 +25,7 @@ use super::event::{self, Event};
 use super::source::{Delivery, Fetched, Source};
 use crate::cache::{Larder, Shared};
 use crate::error::{Error, ErrorKind, Result};
+use crate::invalidations::InvalidationOrigin;
 use crate::name::Names;
 use lanes::{Lanes, Partition};
 
@@ -431,7 +432,7 @@ impl<S: Source> Follower<S> {
         tracing::warn!(source = self.progress.name, why, "events may have been lost: all that their source covers is invalidated");
         let mut pause = Pause::default();
         loop {
-            match self.shared()?.invalidate(self.options.covers.clone()).await {
+            match self.shared()?.invalidate_for(self.options.covers.clone(), Vec::new(), InvalidationOrigin::Event).await {
                 Ok(receipt) if !receipt.is_queued() => break,
                 Ok(_) => self.progress.troubled(&"the log cannot be reached to invalidate what a source covers"),
                 Err(error) if error.kind() == ErrorKind::Closed => return Err(error),

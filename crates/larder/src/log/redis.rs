@@ -46,6 +46,7 @@ use crate::clock::Clock;
 use crate::config::Mode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::Index;
+use crate::invalidations::InvalidationCounters;
 use crate::mutation::Mutations;
 use crate::name::{NAMES_MAX, Name};
 use crate::position::{Epoch, Position, Receipt, Stamp};
@@ -58,6 +59,7 @@ mod encode;
 mod inbox;
 mod keeper;
 mod members;
+mod peers;
 mod place;
 
 /// How long an append may take, tries on another connection included, before it is queued or refused.
@@ -102,6 +104,7 @@ struct Inner {
     told: Arc<Notify>,
     trouble: Mutex<Option<String>>,
     counters: Counters,
+    peers: peers::Peers,
     index_lines: u64,
     mutations: Mutations,
     closed: AtomicBool,
@@ -173,7 +176,7 @@ impl RedisLog {
         options: &RedisOptions,
         link: Arc<Link>,
         (index_bytes, verified_for): (usize, Duration),
-        (clock, told): (Clock, Arc<Notify>),
+        (clock, told, invalidations): (Clock, Arc<Notify>, Arc<InvalidationCounters>),
         runtime: &Handle,
         mutations: Mutations,
     ) -> (Self, Arc<Index>) {
@@ -198,6 +201,7 @@ impl RedisLog {
             told,
             trouble: Mutex::new(None),
             counters: Counters::default(),
+            peers: peers::Peers::new(invalidations),
             mutations,
             closed: AtomicBool::new(false),
         });

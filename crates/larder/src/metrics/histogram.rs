@@ -1,5 +1,6 @@
 //! A histogram of durations: logarithmic buckets, sixteen to each doubling, so a percentile is off by at most 3 %.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::de::Error as _;
@@ -10,30 +11,55 @@ use crate::sync::{AtomicU64, Ordering};
 /// Buckets to each doubling.
 const STEPS: u64 = 16;
 const STEP_BITS: u32 = STEPS.trailing_zeros();
-/// The first bucket of the last doubling reaches over an hour.
-const DOUBLINGS: u64 = 38;
+/// The last doubling ends after a year: how old an entry grows is counted here, too, and how many bytes are read.
+const DOUBLINGS: u64 = 52;
 const BUCKETS: usize = (STEPS * DOUBLINGS) as usize;
 
-/// Durations, counted by bucket.
+/// Durations, counted by bucket. Without memory until one is.
 pub(crate) struct Histogram {
-    buckets: Box<[AtomicU64]>,
+    buckets: OnceLock<Box<[AtomicU64]>>,
     sum_ns: AtomicU64,
 }
 
 impl Histogram {
     pub(crate) fn new() -> Self {
-        Histogram { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), sum_ns: AtomicU64::new(0) }
+        Histogram { buckets: OnceLock::new(), sum_ns: AtomicU64::new(0) }
     }
 
     pub(crate) fn record(&self, took: Duration) {
         let ns = took.as_nanos() as u64;
-        self.buckets[bucket_of(ns)].fetch_add(1, Ordering::Relaxed);
+        self.bucket(ns).fetch_add(1, Ordering::Relaxed);
         self.sum_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
+    /// Counts the same amount many times; ages in nanoseconds and bytes are so large that the sum of all may not fit, and stays at the
+    /// largest number then.
+    pub(crate) fn record_many(&self, amount: u64, times: u64) {
+        self.bucket(amount).fetch_add(times, Ordering::Relaxed);
+        let more = |sum: u64| Some(sum.saturating_add(amount.saturating_mul(times)));
+        // The closure always gives a sum, so this cannot fail.
+        let _before = self.sum_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    fn bucket(&self, ns: u64) -> &AtomicU64 {
+        &self.buckets.get_or_init(|| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect())[bucket_of(ns)]
+    }
+
     pub(crate) fn read(&self) -> Latencies {
-        let buckets: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
-        Latencies { count: buckets.iter().sum(), sum_ns: self.sum_ns.load(Ordering::Relaxed), buckets }
+        self.gather(|counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// What was counted since the last time; then it is empty.
+    pub(crate) fn drain(&self) -> Latencies {
+        self.gather(|counter| counter.swap(0, Ordering::Relaxed))
+    }
+
+    fn gather(&self, take: impl Fn(&AtomicU64) -> u64) -> Latencies {
+        let Some(buckets) = self.buckets.get() else { return Latencies::default() };
+        let buckets: Vec<u64> = buckets.iter().map(&take).collect();
+        let count = buckets.iter().sum();
+        let sum_ns = take(&self.sum_ns);
+        if count == 0 { Latencies::default() } else { Latencies { count, sum_ns, buckets } }
     }
 }
 
@@ -100,7 +126,7 @@ impl Latencies {
     /// Adds others: exactly, since all share their buckets.
     pub fn add(&mut self, other: &Latencies) {
         self.count += other.count;
-        self.sum_ns += other.sum_ns;
+        self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
         self.buckets.resize(self.buckets.len().max(other.buckets.len()), 0);
         self.buckets.iter_mut().zip(&other.buckets).for_each(|(own, other)| *own += other);
     }
@@ -111,6 +137,27 @@ impl Latencies {
         let buckets: Vec<u64> = self.buckets.iter().zip(before).map(|(now, before)| now.saturating_sub(before)).collect();
         let count = buckets.iter().sum();
         if count == 0 { Latencies::default() } else { Latencies { count, sum_ns: self.sum_ns.saturating_sub(earlier.sum_ns), buckets } }
+    }
+
+    /// The same spread over another number of times: what a sample says of all that it was taken from. None stay none, whatever they
+    /// stand for.
+    #[must_use]
+    pub fn scaled_to(&self, count: u64) -> Latencies {
+        if self.count == 0 || count == 0 {
+            return Latencies::default();
+        }
+        let scale = |n: u64| (u128::from(n) * u128::from(count) / u128::from(self.count)) as u64;
+        let (mut seen, mut given) = (0, 0);
+        // By running sums, so that what is lost by rounding one bucket is given to the next, and all add up to `count`.
+        let share = |n: &u64| {
+            seen += n;
+            let share = scale(seen) - given;
+            given += share;
+            share
+        };
+        let buckets = self.buckets.iter().map(share).collect();
+        let sum_ns = u128::from(self.sum_ns) * u128::from(count) / u128::from(self.count);
+        Latencies { count, sum_ns: u64::try_from(sum_ns).unwrap_or(u64::MAX), buckets }
     }
 
     /// Their sum.
@@ -248,6 +295,30 @@ mod tests {
         assert_eq!(Latencies::default().percentile(0.5), None);
         assert_eq!(twice.since(&latencies), latencies);
         assert_eq!(latencies.since(&twice), Latencies::default());
+    }
+
+    #[test]
+    fn a_sample_stands_for_all_that_it_was_taken_from() {
+        let histogram = Histogram::new();
+        [10, 10, 1_000].into_iter().for_each(|ns| histogram.record(Duration::from_nanos(ns)));
+        let all = histogram.read().scaled_to(100);
+        assert_eq!((all.count(), all.mean(), all.percentile(0.5)), (100, Some(Duration::from_nanos(340)), Some(Duration::from_nanos(10))));
+        assert_eq!(all.buckets().map(|(_, n)| n).collect::<Vec<_>>(), [66, 34]);
+        assert_eq!(Latencies::default().scaled_to(100), Latencies::default());
+        assert_eq!(all.scaled_to(0), Latencies::default());
+    }
+
+    #[test]
+    fn what_is_drained_is_given_once() {
+        let histogram = Histogram::new();
+        assert_eq!(histogram.drain(), Latencies::default());
+        histogram.record_many(u64::MAX / 2, 3);
+        let drained = histogram.drain();
+        assert_eq!((drained.count(), drained.sum()), (3, Duration::from_nanos(u64::MAX)), "a sum that does not fit");
+        assert_eq!(histogram.drain(), Latencies::default());
+        let mut twice = drained.clone();
+        twice.add(&drained);
+        assert_eq!(twice.sum(), drained.sum());
     }
 
     #[test]

@@ -11,17 +11,18 @@ impl<V: Value> View<V> {
     /// Reads many keys without a loader. The answers stand in the order of the keys.
     pub(crate) async fn lookup_many(&self, keys: Vec<Box<[u8]>>) -> Result<Vec<Lookup<V>>> {
         keys.iter().try_for_each(|key| crate::key::check_key(key))?;
-        self.verified().map_err(|error| error.during("get_many", &[]))?;
         let started = Instant::now();
+        self.verified().map_err(|error| self.all_failed(error, &keys, started).during("get_many", &[]))?;
         let now = self.shared.clock.now_ms();
         let mut found: Vec<Option<Lookup<V>>> = Vec::with_capacity(keys.len());
         let mut missing: Vec<(Placed, Miss)> = Vec::new();
         for (at, key) in keys.into_iter().enumerate() {
+            let ask = Ask { key: &key, started };
             found.push(match self.in_memory(&key, now) {
-                Memory::Fresh(entry) => Some(self.hit(entry, Source::Memory, started)),
-                Memory::Aged(entry) => Some(self.aged(entry, Source::Memory, started)),
+                Memory::Fresh(entry) => Some(self.hit(entry, Source::Memory, ask)),
+                Memory::Aged(entry) => Some(self.aged(entry, Source::Memory, ask)),
                 Memory::Negative => {
-                    self.space.metrics.count(Count::HitNegative);
+                    self.negative(ask);
                     Some(Lookup::NotFound)
                 }
                 Memory::Gone(miss) => {
@@ -32,11 +33,12 @@ impl<V: Value> View<V> {
         }
         let placed: Vec<Placed> = missing.iter().map(|(placed, _)| placed.clone()).collect();
         let backed = self.in_backing_many(&placed).await;
-        for (((at, _), miss), backed) in missing.into_iter().zip(backed) {
+        for (((at, key), miss), backed) in missing.into_iter().zip(backed) {
+            let ask = Ask { key: &key, started };
             found[at] = Some(match backed {
-                Some(Backed { entry, aged: false }) => self.hit(entry, Source::Backing, started),
-                Some(Backed { entry, aged: true }) => self.aged(entry, Source::Backing, started),
-                None => self.missed(miss, started),
+                Some(Backed { entry, aged: false }) => self.hit(entry, Source::Backing, ask),
+                Some(Backed { entry, aged: true }) => self.aged(entry, Source::Backing, ask),
+                None => self.missed(miss, ask),
             });
         }
         Ok(found.into_iter().map(|lookup| lookup.expect("every place was filled above")).collect())
@@ -49,7 +51,10 @@ impl<V: Value> View<V> {
         let Some(tier) = tier else { return nothing() };
         let applied = self.shared.index.applied();
         match self.in_time(tier.get_many(keys.iter().map(|(_, key)| key.clone()).collect())).await {
-            Ok(records) => keys.iter().zip(records).map(|((_, key), record)| self.admit(key, record?, applied)).collect(),
+            Ok(records) => {
+                let admit = |((_, key), record): (&Placed, Option<Record>)| self.found_in_backing(self.admit(key, record?, applied));
+                keys.iter().zip(records).map(admit).collect()
+            }
             Err(error) => {
                 self.backing_failed(&error);
                 nothing()
@@ -76,10 +81,11 @@ impl<V: Value> View<V> {
         while !open.is_empty() {
             let (mut leads, mut flights) = (Vec::new(), Vec::new());
             for at in open.drain(..) {
-                match self.in_memory(&keys[at].1, self.shared.clock.now_ms()) {
-                    Memory::Fresh(entry) => answers[at] = Some(self.hit(entry, Source::Memory, started).into_answer()),
+                let ask = Ask { key: &keys[at].1, started };
+                match self.in_memory(ask.key, self.shared.clock.now_ms()) {
+                    Memory::Fresh(entry) => answers[at] = Some(self.hit(entry, Source::Memory, ask).into_answer()),
                     Memory::Negative => {
-                        self.space.metrics.count(Count::HitNegative);
+                        self.negative(ask);
                         answers[at] = Some(None);
                     }
                     Memory::Aged(entry) => self.take_part(at, &keys[at], (Miss::Expired, Some(entry)), &mut leads, &mut flights),
@@ -90,11 +96,19 @@ impl<V: Value> View<V> {
                 self.spawn_load_many(leads, &loader).await;
             }
             for Boarded { at, flight, leads, missed, old } in flights {
+                let ask = Ask { key: &keys[at].1, started };
                 match flight.landing().await {
                     None => open.push(at),
-                    Some(Ok(landed)) if !leads && !self.serves(&keys[at].1, &landed, arrival) => open.push(at),
-                    Some(Ok(landed)) => answers[at] = Some(self.landed(landed, missed, leads, started)),
-                    Some(Err(error)) => answers[at] = Some(Some(self.fall_back(&keys[at].1, error, old, missed, started)?)),
+                    Some(Ok(landed)) if !leads && !self.serves(ask.key, &landed, arrival) => open.push(at),
+                    Some(Ok(landed)) => answers[at] = Some(self.landed(landed, missed, leads, ask)),
+                    Some(Err(error)) => match self.fall_back(error, old, ask) {
+                        Ok(stale) => answers[at] = Some(Some(stale)),
+                        Err(error) => {
+                            let others =
+                                answers.iter().zip(&keys).enumerate().filter(|(other, (answer, _))| *other != at && answer.is_none());
+                            return Err(self.all_failed(error, others.map(|(_, (_, (_, key)))| key), started));
+                        }
+                    },
                 }
             }
         }
@@ -114,14 +128,28 @@ impl<V: Value> View<V> {
         // Step 5: before the loader is even called.
         let stamp = self.shared.index.latest();
         let loading = loader(keys.iter().map(|(name, _)| name.clone()).collect());
-        let (mut items, took) = self.call_loader_many(loading).await.map_err(|error| error.during("get_many_or_load", &first))?;
+        let all_failed = |error, from: usize| self.all_failed(error, keys[from..].iter().map(|(_, key)| key), started);
+        let loaded = self.call_loader_many(loading).await;
+        let (mut items, took) = loaded.map_err(|error| all_failed(error, 0).during("get_many_or_load", &first))?;
+        self.loaded_together(keys.iter().map(|(_, key)| &**key), took);
         let mut answers = Vec::with_capacity(keys.len());
-        for (name, key) in keys {
-            let landed =
-                self.keep_loaded(&key, items.remove(&name), stamp, took).await.map_err(|error| error.during("get_many_or_load", &key))?;
-            answers.push(self.landed(landed, Miss::Absent, true, started));
+        for (at, (name, key)) in keys.iter().enumerate() {
+            let landed = self.keep_loaded(key, items.remove(name), stamp, took).await;
+            let landed = landed.map_err(|error| all_failed(error, at).during("get_many_or_load", key))?;
+            answers.push(self.landed(landed, Miss::Absent, true, Ask { key, started }));
         }
         Ok(answers)
+    }
+
+    /// Reads that end together with one error.
+    fn all_failed<'a>(&self, error: Error, keys: impl IntoIterator<Item = &'a Box<[u8]>>, started: Instant) -> Error {
+        keys.into_iter().fold(error, |error, key| self.failed(error, Ask { key, started }))
+    }
+
+    /// What one call of a loader cost, which nobody can tell apart: each key has an equal part of it.
+    fn loaded_together<'a>(&self, keys: impl ExactSizeIterator<Item = &'a [u8]>, took: Duration) {
+        let each_us = took.as_micros() as u64 / keys.len().max(1) as u64;
+        keys.for_each(|key| self.space.metrics.sketching.loaded(key, each_us));
     }
 
     fn take_part<K: Clone>(
@@ -187,6 +215,7 @@ impl<V: Value> View<V> {
                 return;
             }
         };
+        self.loaded_together(leases.iter().map(|(_, lease)| lease.key()), took);
         for (name, lease) in leases {
             let landed = self.keep_loaded(lease.key(), items.remove(&name), stamp, took).await;
             let landed = landed.map_err(|error| error.during("get_many_or_load", lease.key()));

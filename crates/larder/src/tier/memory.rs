@@ -12,7 +12,10 @@ use foldhash::fast::FoldHasher;
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64;
 
+use crate::analytics::is_chosen;
+use crate::clock::Clock;
 use crate::entry::Slot;
 use crate::key::{SEPARATOR, is_reserved};
 use crate::metrics::{Count, NamespaceMetrics};
@@ -29,6 +32,7 @@ const ADMISSIBLE_SHARE: f64 = 0.95;
 pub(crate) struct Pool {
     engine: Cache<PoolKey, Arc<dyn Slot>, ByWeight, KeyHash, Farewell>,
     hash: KeyHash,
+    clock: Clock,
     /// The size that was asked for, and the right to change it.
     size: Mutex<u64>,
 }
@@ -65,7 +69,7 @@ pub(crate) enum Inserted {
 }
 
 impl Pool {
-    pub(crate) fn new(capacity: u64) -> Self {
+    pub(crate) fn new(capacity: u64, clock: Clock) -> Self {
         let shards = (capacity / SHARD_BYTES_MIN).clamp(1, 4 * std::thread::available_parallelism().map_or(1, usize::from) as u64);
         let options = OptionsBuilder::new()
             .shards(shards as usize)
@@ -74,7 +78,13 @@ impl Pool {
             .build()
             .expect("all that the builder asks for is given");
         let hash = KeyHash { seed: fastrand::u64(..), shared: &SHARED_SEED };
-        Pool { engine: Cache::with_options(options, ByWeight, hash, Farewell), hash, size: Mutex::new(capacity) }
+        let engine = Cache::with_options(options, ByWeight, hash, Farewell(clock.clone()));
+        Pool { engine, hash, clock, size: Mutex::new(capacity) }
+    }
+
+    /// The clock that ages are counted by.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Looks for a whole key.
@@ -116,6 +126,7 @@ impl Pool {
             return Inserted::TooLarge;
         }
         let key = query.to_key();
+        came(key.bytes(), entry.as_ref());
         loop {
             let swap = |_: &PoolKey, old: &mut Arc<dyn Slot>| {
                 let newer = old.meta().stamp() > entry.meta().stamp();
@@ -128,7 +139,7 @@ impl Pool {
             match self.engine.entry(&key, None, swap) {
                 EntryResult::Retained(None) => return Inserted::Outranked,
                 EntryResult::Retained(Some(old)) => {
-                    left(old.as_ref(), Count::Replaced);
+                    self.left(old.as_ref(), Count::Replaced);
                     if entry.meta().weight > old.meta().weight {
                         self.make_room();
                     }
@@ -153,20 +164,24 @@ impl Pool {
     /// Takes a key out, and counts why.
     pub(crate) fn remove(&self, query: Query<'_>, why: Count) -> bool {
         let removed = self.engine.remove(&query);
-        removed.map(|(_, entry)| left(entry.as_ref(), why)).is_some()
+        removed.map(|(_, entry)| self.left(entry.as_ref(), why)).is_some()
     }
 
     /// Takes a key out if its entry's stamp is at most this, and counts why: not one that is newer.
     pub(crate) fn remove_up_to(&self, query: Query<'_>, stamp: Stamp, why: Count) -> Option<Arc<dyn Slot>> {
         let (_, entry) = self.engine.remove_if(&query, |there| there.meta().stamp() <= stamp)?;
-        left(entry.as_ref(), why);
+        self.left(entry.as_ref(), why);
         Some(entry)
     }
 
     /// Takes this very entry out, and counts why: not one that has taken its place meanwhile.
     pub(crate) fn remove_entry(&self, query: Query<'_>, entry: &dyn Slot, why: Count) -> bool {
         let removed = self.engine.remove_if(&query, |there| std::ptr::addr_eq(Arc::as_ptr(there), entry));
-        removed.map(|(_, entry)| left(entry.as_ref(), why)).is_some()
+        removed.map(|(_, entry)| self.left(entry.as_ref(), why)).is_some()
+    }
+
+    fn left(&self, entry: &dyn Slot, why: Count) {
+        left(entry, why, &self.clock);
     }
 
     /// All entries but the cache's own, one short lock at a time; what comes and goes meanwhile may be seen or not.
@@ -253,22 +268,33 @@ fn departed(entry: &dyn Slot) {
     bytes.fetch_sub(entry.meta().weight.into(), Ordering::Relaxed);
 }
 
-fn left(entry: &dyn Slot, why: Count) {
+/// Before it is there, since a hit must find whether it is followed.
+fn came(key: &[u8], entry: &dyn Slot) {
+    let (meta, hash) = (entry.meta(), xxh3_64(key));
+    if is_chosen(hash) {
+        meta.follow();
+    }
+    meta.metrics.sketching.came(key, hash, meta.encoded_len, meta.weight);
+}
+
+fn left(entry: &dyn Slot, why: Count, clock: &Clock) {
     departed(entry);
-    entry.meta().metrics.count(why);
+    let meta = entry.meta();
+    meta.metrics.count(why);
+    meta.metrics.sketching.left(why, meta.created_at, meta.read_at(), clock.now_ms());
 }
 
 /// The engine's eviction hook. It fires for what makes room and for nothing else here: replacements happen in place, and
 /// what is too large never gets to the engine.
 #[derive(Clone)]
-struct Farewell;
+struct Farewell(Clock);
 
 impl Lifecycle<PoolKey, Arc<dyn Slot>> for Farewell {
     /// What was evicted is dropped outside the engine's lock: a value's destructor is not ours.
     type RequestState = Vec<Arc<dyn Slot>>;
 
     fn on_evict(&self, dropped: &mut Self::RequestState, _key: PoolKey, entry: Arc<dyn Slot>) {
-        left(entry.as_ref(), Count::Evicted);
+        left(entry.as_ref(), Count::Evicted, &self.0);
         dropped.push(entry);
     }
 }

@@ -8,6 +8,7 @@ mod blocking;
 mod content;
 mod degradation;
 mod events;
+mod gathering;
 mod joining;
 mod keys;
 mod lineage;

@@ -92,7 +92,7 @@ async fn a_miss_says_why() {
         (Names::new().tag("t"), StaleBy::Tag(0)),
         (Names::new().pattern("n:*"), StaleBy::Pattern),
         (Names::new().pattern("n:[a-z]"), StaleBy::Pattern),
-        (Names::new().namespace("n"), StaleBy::Pattern),
+        (Names::new().namespace("n"), StaleBy::Namespace),
         (Names::new().everything(), StaleBy::Everything),
     ] {
         numbers.put("k", Item::new(1).tag("t")).await.unwrap();

@@ -31,6 +31,94 @@ async fn each_kind_of_read_has_its_counter() {
     assert_eq!(larder.stats().log.appends, larder.position().number());
 }
 
+#[tokio::test]
+async fn an_error_is_neither_a_hit_nor_a_miss() {
+    let (larder, _) = with_policy(Policy::default()).await;
+    let numbers = larder.namespace::<u32>("n").unwrap();
+    assert!(numbers.get_or_load("k", Loads::open().failing()).await.is_err());
+    let failing = |_: Vec<&'static str>| async { Err::<Vec<(&'static str, u32)>, _>(std::io::Error::other("down")) };
+    assert!(numbers.get_many_or_load(["a", "b"], failing).await.is_err());
+    let total = larder.stats().total;
+    assert_eq!((total.counts.errors, total.counts.misses(), total.requests(), total.hits()), (3, 0, 3, 0));
+    assert_eq!((total.error.count(), total.miss.count(), total.total_latencies().count()), (3, 0, 3));
+}
+
+#[tokio::test]
+async fn a_timed_hit_stands_for_all_that_were_not() {
+    let (larder, _) = with_policy(Policy::default()).await;
+    let numbers = larder.namespace::<u32>("n").unwrap();
+    numbers.put("k", 1).await.unwrap();
+    for _ in 0..130 {
+        numbers.get("k").await.unwrap();
+    }
+    numbers.get("absent").await.unwrap();
+    let total = larder.stats().total;
+    assert_eq!((total.hit_memory.count(), total.hit_latencies().count(), total.total_latencies().count()), (3, 130, 131));
+}
+
+#[tokio::test]
+async fn each_tier_has_its_hits_misses_and_sets() {
+    let (builder, _, _) = over_own_tier();
+    let larder = builder.namespace("n", Policy::default().own_memory(64 << 10)).build().await.unwrap();
+    let texts = larder.namespace::<String>("n").unwrap();
+    for key in ["a", "b"] {
+        texts.put(key, "x".repeat(40_000)).await.unwrap();
+    }
+    let counts = || larder.stats().total.counts;
+    assert_eq!((counts().sets_memory, counts().sets_backing, counts().evicted), (2, 2, 1));
+    // One of the two is in the backing tier alone, from where it comes back into memory.
+    texts.get("a").await.unwrap();
+    texts.get("b").await.unwrap();
+    let counted = counts();
+    assert_eq!(counted.hits_of_memory() + counted.hits_of_backing(), 2);
+    assert!(counted.hits_of_backing() >= 1 && counted.sets_memory == 2 + counted.hits_of_backing());
+    assert_eq!((counted.misses_memory(), counted.misses_backing), (counted.hits_of_backing(), 0));
+    texts.get("absent").await.unwrap();
+    assert_eq!((counts().misses_memory() - counted.misses_memory(), counts().misses_backing), (1, 1));
+}
+
+#[tokio::test]
+async fn what_was_invalidated_is_told_apart_by_what_did_it() {
+    let (larder, _) = with_policy(Policy::default()).await;
+    let numbers = larder.namespace::<u32>("n").unwrap();
+    let all = [
+        Names::new().tag("t"),
+        Names::new().pattern("n:*"),
+        Names::new().pattern("n:[a-z]"),
+        Names::new().namespace("n"),
+        Names::new().everything(),
+    ];
+    for names in all {
+        numbers.put("k", Item::new(1).tag("t").depends_on("s", 1u64)).await.unwrap();
+        larder.invalidate(names).await.unwrap();
+        assert!(numbers.get("k").await.unwrap().is_none());
+    }
+    numbers.put("k", Item::new(1).depends_on("s", 1u64)).await.unwrap();
+    larder.moved("s", 2u64).await.unwrap();
+    assert!(numbers.get("k").await.unwrap().is_none());
+    let counts = larder.stats().total.counts;
+    assert_eq!((counts.stale_by_tag, counts.stale_by_pattern, counts.stale_by_namespace), (1, 2, 1));
+    assert_eq!((counts.stale_by_everything, counts.stale_by_source, counts.stale_by_key, counts.stale_by_epoch), (1, 1, 0, 0));
+    assert_eq!(counts.misses_invalidated, 6);
+}
+
+#[tokio::test]
+async fn what_happened_since_a_moment_is_told_without_disturbing_the_counters() {
+    let (larder, _) = with_policy(Policy::default()).await;
+    let numbers = larder.namespace::<u32>("n").unwrap();
+    numbers.put("k", 1).await.unwrap();
+    numbers.get("k").await.unwrap();
+    let before = larder.stats();
+    numbers.get("absent").await.unwrap();
+    larder.invalidate(Names::new().tag("t")).await.unwrap();
+    let now = larder.stats();
+    let since = now.since(&before);
+    assert_eq!((since.total.requests(), since.total.hits(), since.total.counts.puts, since.total.miss.count()), (1, 0, 0, 1));
+    assert_eq!((since.log.appends, since.invalidations.iter().map(|(.., n)| n).sum::<u64>()), (1, 1));
+    assert_eq!((since.total.entries, since.memory), (1, now.memory), "what is there is there");
+    assert_eq!((now.total.requests(), now.total.counts.puts), (2, 1));
+}
+
 /// What the test itself has seen.
 #[derive(Default)]
 struct Tally {

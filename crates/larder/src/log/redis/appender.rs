@@ -322,6 +322,7 @@ impl Inner {
         self.counters.appends.fetch_add(group.len() as u64, std::sync::atomic::Ordering::Relaxed);
         let settled = group.iter().zip(first..).zip(0u16..).map(|((pending, seq), at)| {
             let mut stamp = super::stamp(generation, seq);
+            self.peers.own(generation, seq, &pending.append.names);
             if !self.mutations.on(Mutation::OwnAppendsLate) {
                 stamp = self.index.enter_own(&pending.append.names, Position { epoch, seq }).unwrap_or(stamp);
             }
@@ -357,9 +358,10 @@ impl Inner {
             some.chunks(1_000).for_each(|names| group.add_names(names));
             let call = group.call(&self.keys, &Terms { deadline: 0, stream_len: self.link.options.stream_len, instance: "", fence: 0 });
             let value = script::run(server, &call).await.map_err(failed)?;
-            if !matches!(Answer::of(value)?, Answer::Appended { .. }) {
-                return Ok(false);
-            }
+            let Answer::Appended { first, .. } = Answer::of(value)? else { return Ok(false) };
+            // The tail brings them, unless a snapshot does, with which another generation begins.
+            let generation = self.index.era().0;
+            some.chunks(1_000).zip(first..).for_each(|(names, seq)| self.peers.own(generation, seq, names));
         }
         Ok(true)
     }

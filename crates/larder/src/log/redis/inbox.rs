@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use super::{APPEND_TIMEOUT, Inner, Pending};
 use crate::config::Mode;
 use crate::error::{Error, ErrorKind, Result};
+use crate::invalidations::{InvalidationOrigin, kinds_of};
 use crate::log::{Append, Durability};
 use crate::name::Names;
 use crate::remote::link::{failed, query};
@@ -120,11 +121,14 @@ impl Inner {
         // Not queued here: the stream itself is the queue.
         let append =
             Append { names, marks: Vec::new(), durability: Durability::Fsync, guard: None, writes: Vec::new(), mode: Mode::Strict };
+        let kinds = kinds_of(&append.names);
         let (reply, receiver) = oneshot::channel();
         let pending = Pending { append, deadline: tokio::time::Instant::now() + APPEND_TIMEOUT, reply };
         let closed = || Error::new(ErrorKind::Closed, "the cache was closed");
         self.to_append.send(pending).map_err(|_| closed())?;
-        receiver.await.map_err(|_| closed())?.map(drop)
+        receiver.await.map_err(|_| closed())??;
+        self.peers.counters().add(&kinds, InvalidationOrigin::Inbox);
+        Ok(())
     }
 
     async fn reject(&self, connection: &mut MultiplexedConnection, id: &[u8], why: &str) -> Result<()> {

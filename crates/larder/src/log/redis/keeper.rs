@@ -266,6 +266,7 @@ impl Inner {
                 if !self.index.apply(&names, super::stamp(generation, seq)) {
                     return Err(Error::of_tier("positions were made up here meanwhile"));
                 }
+                self.peers.brought(generation, seq, &names);
             }
             self.marks.add(&entry.marks);
         }

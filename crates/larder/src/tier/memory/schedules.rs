@@ -12,7 +12,7 @@ const SCHEDULES: usize = 4_000;
 
 /// Writers of stamps 1 and 2, one who takes out what it found, and one who makes both leave for want of room.
 fn writers(put: fn(&Pool, u64, &Arc<NamespaceMetrics>), evicts: bool) {
-    let (pool, metrics) = (Arc::new(Pool::new(64 << 10)), Arc::new(NamespaceMetrics::new()));
+    let (pool, metrics) = (Arc::new(Pool::new(64 << 10, Clock::manual())), Arc::new(NamespaceMetrics::new()));
     let mut threads: Vec<_> = [1, 2]
         .into_iter()
         .map(|seq| {
