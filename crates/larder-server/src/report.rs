@@ -209,7 +209,7 @@ pub struct Point {
     pub p99_seconds: Option<f64>,
     /// Loads that were carried out.
     pub loads: u64,
-    /// Reads that ended with an error, and loads that failed behind a read that was answered.
+    /// Reads that ended with an error.
     pub errors: u64,
     /// Entries that left memory because they were invalidated, or were found so.
     pub invalidated: u64,

@@ -84,7 +84,7 @@ fn report_says(counts: &Counts, minutes: &[Rollup]) {
     assert_eq!(figure("hit_rate"), Some(counts.hits() as f64 / counts.requests() as f64));
     assert_eq!(figure("loads"), Some(counts.loads_ok as f64));
     let misses: BTreeMap<&str, u64> = report.misses.iter().map(|part| (&*part.name, part.now)).collect();
-    let expected = [("never there", counts.misses_absent), ("expired", counts.misses_expired)];
+    let expected = [("not there", counts.misses_absent), ("expired", counts.misses_expired)];
     assert_eq!(misses, BTreeMap::from(expected));
     let removals: BTreeMap<&str, u64> = report.removals.iter().map(|part| (&*part.name, part.now)).collect();
     assert_eq!((removals["expired"], removals["invalidated"]), (counts.expired, counts.invalidated));

@@ -1,6 +1,7 @@
 //! From what was recorded to the numbers of a report. Everything is merged first and divided last: no average is averaged.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use larder::analytics::{Ranking, Rollup, Window};
 
@@ -9,10 +10,8 @@ use super::period::{Frame, Period, PeriodError, millis};
 use super::trend;
 use super::{Covered, Figure, KeyLine, NamespaceLine, Part, Peak, Point, Report, Unit};
 use figures::{FIGURES, Least};
-use latency::Spread;
 
 mod figures;
-pub mod latency;
 
 /// Keys that a report names.
 const KEYS_SHOWN: usize = 10;
@@ -120,18 +119,18 @@ impl Stretch {
 
 fn point(rollup: &Rollup) -> Point {
     let total = rollup.total();
-    let reads = Spread::of_reads(&total);
+    let reads = total.total_latencies();
     let (requests, hits) = (total.requests(), total.hits());
     Point {
         recorded: true,
         requests,
         hits,
         hit_rate: rate(hits, requests),
-        mean_seconds: reads.mean(),
-        p50_seconds: reads.percentile(0.5),
-        p99_seconds: reads.percentile(0.99),
+        mean_seconds: seconds(reads.mean()),
+        p50_seconds: seconds(reads.percentile(0.5)),
+        p99_seconds: seconds(reads.percentile(0.99)),
         loads: loads(&total),
-        errors: errors(rollup).values().sum(),
+        errors: total.counts.errors,
         invalidated: total.counts.invalidated,
         bytes: mean(total.bytes_sum, rollup.samples),
         ..Point::default()
@@ -144,6 +143,10 @@ fn rate(part: u64, whole: u64) -> Option<f64> {
 
 fn mean(sum: u64, samples: u64) -> f64 {
     rate(sum, samples).unwrap_or(0.0)
+}
+
+fn seconds(duration: Option<Duration>) -> Option<f64> {
+    duration.map(|duration| duration.as_secs_f64())
 }
 
 fn loads(window: &Window) -> u64 {
@@ -191,20 +194,20 @@ fn namespaces(now: &Rollup, before: &Rollup) -> Vec<NamespaceLine> {
         .iter()
         .map(|(name, window)| {
             let earlier = before.namespaces.get(name);
-            let reads = Spread::of_reads(window);
+            let reads = window.total_latencies();
             NamespaceLine {
                 name: name.clone(),
                 requests: window.requests(),
                 hit_rate: rate(window.hits(), window.requests()),
                 hit_rate_before: earlier.and_then(|window| rate(window.hits(), window.requests())),
-                p50_seconds: reads.percentile(0.5),
-                p99_seconds: reads.percentile(0.99),
+                p50_seconds: seconds(reads.percentile(0.5)),
+                p99_seconds: seconds(reads.percentile(0.99)),
                 loads: loads(window),
-                load_mean_seconds: window.load.mean().map(|mean| mean.as_secs_f64()),
+                load_mean_seconds: seconds(window.load.mean()),
                 saved_seconds: saved(window, earlier),
                 keys: window.sketches.keys.estimate(),
                 bytes: mean(window.bytes_sum, now.samples),
-                errors: window.counts.loads_error + window.counts.loads_timeout,
+                errors: window.counts.errors,
             }
         })
         .collect();
@@ -221,7 +224,24 @@ fn saved(window: &Window, before: Option<&Window>) -> Option<f64> {
 
 fn misses(rollup: &Rollup) -> BTreeMap<String, u64> {
     let counts = rollup.total().counts;
-    named([("never there", counts.misses_absent), ("expired", counts.misses_expired), ("invalidated", counts.misses_invalidated)])
+    let by = [
+        ("invalidated by its key", counts.stale_by_key),
+        ("invalidated by a tag", counts.stale_by_tag),
+        ("invalidated by a pattern", counts.stale_by_pattern),
+        ("invalidated by its namespace", counts.stale_by_namespace),
+        ("invalidated with everything", counts.stale_by_everything),
+        ("invalidated by a source", counts.stale_by_source),
+        ("not known since a new epoch", counts.stale_by_epoch),
+    ];
+    let told: u64 = by.iter().map(|(_, n)| n).sum();
+    let mut misses = named(by);
+    let others = [
+        ("not there", counts.misses_absent),
+        ("expired", counts.misses_expired),
+        ("invalidated", counts.misses_invalidated.saturating_sub(told)),
+    ];
+    misses.extend(named(others));
+    misses
 }
 
 fn removals(rollup: &Rollup) -> BTreeMap<String, u64> {
@@ -256,6 +276,7 @@ fn errors(rollup: &Rollup) -> BTreeMap<String, u64> {
     let counts = rollup.total().counts;
     let measure = |name: &str| rollup.measures.get(name).copied().unwrap_or(0);
     named([
+        ("reads that ended with an error", counts.errors),
         ("loads that failed", counts.loads_error),
         ("loads that took too long", counts.loads_timeout),
         ("operations of the backing tier", counts.backing_errors),

@@ -43,7 +43,8 @@ pub fn title(report: &Report) -> String {
 pub fn subtitle(report: &Report) -> String {
     let from = match &report.instances[..] {
         [] => String::new(),
-        [one] => format!(", instance {one}"),
+        // What stands for a name where none was given is long, and its beginning tells it from others.
+        [one] => format!(", instance {}", one.get(..8).filter(|_| one.len() == 32).unwrap_or(one)),
         several => format!(", {} together", things(several.len(), "instance")),
     };
     format!("{} to {} ({}){from}", moment(&report.period.from), moment(&report.period.to), report.zone)

@@ -11,6 +11,9 @@ use super::{Point, Report};
 /// The eighths of a block: a line of them is a chart.
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
+/// Blocks in a line at most; where there are more buckets, neighbours share one.
+const BLOCKS_MAX: usize = 62;
+
 /// Findings and sentences are broken at this width.
 const WIDTH: usize = 100;
 
@@ -43,13 +46,19 @@ pub fn render(report: &Report) -> Result<String, Error> {
 }
 
 fn charts(text: &mut String, report: &Report) -> Result<(), Error> {
-    let reads = report.series.iter().map(|point| point.recorded.then_some(point.requests as f64));
-    let rates = report.series.iter().map(|point: &Point| point.hit_rate);
-    let most = report.series.iter().map(|point| point.requests).max().unwrap_or(0);
-    let least = report.series.iter().filter_map(|point| point.hit_rate).min_by(f64::total_cmp);
-    writeln!(text, "\nreads     {}  up to {} in a bucket", line(reads, 0.0), count(most))?;
-    if let Some(least) = least {
-        writeln!(text, "hit rate  {}  from {}", line(rates, least), percent(least))?;
+    let together = report.series.len().div_ceil(BLOCKS_MAX).max(1);
+    let blocks = || report.series.chunks(together);
+    let sum = |points: &[Point], of: fn(&Point) -> u64| points.iter().map(of).sum::<u64>();
+    let reads = blocks().map(|points| points.iter().any(|point| point.recorded).then(|| sum(points, |point| point.requests) as f64));
+    let rate = |points: &[Point]| {
+        let reads = sum(points, |point| point.requests);
+        (reads > 0).then(|| sum(points, |point| point.hits) as f64 / reads as f64)
+    };
+    let most = reads.clone().flatten().fold(0.0, f64::max);
+    writeln!(text, "\nreads     {}  up to {}", line(reads, 0.0), count(most as u64))?;
+    let (least, best) = blocks().filter_map(rate).fold((1.0, 0.0), |(least, best), rate| (f64::min(least, rate), f64::max(best, rate)));
+    if best > least {
+        writeln!(text, "hit rate  {}  {} to {}", line(blocks().map(rate), least), percent(least), percent(best))?;
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ use crate::tier::TierStats;
 /// | `needless.tag.TAG`, `needless.rule.RULE` | entries killed for nothing, by what killed them: see [`Needless`](crate::Needless), which has an end |
 /// | `events.received`, `.duplicates`, `.unmatched`, `.refused`, `.failed`, `.names`, `.conflated`, `.dead_dropped` | see [`EventStats`](crate::events::EventStats) |
 /// | `backing.evicted`, `.expired`, `.shed`, `.outranked`, `.unreadable`, `.errors` | see [`TierStats`](crate::tier::TierStats) |
+/// | `gauge.memory_capacity_bytes`, `gauge.false_miss_entries` | the memory that may be used, and about how many entries would be judged stale for nothing: as sums over samples |
 /// | `log.refused`, `.connects`, `.epochs`, `.resyncs`, `.inbox_taken`, `.inbox_rejected` | of a log that is shared: see [`SharedLogStats`](crate::SharedLogStats) |
 pub struct Recorder {
     larder: Larder,
@@ -56,6 +57,11 @@ impl Recorder {
                 rollup.measures.insert(name, value);
             }
         }
+        let falsely = now.index.false_miss_rate * now.total.entries as f64;
+        for (name, value) in [("gauge.memory_capacity_bytes", now.memory.capacity), ("gauge.false_miss_entries", falsely.round() as u64)] {
+            rollup.measures.insert(name.into(), value);
+        }
+        rollup.measures.retain(|_, value| *value > 0);
         (self.before, self.begun_ms) = (now, now_ms);
         rollup
     }
@@ -144,7 +150,7 @@ mod tests {
         let second = recorder.cut(121_000);
         assert_eq!((second.namespaces["numbers"].counts.puts, second.namespaces["numbers"].counts.misses_absent), (0, 1));
         assert_eq!(second.namespaces["numbers"].entries, 1, "what is held counts, whatever happened");
-        assert!(second.measures.is_empty());
+        assert!(!second.measures.contains_key("appends"), "what did not move is left out");
         assert_eq!(recorder.cut(100_000).end_ms, 121_000, "a clock that was set back");
         larder.close().await.unwrap();
     }

@@ -3,7 +3,6 @@
 use larder::analytics::Rollup;
 
 use super::{Code, Finding, LOADS_WITNESSES, Subject, WITNESSES, count, duration, measure, percent, share};
-use crate::report::gather::latency::Spread;
 
 /// Readers that wait for one load on average, from which on it is a stampede.
 const WAITING: f64 = 1.0;
@@ -130,7 +129,7 @@ pub fn slow_loads(subject: &Subject, before: &Rollup) -> Option<Finding> {
 /// Reads that are slow on average, though loads are not the reason.
 pub fn slow_reads(subject: &Subject) -> Option<Finding> {
     let hits = subject.window.hits();
-    let mean = Spread::of_hits(subject.window).mean()?;
+    let mean = subject.window.hit_latencies().mean()?.as_secs_f64();
     if hits < WITNESSES || mean < READ_SECONDS {
         return None;
     }

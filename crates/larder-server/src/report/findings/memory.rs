@@ -26,7 +26,7 @@ pub fn hit_rate(subject: &Subject) -> Option<Finding> {
     let short = ((HIT_RATE_TARGET - rate) * requests as f64).round() as u64;
     let weight = short as f64 * subject.load_seconds();
     let evidence = format!(
-        "hit rate {} of {} reads (target {}); misses: {} never there, {} expired, {} invalidated; {} evicted",
+        "hit rate {} of {} reads (target {}); misses: {} not there, {} expired, {} invalidated; {} evicted",
         percent(rate),
         count(requests),
         percent(HIT_RATE_TARGET),
@@ -48,15 +48,30 @@ pub fn hit_rate(subject: &Subject) -> Option<Finding> {
         );
         return Some(finding.evidence(evidence).effect(effect).advice(advice));
     }
-    let (advice, why) = if counts.misses_invalidated * 2 > requests - hits {
-        ("invalidate less at a time: see what does it under \"invalidations\"", "invalidations")
-    } else if counts.misses_expired * 2 > requests - hits {
-        ("raise `ttl`, or set `stale_while_revalidate` so that readers need not wait for what has just expired", "expiry")
-    } else {
-        ("most keys are asked for once: warm the cache before, share entries between keys, or do not cache these", "keys that are new")
-    };
-    let finding = subject.finding(Code::LowHitRate, format!("the hit rate is low, because of {why}"), weight);
+    let (why, advice) = reason(subject);
+    let finding = subject.finding(Code::LowHitRate, format!("the hit rate is low, because {why}"), weight);
     Some(finding.evidence(evidence).effect(effect).advice(advice))
+}
+
+/// Why most of the misses were, where more memory is not what is missing, and what to do about it.
+fn reason(subject: &Subject) -> (&'static str, String) {
+    let (counts, name) = (&subject.window.counts, subject.name);
+    let misses = subject.window.requests() - subject.window.hits() - counts.errors;
+    // A key is new once. What was not there and is not new had left: the sweeper may have been before the reader.
+    let new = subject.window.sketches.keys.estimate().min(counts.misses_absent);
+    let gone = counts.evicted + counts.expired + counts.invalidated;
+    let of = |found: u64, left: u64| found as f64 + (counts.misses_absent - new) as f64 * share(left, gone);
+    let (expired, invalidated) = (of(counts.misses_expired, counts.expired), of(counts.misses_invalidated, counts.invalidated));
+    if new * 2 > misses {
+        ("most misses are of keys that are new", "warm the cache before, share entries between keys, or do not cache these".to_owned())
+    } else if invalidated > expired {
+        ("entries are invalidated before they are read again", "invalidate less at a time: see what does it under Invalidations".to_owned())
+    } else {
+        (
+            "entries expire before they are read again",
+            format!("raise `ttl` of namespace {name:?}, or set `stale_while_revalidate`, so that nobody waits for what has just expired"),
+        )
+    }
 }
 
 /// The bytes that would reach the target, or most of what memory can do, and the hit rate with them. `None` where entries were hardly
@@ -67,31 +82,19 @@ fn size_for(subject: &Subject, rate: f64) -> Option<(f64, f64)> {
     if window.counts.evicted < LOADS_WITNESSES || reuse.count() < LOADS_WITNESSES {
         return None;
     }
-    // Misses that room would have prevented are those of keys that were there before. What was invalidated or expired would miss anyway.
-    let (absent, requests) = (window.counts.misses_absent, window.requests());
-    let first = window.sketches.keys.estimate().min(absent);
-    let could = share(absent - first, requests);
-    if could < GAIN {
-        return None;
-    }
     let held = window.bytes_sum as f64 / subject.whole.samples.max(1) as f64;
-    let (all, mut within) = (reuse.count() as f64, 0.0);
-    let now: f64 = reuse.buckets().filter(|(end, _)| end.as_nanos() as f64 <= held).map(|(_, n)| n as f64).sum();
-    let beyond = (all - now).max(1.0);
-    let mut reached = (held, rate);
-    for (end, n) in reuse.buckets() {
-        within += n as f64;
-        let size = end.as_nanos() as f64;
-        if size <= held {
-            continue;
-        }
-        // Of the reuses that are too far apart for what is held, this part is within the size.
-        reached = (size, rate + could * ((within - now) / beyond));
+    let (counts, requests) = (&window.counts, window.requests() as f64);
+    // Some of what is read again within a size will have expired or been invalidated by then: as much as of the misses now.
+    let kept = share(counts.misses_absent, counts.misses());
+    let (mut more, mut reached) = (0.0, (held, rate));
+    for (end, n) in reuse.buckets().map(|(end, n)| (end.as_nanos() as f64, n as f64)).filter(|(end, _)| *end > held) {
+        more += n;
+        reached = (end, (rate + kept * more / requests).min(1.0));
         if reached.1 >= HIT_RATE_TARGET {
             break;
         }
     }
-    (reached.0 > held && reached.1 >= rate + GAIN).then_some(reached)
+    (reached.1 >= rate + GAIN).then_some(reached)
 }
 
 /// Values that memory does not take, and entries that take much of it.

@@ -1,9 +1,10 @@
 //! The figures of a report: each is one line here, and shows in every form.
 
-use larder::analytics::Rollup;
+use std::time::Duration;
 
-use super::latency::Spread;
-use super::{errors, invalidations, loads, mean, rate, saved};
+use larder::analytics::{Rollup, Window};
+
+use super::{invalidations, loads, mean, rate, saved, seconds};
 use crate::report::Unit;
 
 /// A figure: what it is, and how it comes from what was recorded.
@@ -20,6 +21,8 @@ pub struct Definition {
 pub enum Value {
     /// A number of things: none of them is zero, as long as anything was recorded.
     Number(fn(&Rollup) -> u64),
+    /// How long something took in all namespaces together.
+    Time(fn(&Window) -> Option<Duration>),
     /// Something that may not exist, as a rate of nothing.
     Measure(fn(&Rollup) -> Option<f64>),
 }
@@ -29,6 +32,7 @@ impl Value {
     pub fn of(&self, rollup: &Rollup) -> Option<f64> {
         match self {
             Value::Number(number) => Some(number(rollup) as f64),
+            Value::Time(time) => seconds(time(&rollup.total())),
             Value::Measure(measure) => measure(rollup),
         }
     }
@@ -62,14 +66,14 @@ pub const FIGURES: [Definition; 17] = [
         unit: Unit::Share,
         more_is_better: Some(false),
         least: Least::Share(0.001),
-        value: Value::Measure(|rollup| rate(errors(rollup).values().sum(), rollup.total().requests())),
+        value: Value::Measure(|rollup| rate(rollup.total().counts.errors, rollup.total().requests())),
     },
-    seconds("read_mean", "mean read", |rollup| Spread::of_reads(&rollup.total()).mean()),
-    seconds("read_p50", "median read", |rollup| Spread::of_reads(&rollup.total()).percentile(0.5)),
-    seconds("read_p99", "read, 99 in 100 under", |rollup| Spread::of_reads(&rollup.total()).percentile(0.99)),
-    seconds("read_p99_9", "read, 999 in 1,000 under", |rollup| Spread::of_reads(&rollup.total()).percentile(0.999)),
-    seconds("hit_mean", "mean hit", |rollup| Spread::of_hits(&rollup.total()).mean()),
-    seconds("miss_mean", "mean miss", |rollup| rollup.total().miss.mean().map(|mean| mean.as_secs_f64())),
+    time("read_mean", "mean read", |total| total.total_latencies().mean()),
+    time("read_p50", "median read", |total| total.total_latencies().percentile(0.5)),
+    time("read_p99", "read, 99 in 100 under", |total| total.total_latencies().percentile(0.99)),
+    time("read_p99_9", "read, 999 in 1,000 under", |total| total.total_latencies().percentile(0.999)),
+    time("hit_mean", "mean hit", |total| total.hit_latencies().mean()),
+    time("miss_mean", "mean miss", |total| total.miss.mean()),
     count("loads", "loads", None, |rollup| loads(&rollup.total())),
     count("loads_avoided", "loads avoided", Some(true), |rollup| rollup.total().hits()),
     Definition {
@@ -97,8 +101,8 @@ pub const FIGURES: [Definition; 17] = [
     },
 ];
 
-const fn seconds(name: &'static str, title: &'static str, value: fn(&Rollup) -> Option<f64>) -> Definition {
-    Definition { name, title, unit: Unit::Seconds, more_is_better: Some(false), least: Least::Relative(0.1), value: Value::Measure(value) }
+const fn time(name: &'static str, title: &'static str, value: fn(&Window) -> Option<Duration>) -> Definition {
+    Definition { name, title, unit: Unit::Seconds, more_is_better: Some(false), least: Least::Relative(0.1), value: Value::Time(value) }
 }
 
 const fn count(name: &'static str, title: &'static str, more_is_better: Option<bool>, number: fn(&Rollup) -> u64) -> Definition {
