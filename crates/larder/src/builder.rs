@@ -229,6 +229,8 @@ impl Builder {
             opening.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down while the cache opened")))?;
         let larder = Larder::assemble(parts)?;
         larder.0.first_contact().await;
+        // Not before: they would find out of reach what is on its way.
+        crate::health::probes::start(&larder.0);
         Ok(larder)
     }
 

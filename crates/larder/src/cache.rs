@@ -19,7 +19,7 @@ use crate::config::Policy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::freshness::{Index, Named};
-use crate::health::probes::{self, Probes};
+use crate::health::probes::Probes;
 use crate::invalidations::InvalidationCounters;
 use crate::key::{check_namespace, namespace_of};
 use crate::log::{Append, Appended, Durability, Log, Spread};
@@ -157,7 +157,6 @@ impl Larder {
             _folder: parts.folder,
         });
         crate::sweep::start(&shared);
-        probes::start(&shared);
         Ok(Larder(shared))
     }
 

@@ -10,9 +10,10 @@ mod tmpfs;
 use std::path::Path;
 use std::time::Duration;
 
-use larder::ErrorKind;
+use bytes::Bytes;
 use larder::tier::disk::{DiskOptions, DiskTier};
 use larder::tier::{Outcome, Tier, TierState, Wait};
+use larder::{ErrorKind, Larder, Part};
 use records::{put, seq_of, write_durably};
 use tmpfs::Tmpfs;
 
@@ -179,4 +180,37 @@ async fn a_tier_that_fills_its_disk_for_good_starts_anew() {
     assert!(kept && stats.evicted >= 1_000 && stats.entries < 100, "{stats:?}");
     write_durably(&tier, vec![put("after", 1, 10)]).await;
     tier.close().await.unwrap();
+}
+
+/// What is wrong with the backing tier, going by the last probe.
+fn probed(larder: &Larder) -> Option<String> {
+    let last = larder.probes().into_iter().find(|probed| probed.part == Part::Backing)?.last?;
+    last.trouble.as_ref().map(|trouble| trouble.what.clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_find_the_full_disk_and_the_room() {
+    let Some(disk) = Tmpfs::mount(96 << 20) else { return };
+    let larder = Larder::builder().data(disk.path()).probe_every(Duration::from_millis(100)).build().await.unwrap();
+    let ballast = disk.fill();
+    let filling = async {
+        for number in 0u64.. {
+            // Whether it is taken does not matter here.
+            drop(larder.raw().put(format!("fill:{number}"), Bytes::from(vec![7; 100_000])).await);
+            if let Some(what) = probed(&larder) {
+                return what;
+            }
+        }
+        unreachable!("a disk is finite")
+    };
+    let what = tokio::time::timeout(PATIENCE, filling).await.expect("it is found");
+    assert!(what.contains("the disk is full") || what.contains("takes no writes") || what.contains("cannot be written"), "{what}");
+    drop(ballast);
+    let well = async {
+        while probed(&larder).is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, well).await.expect("it goes away by itself");
+    larder.close().await.unwrap();
 }

@@ -18,9 +18,7 @@ const TRIES: usize = 3;
 /// On a thread that may block: should a lock of the engine never be given back, it is that thread which waits for it.
 pub(super) fn begin(shared: &Arc<Shared>) -> Finding {
     let (pools, now) = (shared.pools(), shared.clock.now_ms());
-    let running = shared.runtime.spawn_blocking(move || {
-        pools.iter().all(|pool| (0..TRIES).any(|_| gives_back(pool, now)))
-    });
+    let running = shared.runtime.spawn_blocking(move || pools.iter().all(|pool| (0..TRIES).any(|_| gives_back(pool, now))));
     Box::pin(async move {
         match running.await {
             Ok(true) => Found::well(),

@@ -174,7 +174,9 @@ async fn rounds(weak: Weak<Shared>, part: Part, slot: Arc<Slot>, (every, limit):
             under_way.add(began, tokio::spawn(async move { drop(tell.send(finding.await)) }).abort_handle());
             match tokio::time::timeout(limit, told).await {
                 Ok(Ok(found)) => found,
-                Ok(Err(_)) => Found::trouble(format!("the probe of the {part} panicked"), "this is a fault of larder, or of a tier of your own"),
+                Ok(Err(_)) => {
+                    Found::trouble(format!("the probe of the {part} panicked"), "this is a fault of larder, or of a tier of your own")
+                }
                 Err(_) => late(&weak, part, limit),
             }
         } else {

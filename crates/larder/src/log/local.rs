@@ -237,7 +237,15 @@ impl Shared {
     fn new(index: Arc<Index>, head: u64, file: Option<Segment>, mutations: Mutations) -> Self {
         let has_file = file.is_some();
         let state = State { head, appends: 0, file, failed: None, closed: false, buffer: Vec::new(), late: Vec::new() };
-        Shared { index, marks: Marks::default(), state: Mutex::new(state), sync: Mutex::default(), wake: Condvar::new(), has_file, mutations }
+        Shared {
+            index,
+            marks: Marks::default(),
+            state: Mutex::new(state),
+            sync: Mutex::default(),
+            wake: Condvar::new(),
+            has_file,
+            mutations,
+        }
     }
 
     fn append(&self, append: Append) -> Result<(Appended, Option<oneshot::Receiver<Result<()>>>)> {

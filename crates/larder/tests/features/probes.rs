@@ -55,10 +55,8 @@ async fn every_part_is_used_and_nobody_meets_what_was_written() {
     let (builder, _, tier) = over_own_tier();
     let larder = builder.probe_every(secs(5)).build().await.unwrap();
     let position = larder.position();
-    until("each part was probed three times", || {
-        [Part::Memory, Part::Backing, Part::Log].into_iter().all(|part| runs(&larder, part) >= 3)
-    })
-    .await;
+    until("each part was probed three times", || [Part::Memory, Part::Backing, Part::Log].into_iter().all(|part| runs(&larder, part) >= 3))
+        .await;
     for part in [Part::Memory, Part::Backing, Part::Log] {
         let probe = last(&larder, part).unwrap();
         assert!(probe.trouble.is_none() && probe.in_a_row == probe.runs, "{part}: {probe:?}");

@@ -292,3 +292,24 @@ async fn a_failing_write_changes_nothing_and_says_so() {
     }
     assert!(index.latest() > head);
 }
+
+#[tokio::test]
+async fn whoever_asks_is_told_whether_the_log_takes_appends_and_nothing_is_appended_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, _) = open(folder.path());
+    let len = || fs::metadata(folder.path().join(segment_name(1))).unwrap().len();
+    let before = (len(), log.stats());
+    log.confirm().await.unwrap().unwrap();
+    assert_eq!((len(), log.stats()), before, "the file is as long as it was, and no sync was counted");
+    log.fail_for_a_test(Some("no room".into()));
+    let refused = log.confirm().await.unwrap().unwrap_err();
+    assert!(refused.kind() == ErrorKind::LogUnavailable && refused.to_string().contains("no room"), "{refused}");
+    // The thread that was asked also begins a new file, after which all is well.
+    let well = async { while log.confirm().await.unwrap().is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), well).await.unwrap();
+    log.append(key("a:b")).await.unwrap();
+    log.close().unwrap();
+    assert!(log.confirm().await.is_err(), "nobody is there to answer");
+    let (in_memory, _) = LocalLog::in_memory(1 << 14, Mutations::default());
+    in_memory.confirm().await.unwrap().unwrap();
+}
