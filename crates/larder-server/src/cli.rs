@@ -12,10 +12,10 @@ mod entries;
 mod events;
 mod explain;
 mod failure;
+mod health;
 mod invalidate;
 mod keys;
 mod logging;
-mod moment;
 mod output;
 mod report;
 mod serve;
@@ -34,6 +34,7 @@ use entries::{GetArgs, PutArgs, RmArgs};
 use events::EventsCommand;
 use explain::{ExplainArgs, MovedArgs};
 use failure::Failure;
+use health::HealthArgs;
 use invalidate::InvalidateArgs;
 use keys::KeysArgs;
 use output::Output;
@@ -69,14 +70,15 @@ Use it, from here or from any language over HTTP:
   larder keys 'features:**'
   larder stats
   larder report daily            what it did, against the day before, and what would make it better
+  larder health                  how the server is; exits with 0, 1 or 2
 
 larder help COMMAND explains a command, with examples. --json makes any of them print JSON.";
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all is well
-  1  the answer is no: not cached, errors in the configuration, a stale read in the demo
-  2  it could not be asked or answered: wrong usage, no server, a refused request";
+  1  the answer is no: not cached, errors in the configuration, a stale read in the demo, a degraded server
+  2  it could not be asked or answered: wrong usage, no server, a refused request; an unhealthy server";
 
 /// A cache whose reads can say how fresh they are
 #[derive(Debug, Parser)]
@@ -117,6 +119,7 @@ Redis, all keys have a prefix of their own and are removed in the end.")]
     Keys(KeysArgs),
     Stats(StatsArgs),
     Report(ReportArgs),
+    Health(HealthArgs),
     Config(ConfigCommand),
 }
 
@@ -149,6 +152,7 @@ fn answer(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Keys(args)) => keys::keys(&args, out),
         Some(Command::Stats(args)) => stats::stats(&args, out),
         Some(Command::Report(args)) => report::report(&args, out),
+        Some(Command::Health(args)) => health::health(&args, out),
         Some(Command::Config(command)) => config::config(&command, out),
     }
 }

@@ -11,6 +11,7 @@ mod catalog;
 mod document;
 mod events;
 mod fault;
+mod health;
 mod policy;
 mod redis;
 mod rules;
@@ -26,7 +27,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::settings::{HttpLimits, Webhooks};
+use crate::health::Watched;
+use crate::settings::{HealthLimits, HttpLimits, Webhooks};
 use larder::events::Rule;
 use larder::{Builder, Durability, Larder, Policy};
 
@@ -34,7 +36,7 @@ pub use redis::Redis;
 pub use secret::{REFERENCE_EXPECTED, RedisAddress, Reference};
 pub use sources::Source;
 
-use catalog::{DEFAULT_NAMESPACE, EVENTS, FIXED, HTTP, NAMESPACES, ON, REDIS, SOURCE, Section, TOP, variable};
+use catalog::{DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HTTP, NAMESPACES, ON, REDIS, SOURCE, Section, TOP, variable};
 use document::{Document, Given, Givens};
 pub use fault::{Fault, Faults, Place};
 pub use schema::{annotated, json_schema};
@@ -71,6 +73,8 @@ pub struct Config {
     pub redis: Option<Redis>,
     /// The server's door.
     pub http: Http,
+    /// When what is found of the server counts as how.
+    pub health: HealthLimits,
     /// The policy of namespaces without a section.
     pub default_namespace: Policy,
     /// The policies of the others.
@@ -125,11 +129,12 @@ impl Config {
         let rules = rules::of(document.list(&ON), &mut faults);
         let sources = sources::of(document.list(&SOURCE), &environment, &mut faults);
         let webhooks = events::of(&document.fixed[EVENTS.name], &environment, &mut faults);
+        let health = health::of(&document.fixed[HEALTH.name], &mut faults);
         one_backing(&document, &mut faults);
         if !faults.is_empty() {
             return Err(Faults::new(faults));
         }
-        Ok(Self { rules, sources, webhooks, ..Self::of(document, redis, (default_namespace, namespaces)) })
+        Ok(Self { rules, sources, webhooks, health, ..Self::of(document, redis, (default_namespace, namespaces)) })
     }
 
     fn of(document: Document, redis: Option<Redis>, (default_namespace, namespaces): (Policy, BTreeMap<String, Policy>)) -> Self {
@@ -160,6 +165,7 @@ impl Config {
             rules: Vec::new(),
             sources: Vec::new(),
             webhooks: Webhooks::default(),
+            health: HealthLimits::default(),
             effective: document,
         }
     }
@@ -175,11 +181,18 @@ impl Config {
             .default_policy(self.default_namespace.clone());
         let builder = self.namespaces.iter().fold(builder, |builder, (name, policy)| builder.namespace(name, policy.clone()));
         let builder = self.rules.iter().cloned().fold(builder, Builder::rule);
+        let builder = self.health.probing(builder);
         let builder = self.data.iter().fold(builder, Builder::data);
         match &self.redis {
             Some(redis) => redis.under(builder),
             None => builder,
         }
+    }
+
+    /// What the server looks at to know how it is.
+    pub fn watched(&self) -> Watched {
+        let certificates = self.redis.as_ref().map_or_else(Vec::new, |redis| redis.certificates().to_vec());
+        Watched { limits: self.health.clone(), data: self.data.clone(), certificates }
     }
 }
 
@@ -281,6 +294,20 @@ impl Typed<'_> {
         match self.get(name) {
             Value::Address(address) => *address,
             other => unreachable!("{name} is an address, not {other}"),
+        }
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        match self.get(name) {
+            Value::Flag(flag) => *flag,
+            other => unreachable!("{name} is yes or no, not {other}"),
+        }
+    }
+
+    fn share(&self, name: &str) -> f64 {
+        match self.get(name) {
+            Value::Share(share) => *share,
+            other => unreachable!("{name} is a share, not {other}"),
         }
     }
 

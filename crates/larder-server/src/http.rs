@@ -27,6 +27,7 @@ use larder::{Larder, Raw};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::health::Health;
 use crate::settings::{HttpLimits, Webhooks};
 use problem::{Kind, Problem};
 use traces::Watchers;
@@ -59,8 +60,7 @@ pub struct App {
     gate: Gate,
     intake: Intake,
     watchers: Watchers,
-    /// Whether nothing is answered that other instances could have made wrong, and so nothing while they are not heard.
-    is_strict: bool,
+    health: Health,
     /// What answers from the backing tier are said to come from.
     backing: &'static str,
 }
@@ -70,11 +70,11 @@ pub type Shared = Arc<App>;
 
 impl App {
     /// What the routes need to serve a cache.
-    pub fn new(larder: Larder, limits: HttpLimits, webhooks: Webhooks, is_strict: bool) -> Shared {
+    pub fn new(larder: Larder, limits: HttpLimits, webhooks: Webhooks, health: Health) -> Shared {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         let gate = Gate::new(limits.requests_max);
         let (intake, watchers) = (Intake::new(webhooks), Watchers::new());
-        Arc::new(App { raw: larder.raw(), larder, limits, gate, intake, watchers, is_strict, backing })
+        Arc::new(App { raw: larder.raw(), larder, limits, gate, intake, watchers, health, backing })
     }
 
     /// Where requests are let in.
@@ -207,6 +207,8 @@ pub fn about() -> Vec<Endpoint> {
     vec![
         Endpoint::new(Method::GET, "/livez", get(probes::alive)),
         Endpoint::new(Method::GET, "/readyz", get(probes::ready)),
+        Endpoint::new(Method::GET, "/startupz", get(probes::started)),
+        Endpoint::new(Method::GET, "/health", get(health::draft)),
         Endpoint::new(Method::GET, "/openapi.json", get(openapi::show)),
     ]
 }

@@ -4,8 +4,10 @@
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod health;
 pub mod history;
 pub mod http;
+pub mod moment;
 pub mod report;
 pub mod serve;
 pub mod settings;

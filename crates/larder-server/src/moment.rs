@@ -15,6 +15,12 @@ pub fn date_and_time(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {}", &time_of_day(ms)[..8])
 }
 
+/// `2026-11-26T09:30:00.123Z`, as RFC 3339 has it.
+pub fn timestamp(ms: u64) -> String {
+    let (year, month, day) = date(ms / DAY_MS);
+    format!("{year:04}-{month:02}-{day:02}T{}Z", time_of_day(ms))
+}
+
 /// The date so many days after the beginning of 1970. Counted in years that begin with March, so that the day that not every
 /// year has is the last.
 fn date(days: u64) -> (u64, u64, u64) {
@@ -50,5 +56,6 @@ mod tests {
             assert_eq!(date_and_time(seconds * 1_000 + 999), expected);
         }
         assert_eq!(time_of_day(1_764_149_400_123), "09:30:00.123");
+        assert_eq!(timestamp(1_764_149_400_123), "2025-11-26T09:30:00.123Z");
     }
 }

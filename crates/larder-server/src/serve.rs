@@ -18,6 +18,7 @@ use larder::Larder;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 
+use crate::health::{Health, Watched};
 use crate::http::{self, App, Shared};
 use crate::settings::{HttpLimits, Webhooks};
 use connections::Connections;
@@ -36,6 +37,8 @@ pub struct Serve {
     pub webhooks: Webhooks,
     /// Whether the cache shares its log and is strict, so that it is of no use while the log cannot be reached.
     pub is_strict: bool,
+    /// How the server finds out how it is.
+    pub watched: Watched,
     /// How long open requests may still take once the server is told to stop.
     pub drain: Duration,
 }
@@ -56,10 +59,11 @@ impl Serve {
     /// # Errors
     /// When it cannot be had.
     pub async fn bind(self) -> io::Result<Bound> {
-        let Serve { larder, http, limits, webhooks, is_strict, drain } = self;
+        let Serve { larder, http, limits, webhooks, is_strict, watched, drain } = self;
         let listener = TcpListener::bind(http).await?;
         let addr = listener.local_addr()?;
-        let app = App::new(larder.clone(), limits.clone(), webhooks, is_strict);
+        let health = Health::watch(&larder, watched, is_strict);
+        let app = App::new(larder.clone(), limits.clone(), webhooks, health);
         let connections = Connections::new(http::router(app.clone()), &limits);
         Ok(Bound { app, connections, larder, listener, addr, drain })
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use larder::Builder;
+
 use crate::webhook::Secret;
 
 /// What a client may ask of the server at most. Every limit is answered with a problem that names it.
@@ -33,6 +35,68 @@ impl Default for HttpLimits {
             requests_max: 1_024,
             connections_max: 4_096,
         }
+    }
+}
+
+/// When what is found of the server and what it stands on counts as how. Changes take several looks in a row, so that what comes and
+/// goes does not come and go in the reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HealthLimits {
+    /// Whether memory, the backing tier and the log are probed. Default: they are.
+    pub probes: bool,
+    /// How often. Default 5 s.
+    pub probe_every: Duration,
+    /// How long a probe may take. Default 2 s.
+    pub probe_timeout: Duration,
+    /// Bad probes in a row after which a component is called so. Default 1.
+    pub fails_after: u32,
+    /// Good ones in a row after which it is called well again. Default 2.
+    pub recovers_after: u32,
+    /// Positions that the server may be behind a log that others append to. Default 10,000.
+    pub log_behind_max: u64,
+    /// With less room than this on the disk of the data folder it is degraded. Default 1 GiB.
+    pub disk_free_degraded: u64,
+    /// With less than this, unhealthy. Default 64 MiB.
+    pub disk_free_unhealthy: u64,
+    /// A certificate that runs out sooner is degraded; one that has run out, unhealthy. Default 14 days.
+    pub certificate_left: Duration,
+    /// With a smaller share of hits performance is degraded. Default 0.8.
+    pub hit_rate_min: f64,
+    /// With a longer mean time of reads performance is degraded. Default 10 ms.
+    pub latency_max: Duration,
+    /// A window of fewer reads says nothing. Default 1,000.
+    pub requests_min: u64,
+    /// How long a window is; it slides by a sixth of itself. Default 1 min.
+    pub window: Duration,
+    /// Windows in a row that agree before the state of performance changes. Default 3.
+    pub windows: u32,
+}
+
+impl Default for HealthLimits {
+    fn default() -> Self {
+        HealthLimits {
+            probes: true,
+            probe_every: Duration::from_secs(5),
+            probe_timeout: Duration::from_secs(2),
+            fails_after: 1,
+            recovers_after: 2,
+            log_behind_max: 10_000,
+            disk_free_degraded: 1 << 30,
+            disk_free_unhealthy: 64 << 20,
+            certificate_left: Duration::from_secs(14 * 24 * 3_600),
+            hit_rate_min: 0.8,
+            latency_max: Duration::from_millis(10),
+            requests_min: 1_000,
+            window: Duration::from_secs(60),
+            windows: 3,
+        }
+    }
+}
+
+impl HealthLimits {
+    /// The description of a cache that is probed as this says.
+    pub fn probing(&self, builder: Builder) -> Builder {
+        if self.probes { builder.probe_every(self.probe_every).probe_timeout(self.probe_timeout) } else { builder }
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use larder::Larder;
+use larder_server::health::Watched;
 use larder_server::serve::{Serve, shutdown_signal};
 use larder_server::settings::{HttpLimits, Webhooks};
 
@@ -17,6 +18,7 @@ async fn sigterm_stops_the_server_in_order() {
         limits: HttpLimits::default(),
         webhooks: Webhooks::default(),
         is_strict: false,
+        watched: Watched::default(),
         drain: Duration::from_secs(5),
     };
     let bound = serve.bind().await.unwrap();

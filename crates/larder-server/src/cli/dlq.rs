@@ -10,9 +10,9 @@ use ureq::http::StatusCode;
 
 use super::client::{Client, ServerArgs};
 use super::failure::Failure;
-use super::moment::date_and_time;
 use super::output::{Output, plain, plural};
 use super::{NO, emit};
+use crate::moment::date_and_time;
 
 /// Columns of a reason on the list; `dlq show` has all of it.
 const REASON_SHOWN: usize = 60;

@@ -10,9 +10,9 @@ use serde_json::Value as Json;
 
 use super::client::{Client, ServerArgs, percent_encoded};
 use super::failure::Failure;
-use super::moment::time_of_day;
-use super::output::{Output, has_colours, plain, plural};
+use super::output::{Output, coloured, has_colours, plain, plural};
 use crate::http::traces::HEARTBEAT;
+use crate::moment::time_of_day;
 
 /// How long to wait before a server that is away is asked again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -231,10 +231,6 @@ fn outcome_colour(outcome: &str) -> Option<&'static str> {
         "failed" => Some("1;31"),
         _ => Some(DIM),
     }
-}
-
-fn coloured(text: &str, colour: Option<&str>) -> String {
-    colour.map_or_else(|| text.to_owned(), |colour| format!("\u{1b}[{colour}m{text}\u{1b}[0m"))
 }
 
 #[cfg(test)]

@@ -53,6 +53,11 @@ pub fn has_colours() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// A text in a colour of the terminal's, if it is to have one.
+pub fn coloured(text: &str, colour: Option<&str>) -> String {
+    colour.map_or_else(|| text.to_owned(), |colour| format!("\u{1b}[{colour}m{text}\u{1b}[0m"))
+}
+
 /// A text that came from outside, such that a terminal takes it for text and nothing else.
 pub fn plain(text: &str) -> String {
     let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

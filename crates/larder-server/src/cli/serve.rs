@@ -74,6 +74,7 @@ async fn run(config: &Config, until_stdin_ends: bool, out: Output) -> Result<(),
         limits: http.limits.clone(),
         webhooks: config.webhooks.clone(),
         is_strict: config.redis.as_ref().is_some_and(Redis::is_strict),
+        watched: config.watched(),
         drain: http.drain,
     };
     let bound = match serve.bind().await {

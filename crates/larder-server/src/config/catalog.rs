@@ -260,6 +260,61 @@ pub const EVENTS: Section = Section {
     ],
 };
 
+/// How the server finds out how it is.
+pub const HEALTH: Section = Section {
+    name: "health",
+    about: "How the server finds out how it and what it stands on are, and when what it finds counts as degraded or unhealthy. GET /health, /readyz and `larder health` tell.",
+    settings: &[
+        setting(
+            "probes",
+            Kind::Flag,
+            "true",
+            "Whether memory, the backing tier and the log are really used now and then: written, read, compared and removed, under keys of the cache's own. Nothing is appended to the log.",
+        ),
+        setting(
+            "probe_every",
+            Kind::Time,
+            "5s",
+            "How often they are, and the disk's room is looked at. A probe of a disk takes two fsyncs.",
+        ),
+        setting("probe_timeout", Kind::Time, "2s", "How long a probe may take before the part that it is of counts as out of order."),
+        setting("fails_after", COUNT, "1", "Bad probes in a row after which a component is called so."),
+        setting("recovers_after", COUNT, "2", "Good probes in a row after which it is called well again."),
+        setting(
+            "log_behind_max",
+            Kind::Count { least: 0, most: 1 << 48 },
+            "10000",
+            "How many positions this server may be behind the log that it shares before the log is called degraded.",
+        ),
+        setting(
+            "disk_free_degraded",
+            Kind::Size { least: 0 },
+            "1 GiB",
+            "With less room than this on the disk of data it is called degraded.",
+        ),
+        setting("disk_free_unhealthy", Kind::Size { least: 0 }, "64 MiB", "With less room than this it is called unhealthy."),
+        setting(
+            "certificate_left",
+            Kind::Time,
+            "14d",
+            "A certificate in use that runs out sooner than this is called degraded; one that has run out, unhealthy.",
+        ),
+        setting("hit_rate_min", Kind::Share, "0.8", "With a smaller share of reads that hit, performance is called degraded."),
+        setting("latency_max", Kind::Time, "10ms", "With a longer mean time of reads, loads included, performance is called degraded."),
+        setting(
+            "requests_min",
+            Kind::Count { least: 1, most: 1 << 48 },
+            "1000",
+            "How many reads a window needs to say anything about performance.",
+        ),
+        setting("window", Kind::Time, "1m", "The window over which performance is judged. It slides by a sixth of itself."),
+        setting("windows", COUNT, "3", "How many windows in a row must agree before the state of performance changes, either way."),
+    ],
+};
+
+/// How many looks in a row something takes.
+const COUNT: Kind = Kind::Count { least: 1, most: 1_000 };
+
 /// What holds for namespaces without a section.
 pub const DEFAULT_NAMESPACE: Section = Section {
     name: "default_namespace",
@@ -339,7 +394,7 @@ pub const SOURCE: Section = Section {
 pub const LISTS: [&Section; 2] = [&ON, &SOURCE];
 
 /// The sections whose place is fixed: all but the namespaces and lists.
-pub const FIXED: [&Section; 5] = [&TOP, &HTTP, &REDIS, &EVENTS, &DEFAULT_NAMESPACE];
+pub const FIXED: [&Section; 6] = [&TOP, &HTTP, &REDIS, &EVENTS, &HEALTH, &DEFAULT_NAMESPACE];
 
 impl Section {
     /// The setting of this name.

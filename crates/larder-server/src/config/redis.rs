@@ -14,6 +14,7 @@ use super::fault::{Fault, Place};
 use super::policy::mode;
 use super::secret::masked;
 use super::value::Value;
+use crate::health::certificates::Certificate;
 
 /// Settings that say how to talk to Redis, each on its own.
 const PLAIN: [&str; 9] = [
@@ -36,12 +37,18 @@ pub struct Redis {
     max_staleness: Duration,
     /// The address, without a password.
     shown: String,
+    certificates: Vec<Certificate>,
 }
 
 impl Redis {
     /// Where it is, without a password.
     pub fn shown(&self) -> &str {
         &self.shown
+    }
+
+    /// The certificates that it is talked to with.
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.certificates
     }
 
     /// Whether what cannot be guaranteed without it is refused.
@@ -69,10 +76,10 @@ pub fn of(givens: &Givens, environment: &BTreeMap<String, String>, faults: &mut 
     let reading = Reading { givens, environment };
     let (options, shown) = reading.address(faults)?;
     let options = reading.credentials(options, faults);
-    let options = reading.certificates(options, &shown, faults);
+    let (options, certificates) = reading.certificates(options, &shown, faults);
     let options = reading.plain(options, faults);
     let (mode, max_staleness) = (reading.mode(), reading.max_staleness());
-    Some(Redis { options, mode, max_staleness, shown })
+    Some(Redis { options, mode, max_staleness, shown, certificates })
 }
 
 struct Reading<'a> {
@@ -119,7 +126,8 @@ impl Reading<'_> {
         }
     }
 
-    fn certificates(&self, mut options: RedisOptions, shown: &str, faults: &mut Vec<Fault>) -> RedisOptions {
+    fn certificates(&self, mut options: RedisOptions, shown: &str, faults: &mut Vec<Fault>) -> (RedisOptions, Vec<Certificate>) {
+        let mut certificates = Vec::new();
         let is_plain = !shown.is_empty() && !shown.starts_with("rediss");
         for name in ["certificate_authority", "client_certificate", "client_key"] {
             if let Some(given) = self.givens.get(name).filter(|_| is_plain) {
@@ -127,6 +135,7 @@ impl Reading<'_> {
             }
         }
         if let Some(pem) = self.file("certificate_authority", faults) {
+            certificates.push(Certificate::of("redis.certificate_authority", &pem));
             options = options.certificate_authority(pem);
         }
         for (name, other) in [("client_certificate", "client_key"), ("client_key", "client_certificate")] {
@@ -135,10 +144,11 @@ impl Reading<'_> {
             }
         }
         let (certificate, key) = (self.file("client_certificate", faults), self.file("client_key", faults));
-        match (certificate, key) {
-            (Some(certificate), Some(key)) => options.client_certificate(certificate, key),
-            _ => options,
+        if let (Some(certificate), Some(key)) = (certificate, key) {
+            certificates.push(Certificate::of("redis.client_certificate", &certificate));
+            options = options.client_certificate(certificate, key);
         }
+        (options, certificates)
     }
 
     /// What a file holds, if it is given and can be read.

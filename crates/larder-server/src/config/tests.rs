@@ -539,3 +539,20 @@ fn line() -> impl Strategy<Value = String> {
         _ => format!("{name} = {value}"),
     })
 }
+
+#[test]
+fn health_that_makes_no_sense_is_refused_and_certificates_are_watched() {
+    let found = faults("[health]\nprobe_every = \"10ms\"\ndisk_free_degraded = \"1 MiB\"\nhit_rate_min = 1.5\n");
+    for part in [
+        ":2:1: health.probe_every: found \"10ms\"; it is from 100ms to 1h",
+        ":3:1: health.disk_free_degraded: found \"1 MiB\"; it is no less than disk_free_unhealthy (\"64 MiB\")",
+        "health.hit_rate_min: found the number 1.5, expected a share from 0 to 1",
+    ] {
+        assert!(found.iter().any(|fault| fault.contains(part)), "{part} in {found:?}");
+    }
+    assert_eq!(found.len(), 3, "{found:?}");
+    let config = read("data = \"d\"\n[health]\nprobes = false\nwindows = 7\n").expect("it makes sense");
+    let watched = config.watched();
+    assert_eq!((watched.data, watched.limits.probes, watched.limits.windows), (Some("d".into()), false, 7));
+    assert_eq!(read("").expect("nothing is needed").watched().limits, HealthLimits::default());
+}

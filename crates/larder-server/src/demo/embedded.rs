@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::larder_cache::LarderCache;
+use crate::health::Watched;
 use crate::serve::{Bound, Serve, ServeError};
 use crate::settings::{HttpLimits, Webhooks};
 
@@ -84,9 +85,16 @@ impl Embedded {
 
 async fn bind(larder: &Larder) -> io::Result<Bound> {
     let http = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    Serve { larder: larder.clone(), http, limits: HttpLimits::default(), webhooks: Webhooks::default(), is_strict: false, drain: DRAIN }
-        .bind()
-        .await
+    let serve = Serve {
+        larder: larder.clone(),
+        http,
+        limits: HttpLimits::default(),
+        webhooks: Webhooks::default(),
+        is_strict: false,
+        watched: Watched::default(),
+        drain: DRAIN,
+    };
+    serve.bind().await
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::many::ENTRIES_MAX;
 use super::problem::Kind;
 
 mod content;
+mod probes;
 mod schemas;
 
 /// `GET /openapi.json`.
@@ -49,8 +50,10 @@ pub fn document() -> Value {
             "/v1/keys": { "get": keys() },
             "/v1/stats": { "get": stats() },
             "/v1/health": { "get": health() },
-            "/livez": { "get": livez() },
-            "/readyz": { "get": readyz() },
+            "/livez": { "get": probes::livez() },
+            "/readyz": { "get": probes::readyz() },
+            "/startupz": { "get": probes::startupz() },
+            "/health": { "get": probes::draft() },
             "/openapi.json": { "get": openapi() },
         },
         "components": { "schemas": schemas::all(), "headers": headers(), "parameters": parameters() },
@@ -402,34 +405,6 @@ fn queued(what: &str, schema: Option<&str>) -> Value {
     }
 }
 
-fn livez() -> Value {
-    json!({
-        "operationId": "livez",
-        "summary": "Answers while the process lives, whatever else is wrong.",
-        "tags": ["server"],
-        "responses": { "200": text_answer("Alive.") },
-    })
-}
-
-fn readyz() -> Value {
-    json!({
-        "operationId": "readyz",
-        "summary": "Whether requests should be sent here.",
-        "tags": ["server"],
-        "parameters": parameter_refs(&["Verbose"]),
-        "responses": {
-            "200": readiness("They should; also where something that is not needed is not in order (degraded), such as Redis."),
-            "503": readiness("They should not: the server is shutting down, or its log takes no changes, or it is strict and Redis away."),
-        },
-    })
-}
-
-fn readiness(description: &str) -> Value {
-    let mut answer = json_answer(description, "Readiness");
-    answer["content"]["text/plain"] = json!({ "schema": { "type": "string" } });
-    answer
-}
-
 fn openapi() -> Value {
     json!({
         "operationId": "openapi",
@@ -585,7 +560,8 @@ fn parameters() -> Value {
             "in": "path", "name": "id", "required": true, "schema": { "type": "integer", "minimum": 1 },
             "description": "What the dead letter is called here.",
         },
-        "Verbose": query("verbose", "Whether to say why, as JSON.", json!({ "type": "string" })),
+        "Verbose": query("verbose", "Whether to say why: a line for each check, or JSON where that is accepted.", json!({ "type": "string" })),
+        "Exclude": query("exclude", "The names of checks that do not count, with commas between them; may be given several times.", json!({ "type": "string" })),
     })
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::*;
 
 async fn app(limits: HttpLimits) -> Shared {
-    App::new(Larder::builder().build().await.expect("a cache in memory"), limits, Webhooks::default(), false)
+    let larder = Larder::builder().build().await.expect("a cache in memory");
+    let health = Health::watch(&larder, crate::health::Watched::default(), false);
+    App::new(larder, limits, Webhooks::default(), health)
 }
 
 /// Serves a router, asks it once, and gives status and problem.

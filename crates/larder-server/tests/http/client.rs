@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use larder::{Builder, Larder};
+use larder_server::health::Watched;
 use larder_server::serve::{Serve, ServeError};
 use larder_server::settings::{HttpLimits, Webhooks};
 use serde_json::Value;
@@ -44,7 +45,8 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let (larder, bound) = runtime.block_on(async {
             let larder = cache.build().await.unwrap();
-            let serve = Serve { larder: larder.clone(), http: ([127, 0, 0, 1], 0).into(), limits, webhooks, is_strict: false, drain };
+            let (http, watched) = (([127, 0, 0, 1], 0).into(), Watched::default());
+            let serve = Serve { larder: larder.clone(), http, limits, webhooks, is_strict: false, watched, drain };
             (larder, serve.bind().await.unwrap())
         });
         let addr = bound.http_addr();

@@ -167,7 +167,7 @@ fn a_server_that_stops_lets_open_requests_end_and_keeps_what_they_wrote() {
     while server.request("GET", "/readyz").send().status != 503 {
         assert!(begun.elapsed() < PATIENCE, "it says that it is not ready");
     }
-    let verbose = server.request("GET", "/readyz?verbose").send().json();
+    let verbose = server.request("GET", "/readyz?verbose").header("accept", "application/json").send().json();
     assert_eq!((&verbose["ready"], &verbose["checks"][0]["ok"]), (&json!(false), &json!(false)));
     assert_eq!(server.request("GET", "/livez").send().status, 200);
     server.get("k").problem(503, "draining");

@@ -16,13 +16,13 @@ use crate::client::{PATIENCE, Reply, Request};
 const RECOVERY: Duration = Duration::from_secs(10);
 
 /// A server in a process of its own. It is killed if a test fails before it ends.
-struct Instance {
+pub struct Instance {
     process: Child,
     addr: SocketAddr,
     told: Value,
 }
 
-fn program(arguments: &[&str]) -> Command {
+pub fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
     // What is set where the tests run must not decide what they find.
     let set = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("LARDER_"));
@@ -34,9 +34,14 @@ fn program(arguments: &[&str]) -> Command {
 }
 
 impl Instance {
-    fn start(redis: &str, name: &str, environment: &[(&str, &str)]) -> Self {
-        let mut command = program(&["serve", "--redis", redis, "--http", "127.0.0.1:0", "--json", "--until-stdin-ends"]);
-        command.env("LARDER_REDIS_INSTANCE", name).env("LARDER_INDEX", "64 KiB").env("LARDER_LOG", "warn");
+    pub fn start(redis: &str, name: &str, environment: &[(&str, &str)]) -> Self {
+        Self::serve(&["--redis", redis], &[&[("LARDER_REDIS_INSTANCE", name)], environment].concat())
+    }
+
+    /// With these arguments.
+    pub fn serve(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = program(&["serve", "--http", "127.0.0.1:0", "--json", "--until-stdin-ends"]);
+        command.args(arguments).env("LARDER_INDEX", "64 KiB").env("LARDER_LOG", "warn");
         command.envs(environment.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("the program was built for this test");
         let mut line = String::new();
@@ -48,11 +53,11 @@ impl Instance {
         Self { process, addr, told }
     }
 
-    fn request(&self, method: &str, path: &str) -> Request {
+    pub fn request(&self, method: &str, path: &str) -> Request {
         Request::to(self.addr, method, path)
     }
 
-    fn get(&self, key: &str) -> Reply {
+    pub fn get(&self, key: &str) -> Reply {
         self.request("GET", &format!("/v1/entries/{key}")).send()
     }
 
@@ -79,12 +84,12 @@ impl Instance {
     }
 
     /// The command line, about this server.
-    fn ask(&self, arguments: &[&str]) -> Output {
+    pub fn ask(&self, arguments: &[&str]) -> Output {
         program(arguments).args(["--server", &format!("http://{}", self.addr)]).output().expect("the program was built for this test")
     }
 
     /// Ends it as whoever started it with a pipe would, by going away.
-    fn abandon(mut self) {
+    pub fn abandon(mut self) {
         drop(self.process.stdin.take());
         let ended = self.process.wait().expect("it is a child");
         assert_eq!(ended.code(), Some(0), "it ends in order");
@@ -227,9 +232,9 @@ fn without_redis_servers_go_on_and_what_they_were_told_meanwhile_arrives() {
 
     // It is degraded, and neither dead nor of no use.
     assert_eq!(a.request("GET", "/livez").send().status, 200);
-    let ready = a.request("GET", "/readyz?verbose").send();
+    assert!(wait::until(PATIENCE, || a.request("GET", "/readyz").send().body.starts_with(b"ready, but degraded")));
+    let ready = a.request("GET", "/readyz?verbose").header("accept", "application/json").send();
     assert_eq!((ready.status, &ready.json()["ready"], &ready.json()["degraded"]), (200, &json!(true), &json!(true)));
-    assert!(a.request("GET", "/readyz").send().body.starts_with(b"ready, but degraded"));
     let health = a.json("/v1/health");
     assert_eq!((&health["state"], &health["findings"][0]["about"]), (&json!("degraded"), &json!("log")), "{health}");
     let shared = a.json("/v1/stats")["log"]["shared"].clone();
@@ -251,7 +256,7 @@ fn a_strict_server_refuses_what_it_cannot_guarantee() {
     let (a, b) = (Instance::start(&url, "a", &strict), Instance::start(&url, "b", &strict));
     assert_eq!(a.put("k", "t", "value").status, 204);
     assert_eq!(a.get("k").status, 200);
-    assert_eq!(a.request("GET", "/readyz").send().status, 200);
+    assert!(wait::until(PATIENCE, || a.request("GET", "/readyz").send().status == 200), "it has started");
 
     away(&proxy, [&a, &b]);
     let refused =
@@ -259,12 +264,12 @@ fn a_strict_server_refuses_what_it_cannot_guarantee() {
     refused.problem(503, "unverified");
     assert_eq!(refused.header("retry-after"), Some("1"));
     a.invalidate("", &json!({ "tags": ["t"] })).problem(503, "log-unavailable");
-    assert_eq!(a.request("GET", "/readyz").send().status, 503);
+    assert!(wait::until(PATIENCE, || a.request("GET", "/readyz").send().status == 503));
     assert_eq!(a.request("GET", "/livez").send().status, 200);
 
     back(&proxy, [&a, &b]);
     assert!(wait::until(RECOVERY, || a.get("k").status == 200));
-    assert_eq!(a.request("GET", "/readyz").send().status, 200);
+    assert!(wait::until(RECOVERY, || a.request("GET", "/readyz").send().status == 200));
     assert_eq!(a.invalidate("", &json!({ "tags": ["t"] })).status, 200);
     a.get("k").problem(404, "miss");
 }

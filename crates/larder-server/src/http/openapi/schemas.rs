@@ -75,6 +75,7 @@ fn own() -> Value {
         })),
         "Readiness": readiness(),
         "Health": health(),
+        "HealthDocument": health_document(),
         "Stats": stats(),
         "Namespace": namespace(),
         "Latency": latency(),
@@ -287,6 +288,7 @@ fn readiness() -> Value {
             "name": { "type": "string" },
             "ok": { "type": "boolean" },
             "needed": { "type": "boolean", "description": "Whether the server cannot be used without it." },
+            "excluded": { "type": "boolean", "description": "Whether the request said that it does not count." },
             "message": { "type": "string" },
         }),
     );
@@ -318,6 +320,37 @@ fn health() -> Value {
         json!({
             "state": { "type": "string", "enum": ["healthy", "degraded", "failing"], "description": "Healthy also with notices." },
             "findings": { "type": "array", "items": finding },
+        }),
+    )
+}
+
+fn health_document() -> Value {
+    let status = json!({ "type": "string", "enum": ["pass", "warn", "fail"] });
+    let measurement = open(
+        &["componentType", "status", "since", "time"],
+        json!({
+            "componentId": { "type": "string", "description": "Which one, where there are several." },
+            "componentType": { "type": "string", "enum": ["component", "datastore", "system"] },
+            "observedValue": { "description": "What was found; left out where nothing could be." },
+            "observedUnit": { "type": "string" },
+            "status": status.clone(),
+            "since": { "type": "string", "format": "date-time", "description": "Since when it is so." },
+            "time": { "type": "string", "format": "date-time", "description": "When it was looked at last." },
+            "output": { "type": "string", "description": "What is wrong." },
+            "advice": { "type": "string", "description": "What to do about it." },
+        }),
+    );
+    open(
+        &["status", "releaseId", "description", "checks"],
+        json!({
+            "status": status,
+            "releaseId": { "type": "string", "description": "The version of larder." },
+            "description": { "type": "string" },
+            "notes": { "type": "array", "items": { "type": "string" }, "description": "What is wrong, in words." },
+            "checks": {
+                "type": "object", "additionalProperties": { "type": "array", "items": measurement },
+                "description": "By component and measurement, as log:lag.",
+            },
         }),
     )
 }
