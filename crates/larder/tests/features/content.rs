@@ -205,7 +205,7 @@ async fn what_expired_for_nothing_is_counted() {
     let (builder, clock) = in_memory();
     let larder = builder.namespace("n", Policy::default().ttl(secs(1))).build().await.unwrap();
     let numbers = larder.namespace::<u32>("n").unwrap();
-    let load = async |value: u32| numbers.get_or_load("a", || async { ok(value) }).await.unwrap();
+    let load = async |value: u32| numbers.get_or_load("a", move || async move { ok(value) }).await.unwrap();
     let counts = || {
         let counts = larder.stats().total.counts;
         (counts.reloads_expired, counts.expired_needlessly, counts.reloads_invalidated)
