@@ -12,6 +12,7 @@ mod document;
 mod events;
 mod fault;
 mod health;
+mod history;
 mod policy;
 mod redis;
 mod rules;
@@ -28,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::health::Watched;
-use crate::settings::{HealthLimits, HttpLimits, Webhooks};
+use crate::settings::{HealthLimits, HistorySettings, HttpLimits, Webhooks};
 use larder::events::Rule;
 use larder::{Builder, Durability, Larder, Policy};
 
@@ -36,7 +37,7 @@ pub use redis::Redis;
 pub use secret::{REFERENCE_EXPECTED, RedisAddress, Reference};
 pub use sources::Source;
 
-use catalog::{DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HTTP, NAMESPACES, ON, REDIS, SOURCE, Section, TOP, variable};
+use catalog::{DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, NAMESPACES, ON, REDIS, SOURCE, Section, TOP, variable};
 use document::{Document, Given, Givens};
 pub use fault::{Fault, Faults, Place};
 pub use schema::{annotated, json_schema};
@@ -85,6 +86,8 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// Where they come from, beside HTTP.
     pub sources: Vec<Source>,
+    /// Where and how long what happened is kept, if it is.
+    pub history: Option<HistorySettings>,
     effective: Document,
 }
 
@@ -131,10 +134,16 @@ impl Config {
         let webhooks = events::of(&document.fixed[EVENTS.name], &environment, &mut faults);
         let health = health::of(&document.fixed[HEALTH.name], &mut faults);
         one_backing(&document, &mut faults);
+        let data = Typed(&document.fixed[TOP.name]).path("data");
+        let instance = match document.fixed[REDIS.name].get("instance").map(|given| &given.value) {
+            Some(Value::Text(name)) => Some(name.as_str()),
+            _ => None,
+        };
+        let history = history::of(&document.fixed[HISTORY.name], (data.as_deref(), instance), &mut faults);
         if !faults.is_empty() {
             return Err(Faults::new(faults));
         }
-        Ok(Self { rules, sources, webhooks, health, ..Self::of(document, redis, (default_namespace, namespaces)) })
+        Ok(Self { rules, sources, webhooks, health, history, ..Self::of(document, redis, (default_namespace, namespaces)) })
     }
 
     fn of(document: Document, redis: Option<Redis>, (default_namespace, namespaces): (Policy, BTreeMap<String, Policy>)) -> Self {
@@ -166,6 +175,7 @@ impl Config {
             sources: Vec::new(),
             webhooks: Webhooks::default(),
             health: HealthLimits::default(),
+            history: None,
             effective: document,
         }
     }

@@ -22,17 +22,24 @@ use rusqlite::Connection;
 mod cover;
 mod fault;
 mod fields;
+mod fleet;
 mod fold;
+mod historian;
+mod parcels;
 mod rows;
 mod schema;
 mod span;
 mod step;
 mod store;
+mod writer;
 
 pub use fault::HistoryError;
+pub use fleet::Fleet;
+pub use historian::{Historian, Running, wall_ms};
 pub use span::Span;
 pub use step::{BUCKETS_MAX, Step, zone};
 pub use store::{Opened, Store};
+pub use writer::Writer;
 
 use fold::{Reader, Wanted};
 
@@ -115,6 +122,12 @@ impl Default for Retention {
 type Tables = (&'static [(&'static str, &'static str)], Option<Span>, u64);
 
 impl Retention {
+    /// What is kept where there is no file: what fits some megabytes of memory.
+    pub(crate) fn in_memory(self) -> Self {
+        let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
+        Retention { minutes: self.minutes.min(days(1)), hours: self.hours.min(days(14)), days: self.days, months: self.months }
+    }
+
     fn parts(&self) -> [Tables; 5] {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         const TIME: &str = "start_ms";

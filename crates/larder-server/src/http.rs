@@ -28,6 +28,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::health::Health;
+use crate::history::History;
 use crate::settings::{HttpLimits, Webhooks};
 use problem::{Kind, Problem};
 use traces::Watchers;
@@ -39,6 +40,7 @@ pub mod entries;
 pub mod events;
 pub mod headers;
 pub mod health;
+pub mod history;
 pub mod invalidations;
 pub mod keys;
 pub mod many;
@@ -63,6 +65,8 @@ pub struct App {
     health: Health,
     /// What answers from the backing tier are said to come from.
     backing: &'static str,
+    /// What happened, if that is kept.
+    history: Option<History>,
 }
 
 /// Handlers get it so.
@@ -70,11 +74,11 @@ pub type Shared = Arc<App>;
 
 impl App {
     /// What the routes need to serve a cache.
-    pub fn new(larder: Larder, limits: HttpLimits, webhooks: Webhooks, health: Health) -> Shared {
+    pub fn new(larder: Larder, limits: HttpLimits, webhooks: Webhooks, health: Health, history: Option<History>) -> Shared {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         let gate = Gate::new(limits.requests_max);
         let (intake, watchers) = (Intake::new(webhooks), Watchers::new());
-        Arc::new(App { raw: larder.raw(), larder, limits, gate, intake, watchers, health, backing })
+        Arc::new(App { raw: larder.raw(), larder, limits, gate, intake, watchers, health, backing, history })
     }
 
     /// Where requests are let in.
@@ -198,6 +202,7 @@ pub fn data_plane() -> Vec<Endpoint> {
         Endpoint::new(Method::POST, "/v1/dead-letters/{id}/replay", post(dead_letters::replay)),
         Endpoint::new(Method::GET, "/v1/keys", get(keys::list)),
         Endpoint::new(Method::GET, "/v1/stats", get(stats::show)),
+        Endpoint::new(Method::GET, "/v1/history", get(history::show)),
         Endpoint::new(Method::GET, "/v1/health", get(health::show)),
     ]
 }

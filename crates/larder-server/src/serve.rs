@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 
 use crate::health::{Health, Watched};
+use crate::history::Running;
 use crate::http::{self, App, Shared};
 use crate::settings::{HttpLimits, Webhooks};
 use connections::Connections;
@@ -41,6 +42,8 @@ pub struct Serve {
     pub watched: Watched,
     /// How long open requests may still take once the server is told to stop.
     pub drain: Duration,
+    /// What writes down what happens, if that is kept; it is ended before the cache is closed.
+    pub history: Option<Running>,
 }
 
 /// A server that has its address.
@@ -51,6 +54,7 @@ pub struct Bound {
     listener: TcpListener,
     addr: SocketAddr,
     drain: Duration,
+    history: Option<Running>,
 }
 
 impl Serve {
@@ -59,13 +63,13 @@ impl Serve {
     /// # Errors
     /// When it cannot be had.
     pub async fn bind(self) -> io::Result<Bound> {
-        let Serve { larder, http, limits, webhooks, is_strict, watched, drain } = self;
+        let Serve { larder, http, limits, webhooks, is_strict, watched, drain, history } = self;
         let listener = TcpListener::bind(http).await?;
         let addr = listener.local_addr()?;
         let health = Health::watch(&larder, watched, is_strict);
-        let app = App::new(larder.clone(), limits.clone(), webhooks, health);
+        let app = App::new(larder.clone(), limits.clone(), webhooks, health, history.as_ref().map(|history| history.history().clone()));
         let connections = Connections::new(http::router(app.clone()), &limits);
-        Ok(Bound { app, connections, larder, listener, addr, drain })
+        Ok(Bound { app, connections, larder, listener, addr, drain, history })
     }
 }
 
@@ -80,7 +84,7 @@ impl Bound {
     /// # Errors
     /// When the cache cannot be closed in order.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Bound { app, mut connections, larder, listener, addr, drain } = self;
+        let Bound { app, mut connections, larder, listener, addr, drain, history } = self;
         tracing::info!(%addr, "serving HTTP");
         tokio::select! {
             () = shutdown => {}
@@ -95,6 +99,10 @@ impl Bound {
         let cut = connections.end(deadline).await;
         if cut > 0 {
             tracing::warn!(connections = cut, "connections were cut off when the time to drain was over");
+        }
+        // After the last request, which is in it, and before the cache ends, which it looks at.
+        if let Some(history) = history {
+            history.end().await;
         }
         // However the connections ended, what was acknowledged is kept.
         close(&larder).await.map_err(ServeError::Close)

@@ -1,9 +1,11 @@
 //! What the server can be told, as plain values. Where they come from (file, environment, flags) is not known here.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use larder::Builder;
 
+use crate::history::Retention;
 use crate::webhook::Secret;
 
 /// What a client may ask of the server at most. Every limit is answered with a problem that names it.
@@ -110,4 +112,15 @@ pub struct Webhooks {
     pub origins: Vec<String>,
     /// How many requests a minute they are told that they may send. `None`: as many as they like.
     pub rate: Option<u64>,
+}
+
+/// Where what happened is kept, and how long.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HistorySettings {
+    /// The file. `None`: in memory, and for a shorter time.
+    pub file: Option<PathBuf>,
+    /// How long.
+    pub retention: Retention,
+    /// What this instance is called in reports over several; empty where it has no name but its identity.
+    pub name: String,
 }

@@ -20,6 +20,7 @@ async fn sigterm_stops_the_server_in_order() {
         is_strict: false,
         watched: Watched::default(),
         drain: Duration::from_secs(5),
+        history: None,
     };
     let bound = serve.bind().await.unwrap();
     let addr = bound.http_addr();

@@ -12,6 +12,7 @@ use super::logging::{self, LogFormat};
 use super::output::Output;
 use crate::config::units::Size;
 use crate::config::{Config, Redis};
+use crate::history::{HistoryError, Running};
 use crate::serve::{Serve, shutdown_signal};
 
 /// Serve a cache over HTTP
@@ -68,6 +69,16 @@ async fn run(config: &Config, until_stdin_ends: bool, out: Output) -> Result<(),
     };
     let larder = config.builder().build().await.map_err(|error| not_opened(&error))?;
     let http = &config.http;
+    let history = match &config.history {
+        Some(settings) => match Running::start(&larder, settings).await {
+            Ok(history) => Some(history),
+            Err(error) => {
+                larder.close().await.map_err(|error| Failure::new(format!("the cache cannot be closed: {error}")))?;
+                return Err(no_history(&error));
+            }
+        },
+        None => None,
+    };
     let serve = Serve {
         larder: larder.clone(),
         http: http.listen,
@@ -76,6 +87,7 @@ async fn run(config: &Config, until_stdin_ends: bool, out: Output) -> Result<(),
         is_strict: config.redis.as_ref().is_some_and(Redis::is_strict),
         watched: config.watched(),
         drain: http.drain,
+        history,
     };
     let bound = match serve.bind().await {
         Ok(bound) => bound,
@@ -128,6 +140,16 @@ fn stdin_ended() -> impl Future<Output = ()> + Send {
     async {
         // Nothing is ever sent: the sender is dropped, which is an error, and the news.
         told.await.unwrap_or_default();
+    }
+}
+
+fn no_history(error: &HistoryError) -> Failure {
+    let failure = Failure::new(error.to_string());
+    match error {
+        HistoryError::Newer { .. } => failure.hint("use the version that wrote it, or give another file with history.file"),
+        HistoryError::Foreign(_) => failure.hint("give another file with history.file"),
+        HistoryError::Locked(_) => failure.hint("each server has a file of its own; over one Redis they tell each other"),
+        _ => failure.hint("history.file takes another file; history.enabled = false does without"),
     }
 }
 

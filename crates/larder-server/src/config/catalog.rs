@@ -315,6 +315,29 @@ pub const HEALTH: Section = Section {
 /// How many looks in a row something takes.
 const COUNT: Kind = Kind::Count { least: 1, most: 1_000 };
 
+/// What is kept of what happened.
+pub const HISTORY: Section = Section {
+    name: "history",
+    about: "What happened, minute by minute, for reports. It is a SQLite database, to be read with any tool.",
+    settings: &[
+        setting("enabled", Kind::Flag, "true", "Whether it is kept."),
+        optional(
+            "file",
+            Kind::File,
+            "Where. Without it, history.db in the folder of the entries; where there is none, in memory, for a day by the minute and two weeks by the hour.",
+        ),
+        setting("minutes", Kind::Time, "14d", "How long minutes are kept, and which keys there were in each hour. At least an hour."),
+        setting("hours", Kind::Time, "730d", "How long hours are kept."),
+        setting("days", Kind::Time, "3653d", "How long days of UTC are kept, and which keys there were in each."),
+        setting("months", Kind::Time, "3653d", "How long months of UTC are kept, and which keys there were in each."),
+        optional(
+            "instance",
+            Kind::Text(INSTANCE),
+            "What this server is called in reports over several. Without it, what redis.instance says.",
+        ),
+    ],
+};
+
 /// What holds for namespaces without a section.
 pub const DEFAULT_NAMESPACE: Section = Section {
     name: "default_namespace",
@@ -394,7 +417,7 @@ pub const SOURCE: Section = Section {
 pub const LISTS: [&Section; 2] = [&ON, &SOURCE];
 
 /// The sections whose place is fixed: all but the namespaces and lists.
-pub const FIXED: [&Section; 6] = [&TOP, &HTTP, &REDIS, &EVENTS, &HEALTH, &DEFAULT_NAMESPACE];
+pub const FIXED: [&Section; 7] = [&TOP, &HTTP, &REDIS, &EVENTS, &HEALTH, &HISTORY, &DEFAULT_NAMESPACE];
 
 impl Section {
     /// The setting of this name.

@@ -93,6 +93,7 @@ async fn bind(larder: &Larder) -> io::Result<Bound> {
         is_strict: false,
         watched: Watched::default(),
         drain: DRAIN,
+        history: None,
     };
     serve.bind().await
 }

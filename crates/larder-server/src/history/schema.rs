@@ -3,7 +3,8 @@
 //! All times are milliseconds since 1970 in universal time; a row's `start_ms` is when its minute, hour, day or month begins.
 //!
 //! ```text
-//!   instance           who: an identity that outlives restarts, and a name to show; is_own marks the one that writes here
+//!   instance           who: an identity that outlives restarts, and a name to show; is_own marks the one that writes here,
+//!                      taken is the last that was heard of another
 //!   namespace, measure names, by number
 //!   minute, hour, day, month
 //!                      what happened in a namespace: one column for each counter, sizes at the end (entries, bytes) and their
@@ -105,14 +106,15 @@ const PAGE_BYTES: u32 = 8_192;
 
 fn create(migration: &Transaction<'_>) -> rusqlite::Result<()> {
     migration.execute_batch(
-        "CREATE TABLE instance (id INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE, name TEXT NOT NULL, is_own INTEGER NOT NULL DEFAULT 0);
+        "CREATE TABLE instance (id INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE, name TEXT NOT NULL, is_own INTEGER NOT NULL DEFAULT 0,
+             taken INTEGER NOT NULL DEFAULT 0);
          CREATE TABLE namespace (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
          CREATE TABLE measure (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
          CREATE TABLE presence (hour_ms INTEGER NOT NULL, instance INTEGER NOT NULL, minutes INTEGER NOT NULL,
              PRIMARY KEY (hour_ms, instance)) WITHOUT ROWID;
          CREATE TABLE due (span TEXT NOT NULL, start_ms INTEGER NOT NULL, PRIMARY KEY (span, start_ms)) WITHOUT ROWID;
          CREATE TABLE kept (name TEXT PRIMARY KEY, since_ms INTEGER NOT NULL) WITHOUT ROWID;
-         CREATE TABLE unshipped (kind TEXT NOT NULL, start_ms INTEGER NOT NULL, PRIMARY KEY (kind, start_ms)) WITHOUT ROWID;",
+         CREATE TABLE unshipped (kind TEXT NOT NULL, start_ms INTEGER NOT NULL, change INTEGER NOT NULL, PRIMARY KEY (kind, start_ms)) WITHOUT ROWID;",
     )?;
     for span in Span::ALL {
         let key = "start_ms INTEGER NOT NULL, instance INTEGER NOT NULL";

@@ -14,6 +14,7 @@ use super::HistoryError;
 use super::cover::Run;
 use super::fields::Stored;
 use super::fold::{HOUR_SKETCHES, Reader, Wanted};
+use super::parcels;
 use super::rows::{self, Names, Place};
 use super::schema::{self, Found};
 use super::span::{MINUTE_MS, MOMENT_MAX_MS, Span};
@@ -35,6 +36,8 @@ pub struct Store {
     own: i64,
     namespaces: Names,
     measures: Names,
+    /// Whether other instances are to be told of what is added.
+    ships: bool,
 }
 
 /// What became of a file that was to be opened.
@@ -93,7 +96,26 @@ impl Store {
         db.pragma_update(None, "journal_size_limit", 4 << 20)?;
         let (namespaces, measures) = (Names::read(&db, "namespace")?, Names::read(&db, "measure")?);
         let own = own_instance(&db)?;
-        Ok(Store { db, path, _lock: None, own, namespaces, measures })
+        Ok(Store { db, path, _lock: None, own, namespaces, measures, ships: false })
+    }
+
+    /// Sets the file aside and begins a new one, as [`open`](Self::open) does. Returns where the old one is; what was in memory is gone.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn renew(&mut self) -> Result<Option<PathBuf>, HistoryError> {
+        // The old file must be closed before it is renamed: its journal goes with it.
+        self.db = Connection::open_in_memory()?;
+        let (db, aside) = match &self.path {
+            Some(path) => {
+                let aside = if path.exists() { Some(set_aside(path)?) } else { None };
+                (Connection::open(path)?, aside)
+            }
+            None => (Connection::open_in_memory()?, None),
+        };
+        let new = Self::begin(db, self.path.clone())?;
+        *self = Store { ships: self.ships, _lock: self._lock.take(), ..new };
+        Ok(aside)
     }
 
     /// Whether the file is as it was written. Takes a second for some hundred megabytes.
@@ -128,12 +150,42 @@ impl Store {
     /// # Errors
     /// When it is not written; then nothing of it is.
     pub fn add(&mut self, minute: &Rollup) -> Result<(), HistoryError> {
-        let start_ms = checked(minute.start_ms)?;
-        let adding = self.db.transaction()?;
-        let writing = Writing { db: &adding, namespaces: &mut self.namespaces, measures: &mut self.measures, instance: self.own };
-        writing.add(start_ms, minute)?;
-        adding.commit()?;
-        Ok(())
+        self.add_all(std::slice::from_ref(minute))
+    }
+
+    /// Adds many minutes in one transaction.
+    ///
+    /// # Errors
+    /// When they are not written; then none of them is.
+    pub fn add_all(&mut self, minutes: &[Rollup]) -> Result<(), HistoryError> {
+        let ships = self.ships;
+        self.write(self.own, |writing| {
+            for minute in minutes {
+                let start_ms = checked(minute.start_ms)?;
+                writing.add(start_ms, minute)?;
+                if ships {
+                    parcels::note(writing.db, start_ms)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes what belongs to an instance, all of it or nothing.
+    pub(super) fn write(
+        &mut self,
+        instance: i64,
+        write: impl FnOnce(&mut Writing<'_>) -> Result<(), HistoryError>,
+    ) -> Result<(), HistoryError> {
+        let transaction = self.db.transaction()?;
+        let (namespaces, measures) = (&mut self.namespaces, &mut self.measures);
+        let written = write(&mut Writing { db: &transaction, namespaces, measures, instance });
+        let written = written.and_then(|()| Ok(transaction.commit()?));
+        if written.is_err() {
+            // Numbers that were given to names went with the rest.
+            (self.namespaces, self.measures) = (Names::read(&self.db, "namespace")?, Names::read(&self.db, "measure")?);
+        }
+        written
     }
 
     /// Makes up the hours, days and months that are over and have changed.
@@ -235,6 +287,16 @@ impl Store {
         Ok(self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }
 
+    /// Begins to note what is added, to be told to other instances.
+    pub fn ships(&mut self) {
+        self.ships = true;
+    }
+
+    /// The number of the instance that writes here.
+    pub(super) fn own(&self) -> i64 {
+        self.own
+    }
+
     /// The connection, for whoever reads in the same process from memory.
     pub(super) fn db(&self) -> &Connection {
         &self.db
@@ -305,21 +367,21 @@ fn own_instance(db: &Connection) -> Result<i64, HistoryError> {
     Ok(db.last_insert_rowid())
 }
 
-fn kept_since(db: &Connection, name: &str) -> Result<u64, HistoryError> {
+pub(super) fn kept_since(db: &Connection, name: &str) -> Result<u64, HistoryError> {
     let since = db.query_row("SELECT since_ms FROM kept WHERE name = ?1", [name], |row| row.get::<_, i64>(0)).optional()?;
     Ok(since.and_then(|since| u64::try_from(since).ok()).unwrap_or(0))
 }
 
-/// Writing what an instance did in a minute.
-struct Writing<'a> {
-    db: &'a Transaction<'a>,
-    namespaces: &'a mut Names,
-    measures: &'a mut Names,
-    instance: i64,
+/// Writing what an instance did.
+pub(super) struct Writing<'a> {
+    pub(super) db: &'a Transaction<'a>,
+    pub(super) namespaces: &'a mut Names,
+    pub(super) measures: &'a mut Names,
+    pub(super) instance: i64,
 }
 
 impl Writing<'_> {
-    fn add(mut self, minute_ms: u64, minute: &Rollup) -> Result<(), HistoryError> {
+    fn add(&mut self, minute_ms: u64, minute: &Rollup) -> Result<(), HistoryError> {
         // What is older than the minutes that are kept goes into the hour, and so on: it is not told by the minute any more.
         let mut level = None;
         for span in Span::ALL {
@@ -371,15 +433,20 @@ impl Writing<'_> {
     }
 
     /// Notes that the minute is there, and that what is above it has changed.
-    fn mark(&self, minute_ms: u64, level: Span) -> Result<(), HistoryError> {
+    pub(super) fn mark(&self, minute_ms: u64, level: Span) -> Result<(), HistoryError> {
         let hour_ms = Span::Hour.floor(minute_ms);
         let bit = 1u64 << ((minute_ms - hour_ms) / MINUTE_MS);
         let note = "INSERT INTO presence (hour_ms, instance, minutes) VALUES (?1, ?2, ?3) \
                     ON CONFLICT DO UPDATE SET minutes = minutes | excluded.minutes";
         self.db.prepare_cached(note)?.execute(params![hour_ms.store(), self.instance, bit.store()])?;
+        self.mark_due(minute_ms, level)
+    }
+
+    /// Notes that what is above a level has changed.
+    pub(super) fn mark_due(&self, moment_ms: u64, level: Span) -> Result<(), HistoryError> {
         let mut due = self.db.prepare_cached("INSERT OR IGNORE INTO due (span, start_ms) VALUES (?1, ?2)")?;
         for span in Span::ALL.into_iter().filter(|span| *span > level) {
-            due.execute(params![span.name(), span.floor(minute_ms).store()])?;
+            due.execute(params![span.name(), span.floor(moment_ms).store()])?;
         }
         Ok(())
     }
@@ -393,7 +460,7 @@ impl Writing<'_> {
         Ok(was_there)
     }
 
-    fn stored(&self, span: Span, start_ms: u64) -> Result<Rollup, HistoryError> {
+    pub(super) fn stored(&self, span: Span, start_ms: u64) -> Result<Rollup, HistoryError> {
         let (namespaces, measures) = (Names::read(self.db, "namespace")?, Names::read(self.db, "measure")?);
         let mut unit = Rollup::default();
         let take = |_, _, namespace, window| {
@@ -411,7 +478,7 @@ impl Writing<'_> {
         Ok(unit)
     }
 
-    fn put(&mut self, span: Span, start_ms: u64, unit: &Rollup) -> Result<(), HistoryError> {
+    pub(super) fn put(&mut self, span: Span, start_ms: u64, unit: &Rollup) -> Result<(), HistoryError> {
         rows::put(self.db, Place { span, start_ms, instance: self.instance }, unit, (self.namespaces, self.measures))
     }
 }

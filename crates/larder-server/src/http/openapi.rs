@@ -9,6 +9,7 @@ use super::many::ENTRIES_MAX;
 use super::problem::Kind;
 
 mod content;
+mod history;
 mod probes;
 mod schemas;
 
@@ -49,6 +50,7 @@ pub fn document() -> Value {
             "/v1/dead-letters/{id}/replay": replay_dead_letter(),
             "/v1/keys": { "get": keys() },
             "/v1/stats": { "get": stats() },
+            "/v1/history": { "get": history::show() },
             "/v1/health": { "get": health() },
             "/livez": { "get": probes::livez() },
             "/readyz": { "get": probes::readyz() },

@@ -58,6 +58,8 @@ kinds! {
     Miss = 404 "miss" "Not cached",
     /// It is known, and still fresh, that there is no such thing.
     NotFound = 404 "not-found" "There is no such thing",
+    /// The server keeps no history.
+    NoHistory = 404 "no-history" "No history is kept",
     /// There is no such route.
     UnknownRoute = 404 "unknown-route" "There is no such route",
     /// The route does not have this method; `Allow` lists those it has.

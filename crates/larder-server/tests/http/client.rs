@@ -45,8 +45,16 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let (larder, bound) = runtime.block_on(async {
             let larder = cache.build().await.unwrap();
-            let (http, watched) = (([127, 0, 0, 1], 0).into(), Watched::default());
-            let serve = Serve { larder: larder.clone(), http, limits, webhooks, is_strict: false, watched, drain };
+            let serve = Serve {
+                larder: larder.clone(),
+                http: ([127, 0, 0, 1], 0).into(),
+                limits,
+                webhooks,
+                is_strict: false,
+                watched: Watched::default(),
+                drain,
+                history: None,
+            };
             (larder, serve.bind().await.unwrap())
         });
         let addr = bound.http_addr();

@@ -11,6 +11,7 @@
 //!   {larder}:members    hash: what each instance has applied, and when it said so; since when it is complete; fences
 //!   {larder}:marks      string: the events that took effect last, see `marks.lua`; outlives an epoch
 //!   {larder}:inbox      stream: invalidations by others than larder, in plain text
+//!   {larder}:parcels:N  hash: what instance N leaves for others to read, with its order; {larder}:senders: whose there are
 //! ```
 //!
 //! # Who does what
@@ -49,6 +50,7 @@ use crate::freshness::Index;
 use crate::invalidations::InvalidationCounters;
 use crate::mutation::Mutations;
 use crate::name::{NAMES_MAX, Name};
+use crate::parcels::{Parcel, ParcelBounds};
 use crate::position::{Epoch, Position, Receipt, Stamp};
 use crate::remote::RedisOptions;
 use crate::remote::link::Link;
@@ -59,6 +61,7 @@ mod encode;
 mod inbox;
 mod keeper;
 mod members;
+mod parcels;
 mod peers;
 mod place;
 
@@ -131,6 +134,7 @@ pub(crate) struct Keys {
     pub(crate) marks: Vec<u8>,
     pub(crate) inbox: Vec<u8>,
     pub(crate) rejected: Vec<u8>,
+    parcels: parcels::ParcelKeys,
     /// What the key of every entry begins with.
     pub(crate) entries: Vec<u8>,
 }
@@ -165,6 +169,7 @@ impl Keys {
             marks: key("marks"),
             inbox: key("inbox"),
             rejected: key("inbox:rejected"),
+            parcels: parcels::ParcelKeys::new(prefix),
             entries: crate::remote::entries_prefix(prefix),
         }
     }
@@ -296,6 +301,18 @@ impl RedisLog {
 
     pub(crate) async fn applied_everywhere(&self, receipt: &Receipt, deadline: Duration) -> Result<Spread> {
         self.inner.applied_everywhere(receipt, deadline).await
+    }
+
+    pub(crate) async fn ship(&self, sender: &str, parcels: &[Parcel], kept: ParcelBounds) -> Result<()> {
+        self.inner.ship(sender, parcels, kept).await
+    }
+
+    pub(crate) async fn senders(&self) -> Result<Vec<String>> {
+        self.inner.senders().await
+    }
+
+    pub(crate) async fn shipped(&self, sender: &str, after: u64) -> Result<Vec<(u64, Parcel)>> {
+        self.inner.shipped(sender, after).await
     }
 
     /// What the server that holds the log says of itself, while it can be reached.

@@ -65,10 +65,11 @@ fn the_file_stops_growing() {
     let retention = Retention { minutes: Duration::from_millis(2 * DAY_MS), ..Retention::default() };
     let size = |_| std::fs::metadata(&path).expect("it is there").len();
     let day = |number: u64| {
-        for minute_of in (0..1_440).step_by(4) {
-            let minute = minute(JUNE + number * DAY_MS + minute_of * MINUTE_MS, number * 1_000 + minute_of);
-            store.lock().add(&minute).expect("it is written");
-        }
+        let minutes: Vec<Rollup> = (0..1_440)
+            .step_by(4)
+            .map(|minute_of| minute(JUNE + number * DAY_MS + minute_of * MINUTE_MS, number * 1_000 + minute_of))
+            .collect();
+        store.lock().add_all(&minutes).expect("they are written");
         let now = JUNE + (number + 1) * DAY_MS + 5 * MINUTE_MS;
         store.lock().close_due(now).expect("it is closed");
         while store.lock().prune(now, &retention).expect("it prunes") {}

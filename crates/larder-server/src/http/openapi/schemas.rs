@@ -15,7 +15,7 @@ pub fn all() -> Value {
     let mut all = own();
     all.as_object_mut()
         .expect("it is an object")
-        .extend(super::content::schemas().into_iter().map(|(name, schema)| (name.to_owned(), schema)));
+        .extend(super::content::schemas().into_iter().chain(super::history::schemas()).map(|(name, schema)| (name.to_owned(), schema)));
     all
 }
 
