@@ -50,6 +50,7 @@ pub mod payload;
 pub mod percent;
 pub mod probes;
 pub mod problem;
+pub mod report;
 pub mod stats;
 pub mod traces;
 pub mod webhooks;
@@ -202,6 +203,7 @@ pub fn data_plane() -> Vec<Endpoint> {
         Endpoint::new(Method::POST, "/v1/dead-letters/{id}/replay", post(dead_letters::replay)),
         Endpoint::new(Method::GET, "/v1/keys", get(keys::list)),
         Endpoint::new(Method::GET, "/v1/stats", get(stats::show)),
+        Endpoint::new(Method::GET, "/v1/reports/{kind}", get(report::show)),
         Endpoint::new(Method::GET, "/v1/history", get(history::show)),
         Endpoint::new(Method::GET, "/v1/health", get(health::show)),
     ]

@@ -329,3 +329,43 @@ fn wrong_usage_is_told_apart_from_a_miss() {
         assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{arguments:?}");
     }
 }
+
+#[test]
+fn a_report_tells_what_was_done_whether_the_server_runs_or_not() {
+    let folder = tempfile::tempdir().expect("temporary files can be written");
+    let server = Server::start(folder.path());
+    let empty = server.ask(&["report", "hourly"]);
+    assert_eq!(empty.status.code(), Some(0), "{empty:?}");
+    assert!(text(&empty.stdout).contains("Nothing was recorded"), "{empty:?}");
+    for n in 0..40 {
+        server.ask(&["get", &format!("features:{}", n % 4)]);
+        server.ask(&["put", &format!("features:{}", n % 4), "1", "--ttl", "1h"]);
+    }
+    let wrong = server.ask(&["report", "--from", "yesterday"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("2026-11-26T14:30"), "it says how a moment is written: {wrong:?}");
+    server.stop();
+
+    // The minute under way is written when the server ends; a period up to now does not have it yet.
+    let history = folder.path().join("history.db");
+    let history = history.to_str().expect("temporary folders are text");
+    let to = (jiff::Timestamp::now() + jiff::SignedDuration::from_mins(2)).to_string();
+    let of_file = |format: &str| {
+        let output = larder(&["report", "hourly", "--to", &to, "--zone", "UTC", "--history", history, "--format", format]).output();
+        output.expect("the program was built for this test")
+    };
+    let output = of_file("json");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    let figure = |name: &str| {
+        let figures = report["figures"].as_array().expect("figures");
+        figures.iter().find(|figure| figure["name"] == name).expect("this one")["now"].as_f64()
+    };
+    assert_eq!((figure("requests"), figure("puts"), figure("hit_rate")), (Some(40.0), Some(40.0), Some(0.9)));
+    for (format, part) in [("text", "40 reads, 90.00 %"), ("html", "<svg"), ("md", "| reads | 40 |"), ("csv", "now,")] {
+        let output = of_file(format);
+        assert!(text(&output.stdout).contains(part), "{output:?}");
+    }
+    let missing = larder(&["report", "--history", "/nowhere/history.db"]).output().expect("the program was built for this test");
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing.stderr).contains("/nowhere/history.db"), "{missing:?}");
+}

@@ -145,7 +145,7 @@ fn bad(detail: String) -> Problem {
     Problem::new(Kind::InvalidRequest, detail)
 }
 
-fn refused(error: &HistoryError) -> Problem {
+pub(super) fn refused(error: &HistoryError) -> Problem {
     match error {
         HistoryError::TooMany { most } => Problem::new(Kind::AnswerTooLarge, error.to_string()).limit((*most).min(STEPS_MAX) as u64),
         HistoryError::Calendar | HistoryError::UnknownZone(_) => bad(error.to_string()),

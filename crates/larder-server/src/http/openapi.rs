@@ -11,6 +11,7 @@ use super::problem::Kind;
 mod content;
 mod history;
 mod probes;
+mod report;
 mod schemas;
 
 /// `GET /openapi.json`.
@@ -50,6 +51,7 @@ pub fn document() -> Value {
             "/v1/dead-letters/{id}/replay": replay_dead_letter(),
             "/v1/keys": { "get": keys() },
             "/v1/stats": { "get": stats() },
+            "/v1/reports/{kind}": { "get": report::show() },
             "/v1/history": { "get": history::show() },
             "/v1/health": { "get": health() },
             "/livez": { "get": probes::livez() },

@@ -15,7 +15,13 @@ use crate::report::{self, Asked, Format, Report, ReportError};
 ///
 /// # Errors
 /// See [`Problem`].
-pub async fn show(State(app): State<Shared>, Path(kind): Path<String>, uri: Uri, headers: HeaderMap, _: Reached) -> Result<Response, Problem> {
+pub async fn show(
+    State(app): State<Shared>,
+    Path(kind): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    _: Reached,
+) -> Result<Response, Problem> {
     let query = uri.query().unwrap_or_default();
     let value = |name: &str| value(query, name);
     let kind = report::Kind::from_name(&kind)
@@ -32,7 +38,8 @@ pub async fn show(State(app): State<Shared>, Path(kind): Path<String>, uri: Uri,
     let asked = Asked { kind: Some(kind), from: value("from")?, to: value("to")?, whole };
     let zone = report::zone(Some(value("zone")?.as_deref().unwrap_or("UTC"))).map_err(|error| bad(&error.to_string()))?;
     let namespace = value("namespace")?;
-    let history = app.history()?.clone();
+    let history = app.history.clone();
+    let history = history.ok_or_else(|| Problem::new(Kind::NoHistory, "this server keeps none; history.enabled says so"))?;
     let now: ZonedDateTime = Timestamp::now().to_zoned_datetime(zone);
     let made = tokio::task::spawn_blocking(move || report::of_history(&history, &asked, &now, namespace.as_deref()));
     let report = made.await.map_err(|_| Problem::new(Kind::Internal, "the report could not be made"))?.map_err(problem)?;
@@ -47,7 +54,7 @@ fn answer(report: &Report, format: Format) -> Result<Response, Problem> {
 fn problem(error: ReportError) -> Problem {
     match error {
         ReportError::Period(error) => bad(&error.to_string()),
-        ReportError::History(error) => error.into(),
+        ReportError::History(error) => super::history::refused(&error),
     }
 }
 
