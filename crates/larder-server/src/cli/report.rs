@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -81,7 +81,7 @@ pub fn report(args: &ReportArgs, out: Output) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn from_file(args: &ReportArgs, path: &PathBuf) -> Result<Report, Failure> {
+fn from_file(args: &ReportArgs, path: &Path) -> Result<Report, Failure> {
     let failure = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
     let history = History::read_only(path).map_err(|error| failure(&error))?;
     let zone = report::zone(args.zone.as_deref()).map_err(|error| failure(&error))?;
