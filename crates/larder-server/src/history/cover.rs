@@ -8,7 +8,9 @@
 //! ```
 //!
 //! Where a unit is cut by an end of the stretch and the level below is not kept so far back, it counts as a whole for the stretch that
-//! its middle is in: each unit then counts for one of all stretches that follow each other, and nothing is lost or told twice.
+//! its middle is in: each unit then counts for one of all stretches that follow each other, and nothing is lost or told twice. The
+//! middle of one that is not over yet is that of what there is of it, and a minute counts where it begins: who asks about the time
+//! until now is told of it.
 
 use std::collections::BTreeSet;
 
@@ -21,6 +23,8 @@ pub(super) struct Levels {
     pub(super) since_ms: [u64; 4],
     /// The finest level that there is.
     pub(super) finest: usize,
+    /// Where what is known ends.
+    pub(super) latest_ms: u64,
     /// Units that are not closed.
     pub(super) due: BTreeSet<(usize, u64)>,
 }
@@ -61,7 +65,8 @@ impl Levels {
             } else if below_is_kept {
                 self.descend(level - 1, whole, (start.max(from_ms), end.min(to_ms)), runs);
             } else {
-                let middle = start + (end - start) / 2;
+                let known_ms = end.min(self.latest_ms).saturating_sub(start);
+                let middle = if span == Span::Minute { start } else { start + known_ms / 2 };
                 if whole.0 <= middle && middle < whole.1 {
                     push(runs, span, start, end);
                 }
@@ -89,7 +94,18 @@ mod tests {
     const JUNE: u64 = 1_780_272_000_000;
 
     fn levels(minutes: u64, hours: u64, days: u64) -> Levels {
-        Levels { since_ms: [minutes, hours, days, 0], ..Levels::default() }
+        Levels { since_ms: [minutes, hours, days, 0], latest_ms: u64::MAX, ..Levels::default() }
+    }
+
+    #[test]
+    fn what_is_not_over_is_told_to_who_asks_about_the_time_until_now() {
+        let mut sketches = levels(0, 0, 0);
+        (sketches.finest, sketches.latest_ms) = (Span::Hour as usize, JUNE + 6 * MINUTE_MS);
+        let hour = Run { span: Span::Hour, from_ms: JUNE, to_ms: JUNE + HOUR_MS };
+        assert_eq!(sketches.cover(JUNE, JUNE + 5 * MINUTE_MS), [hour]);
+        let minute = Run { span: Span::Minute, from_ms: JUNE, to_ms: JUNE + MINUTE_MS };
+        assert_eq!(levels(0, 0, 0).cover(JUNE, JUNE + 1), [minute]);
+        assert_eq!(levels(0, 0, 0).cover(JUNE + 1, JUNE + MINUTE_MS), []);
     }
 
     #[test]

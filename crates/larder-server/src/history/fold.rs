@@ -55,6 +55,12 @@ impl<'a> Reader<'a> {
             let level = Span::ALL.iter().position(|known| known.name() == span);
             levels.due.extend(level.zip(u64::try_from(start_ms).ok()));
         }
+        let known = extent(db)?;
+        levels.latest_ms = known.map_or(0, |(_, latest)| latest);
+        let extent = known.map_or((0, 0), |(earliest, latest)| {
+            let last = Span::Month.floor(latest.saturating_sub(1));
+            (Span::Month.floor(earliest), Span::Month.end(last))
+        });
         let mut sketch_levels = Levels { finest: Span::Hour as usize, ..levels.clone() };
         // The row of an hour's sketches is written with each minute: it is never due.
         sketch_levels.due.retain(|(level, _)| *level > Span::Hour as usize);
@@ -62,10 +68,6 @@ impl<'a> Reader<'a> {
             levels.since_ms[span as usize] = kept_since(db, span.name())?;
             sketch_levels.since_ms[span as usize] = kept_since(db, if span == Span::Hour { HOUR_SKETCHES } else { span.name() })?;
         }
-        let extent = extent(db)?.map_or((0, 0), |(earliest, latest)| {
-            let last = Span::Month.floor(latest.saturating_sub(1));
-            (Span::Month.floor(earliest), Span::Month.end(last))
-        });
         let (namespaces, measures) = (Names::read(db, "namespace")?, Names::read(db, "measure")?);
         Ok(Reader { db, namespaces, measures, levels, sketch_levels, extent })
     }

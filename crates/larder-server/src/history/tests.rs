@@ -11,6 +11,7 @@ use super::*;
 
 mod clock;
 mod files;
+mod fleet;
 mod retention;
 
 /// Monday, 1 June 2026, in UTC.

@@ -69,19 +69,19 @@ fn a_time_zone_off_the_hour_is_exact_as_long_as_there_are_minutes() {
     let kolkata = zone("Asia/Kolkata").expect("the calendar knows India");
     let begin = at("2026-06-01T18:30:00Z");
     let (store, history) = in_memory();
-    for (before, hits) in [(MINUTE_MS, 1_000), (0, 1)] {
-        store.lock().add(&minute(begin - before, hits)).expect("it is written");
+    for (at, hits) in [(begin - MINUTE_MS, 1_000), (begin, 1), (begin + 2 * HOUR_MS, 10_000)] {
+        store.lock().add(&minute(at, hits)).expect("it is written");
     }
     store.lock().close_due(begin + 40 * DAY_MS).expect("all is closed");
     let query = Query { step: Step::Day(kolkata), ..whole(begin - DAY_MS, begin + DAY_MS, Detail::Counts) };
     let counted = |history: &History| -> Vec<u64> {
         history.buckets(&query).expect("it is answered").iter().map(|day| day.measures.get("appends").copied().unwrap_or(0)).collect()
     };
-    assert_eq!(counted(&history), [1_000, 1]);
+    assert_eq!(counted(&history), [1_000, 10_001]);
     // After that the hour counts for the day that its middle is in.
     retention::keep(&store, begin + 40 * DAY_MS, 1);
     assert_eq!(history.finest(begin).unwrap(), Span::Hour);
-    assert_eq!(counted(&history), [0, 1_001]);
+    assert_eq!(counted(&history), [0, 11_001]);
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Inner {
         let keys = &self.keys.parcels;
         let mut ask = ::redis::cmd("ZRANGEBYSCORE");
         ask.arg(keys.order(sender)).arg(format!("({after}")).arg("+inf").arg("WITHSCORES").arg("LIMIT").arg(0).arg(PARCELS_MAX);
-        let order = reply::fields_or_pairs(query(&mut connection, &ask).await?, "the parcels' order")?;
+        let order = scored(query(&mut connection, &ask).await?)?;
         if order.is_empty() {
             return Ok(Vec::new());
         }
@@ -82,6 +82,13 @@ impl Inner {
         }
         Ok(parcels)
     }
+}
+
+/// Members with their scores: one after the other, or in pairs, as the protocol has it.
+fn scored(value: Value) -> Result<Vec<(Vec<u8>, Value)>> {
+    let what = "the parcels' order";
+    let are_pairs = matches!(&value, Value::Array(items) if matches!(items.first(), Some(Value::Array(_))));
+    if are_pairs { reply::fields_or_pairs(value, what) } else { reply::fields(value, what) }
 }
 
 /// What Redis takes for a life at most, without its clock running over.
