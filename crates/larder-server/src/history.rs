@@ -170,7 +170,23 @@ impl History {
     /// # Errors
     /// When there are too many steps, or the file cannot be read.
     pub fn buckets(&self, query: &Query) -> Result<Vec<Rollup>, HistoryError> {
-        let stretches = query.step.stretches(query.from_ms, query.to_ms)?;
+        self.merged(&query.step.stretches(query.from_ms, query.to_ms)?, query)
+    }
+
+    /// The same, one rollup for each stretch between two moments that follow each other: for who has a calendar of its own. The query's
+    /// moments and step are not looked at.
+    ///
+    /// # Errors
+    /// As [`buckets`](Self::buckets).
+    pub fn between(&self, edges_ms: &[u64], query: &Query) -> Result<Vec<Rollup>, HistoryError> {
+        let stretches: Vec<(u64, u64)> = edges_ms.iter().copied().zip(edges_ms.iter().copied().skip(1)).collect();
+        self.merged(&stretches, query)
+    }
+
+    fn merged(&self, stretches: &[(u64, u64)], query: &Query) -> Result<Vec<Rollup>, HistoryError> {
+        if stretches.len() > BUCKETS_MAX {
+            return Err(HistoryError::TooMany { most: BUCKETS_MAX });
+        }
         self.read(|db| {
             let reader = Reader::new(db)?;
             let instances = fold::instances(db)?;
@@ -180,7 +196,7 @@ impl History {
                 namespaces: (!query.namespaces.is_empty()).then(|| reader.namespaces().numbers_of(&query.namespaces)),
                 instances: (!query.instances.is_empty()).then(|| query.instances.iter().filter_map(named).collect()),
             };
-            stretches.into_iter().map(|stretch| reader.bucket(stretch, &wanted)).collect()
+            stretches.iter().map(|stretch| reader.bucket(*stretch, &wanted)).collect()
         })
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::ZonedDateTime;
 use larder::analytics::Rollup;
 
-use super::period::{Asked, Period, PeriodError};
+use super::period::{Asked, Period, PeriodError, millis};
 use super::{Recorded, Report, gather};
 use crate::history::{Detail, History, HistoryError, Query, Step};
 
@@ -21,9 +21,10 @@ pub fn of_history(history: &History, asked: &Asked, now: &ZonedDateTime, namespa
         let namespaces = namespace.map(str::to_owned).into_iter().collect();
         Query { from_ms, to_ms, step, namespaces, instances: Vec::new(), detail }
     };
-    let recorded = |period: &Period| -> Result<Vec<Rollup>, HistoryError> {
-        let step = if frame.is_by_minute() { Step::Minute } else { Step::Hour };
-        let mut rollups = history.buckets(&query(period, step, Detail::Latencies))?;
+    // Bucket by bucket, so that no more than those are held: all minutes of a day with all their histograms are hundreds of megabytes.
+    let recorded = |period: &Period| -> Result<Vec<Rollup>, ReportError> {
+        let edges: Vec<u64> = frame.edges(period)?.iter().map(millis).collect();
+        let mut rollups = history.between(&edges, &query(period, Step::Whole, Detail::Latencies))?;
         rollups.retain(|rollup| rollup.samples > 0);
         Ok(rollups)
     };

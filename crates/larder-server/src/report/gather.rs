@@ -22,7 +22,7 @@ const MINUTE_MS: u64 = 60_000;
 /// A bucket with fewer reads than this share of the mean one says nothing about a rate.
 const READS_TO_COUNT: f64 = 0.1;
 
-/// What the history has of two periods: rollups in the order of time, each within one bucket of the report.
+/// What the history has of two periods: rollups in the order of time, each within one bucket of the report; best of all one for each.
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
     /// Of the period.

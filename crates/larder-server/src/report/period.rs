@@ -172,11 +172,6 @@ impl Frame {
         self.bucket.get_days() > 0
     }
 
-    /// Whether the history's minutes are needed, or its hours will do.
-    pub fn is_by_minute(&self) -> bool {
-        self.period.length_ms() <= 2 * 86_400_000 + 3_600_000
-    }
-
     /// Where the buckets of a period of this frame begin, and where the last one ends.
     ///
     /// # Errors
@@ -201,11 +196,6 @@ impl Period {
     /// Its begin and end in milliseconds since 1970.
     pub fn millis(&self) -> (u64, u64) {
         (millis(&self.from), millis(&self.to))
-    }
-
-    fn length_ms(&self) -> u64 {
-        let (from, to) = self.millis();
-        to - from
     }
 }
 
