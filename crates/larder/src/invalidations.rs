@@ -98,16 +98,9 @@ impl Invalidations {
 #[derive(Debug, Default)]
 pub(crate) struct InvalidationCounters {
     counts: [[AtomicU64; ORIGINS]; KINDS],
-    /// The most that was said of what came from peers: see [`not_of_a_peer`](Self::not_of_a_peer).
-    said_of_peers: [AtomicU64; KINDS],
 }
 
 impl InvalidationCounters {
-    #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a log that is shared brings names of others"))]
-    pub(crate) fn count(&self, names: &[Name], origin: InvalidationOrigin) {
-        self.add(&kinds_of(names), origin);
-    }
-
     /// For names that are not there any more.
     pub(crate) fn add(&self, kinds: &Kinds, origin: InvalidationOrigin) {
         for (counts, n) in self.counts.iter().zip(kinds).filter(|(_, n)| **n > 0) {
@@ -119,22 +112,8 @@ impl InvalidationCounters {
         self.counts[kind as usize][origin as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes back what was taken for a peer's. For a moment it may have been said, so what is said does not go back.
-    #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a log that is shared has peers"))]
-    pub(crate) fn not_of_a_peer(&self, names: &[Name]) {
-        for (counts, n) in self.counts.iter().zip(kinds_of(names)) {
-            counts[InvalidationOrigin::Peer as usize].fetch_sub(n, Ordering::Relaxed);
-        }
-    }
-
     pub(crate) fn read(&self) -> Invalidations {
-        let mut read =
-            Invalidations(std::array::from_fn(|kind| std::array::from_fn(|origin| self.counts[kind][origin].load(Ordering::Relaxed))));
-        for (counts, said) in read.0.iter_mut().zip(&self.said_of_peers) {
-            let peers = &mut counts[InvalidationOrigin::Peer as usize];
-            *peers = said.fetch_max(*peers, Ordering::Relaxed).max(*peers);
-        }
-        read
+        Invalidations(std::array::from_fn(|kind| std::array::from_fn(|origin| self.counts[kind][origin].load(Ordering::Relaxed))))
     }
 }
 
@@ -167,7 +146,7 @@ mod tests {
     fn each_kind_of_name_is_counted_as_what_it_is() {
         let counters = InvalidationCounters::default();
         let names = Names::new().key("a:b").tag("t").tag("u").pattern("a:*").pattern("a:b?").pattern("n:**").namespace("m").everything();
-        counters.count(&names.check().unwrap(), InvalidationOrigin::Call);
+        counters.add(&kinds_of(&names.check().unwrap()), InvalidationOrigin::Call);
         counters.count_one(InvalidationKind::Source, InvalidationOrigin::Moved);
         let found: Vec<(&str, &str, u64)> =
             counters.read().iter().filter(|(.., n)| *n > 0).map(|(kind, origin, n)| (kind.name(), origin.name(), n)).collect();
@@ -179,17 +158,5 @@ mod tests {
         let since = counters.read().since(&before);
         assert_eq!(since.get(InvalidationKind::Key, InvalidationOrigin::Event), 1);
         assert_eq!(since.iter().map(|(.., n)| n).sum::<u64>(), 1);
-    }
-
-    #[test]
-    fn what_was_said_of_peers_does_not_go_back() {
-        let counters = InvalidationCounters::default();
-        let names = Names::new().tag("t").check().unwrap();
-        counters.count(&names, InvalidationOrigin::Peer);
-        let said = counters.read();
-        counters.not_of_a_peer(&names);
-        assert_eq!(counters.read(), said);
-        counters.count(&names, InvalidationOrigin::Peer);
-        assert_eq!(counters.read(), said, "one that was is in its place");
     }
 }

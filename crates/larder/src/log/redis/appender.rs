@@ -322,7 +322,7 @@ impl Inner {
         self.counters.appends.fetch_add(group.len() as u64, std::sync::atomic::Ordering::Relaxed);
         let settled = group.iter().zip(first..).zip(0u16..).map(|((pending, seq), at)| {
             let mut stamp = super::stamp(generation, seq);
-            self.peers.own(generation, seq, &pending.append.names);
+            self.peers.own(generation, seq);
             if !self.mutations.on(Mutation::OwnAppendsLate) {
                 stamp = self.index.enter_own(&pending.append.names, Position { epoch, seq }).unwrap_or(stamp);
             }
@@ -361,7 +361,7 @@ impl Inner {
             let Answer::Appended { first, .. } = Answer::of(value)? else { return Ok(false) };
             // The tail brings them, unless a snapshot does, with which another generation begins.
             let generation = self.index.era().0;
-            some.chunks(1_000).zip(first..).for_each(|(names, seq)| self.peers.own(generation, seq, names));
+            some.chunks(1_000).zip(first..).for_each(|(_, seq)| self.peers.own(generation, seq));
         }
         Ok(true)
     }

@@ -251,6 +251,8 @@ impl Inner {
 
     /// Enters what came, in order. Where something between is missing, the stream was trimmed past us: a snapshot has it.
     async fn apply(&self, tail: &mut MultiplexedConnection, generation: u32, epoch: Epoch, entries: Vec<Entry>, head: u64) -> Result<()> {
+        let now = Instant::now();
+        self.peers.settle(now);
         for entry in entries {
             let next = self.index.applied().seq() + 1;
             if entry.first > next {
@@ -266,7 +268,7 @@ impl Inner {
                 if !self.index.apply(&names, super::stamp(generation, seq)) {
                     return Err(Error::of_tier("positions were made up here meanwhile"));
                 }
-                self.peers.brought(generation, seq, &names);
+                self.peers.brought(generation, seq, &names, now);
             }
             self.marks.add(&entry.marks);
         }
