@@ -54,6 +54,13 @@ impl<V: Value> BlockingNamespace<V> {
         }
     }
 
+    /// A hit of memory that is not counted, for measuring what counting costs.
+    #[doc(hidden)]
+    #[inline]
+    pub fn get_uncounted(&self, key: impl AsRef<[u8]>) -> Option<Cached<V>> {
+        self.namespace.quick_uncounted(key.as_ref())
+    }
+
     /// As [`Namespace::lookup`].
     ///
     /// # Errors

@@ -108,6 +108,12 @@ impl<V: Value> Namespace<V> {
         self.view.quick_hit(&Query::new(&self.prefix, self.prefix_hash, key)).map(Cached)
     }
 
+    /// See [`View::uncounted_hit`].
+    #[inline(never)]
+    pub(crate) fn quick_uncounted(&self, key: &[u8]) -> Option<Cached<V>> {
+        self.view.uncounted_hit(&Query::new(&self.prefix, self.prefix_hash, key)).map(Cached)
+    }
+
     /// The fresh value of a key, from memory or the backing tier.
     ///
     /// The read begins when the future is first polled: made before an invalidation and awaited after it, it sees the
