@@ -32,7 +32,7 @@ struct Requirement {
 }
 
 /// All of them. A new one is a new line.
-const REQUIREMENTS: [Requirement; 3] = [
+const REQUIREMENTS: [Requirement; 4] = [
     Requirement { package: "redis-server", program: "redis-server", service: Some("redis-server"), needed_by: "the Redis tier's tests" },
     Requirement { package: "openssl", program: "openssl", service: None, needed_by: "the tests of Redis over TLS" },
     Requirement {
@@ -40,6 +40,12 @@ const REQUIREMENTS: [Requirement; 3] = [
         program: "postgres",
         service: Some("postgresql"),
         needed_by: "the tests of events from PostgreSQL",
+    },
+    Requirement {
+        package: "prometheus",
+        program: "promtool",
+        service: Some("prometheus"),
+        needed_by: "the checks of metrics and alerts by Prometheus' own tool",
     },
 ];
 

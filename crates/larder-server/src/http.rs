@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   panic -> 500   outermost, so that whatever fails within is answered
+//!   count          by route, method and status
 //!   trace          one debug line for each request
 //!   gate           /v1 only: draining -> 503, too many under way -> 503
 //!   time limit     /v1 only: 504
@@ -30,7 +31,10 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::health::Health;
 use crate::history::History;
 use crate::settings::{HttpLimits, Webhooks};
+use metrics::ConnectionCounts;
+use metrics::commands::Commands;
 use problem::{Kind, Problem};
+use stats::window::Windows;
 use traces::Watchers;
 use webhooks::Intake;
 
@@ -44,6 +48,7 @@ pub mod history;
 pub mod invalidations;
 pub mod keys;
 pub mod many;
+pub mod metrics;
 pub mod octets;
 pub mod openapi;
 pub mod payload;
@@ -64,6 +69,9 @@ pub struct App {
     intake: Intake,
     watchers: Watchers,
     health: Health,
+    commands: Commands,
+    windows: Windows,
+    connections: Arc<ConnectionCounts>,
     /// What answers from the backing tier are said to come from.
     backing: &'static str,
     /// What happened, if that is kept.
@@ -79,7 +87,14 @@ impl App {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         let gate = Gate::new(limits.requests_max);
         let (intake, watchers) = (Intake::new(webhooks), Watchers::new());
-        Arc::new(App { raw: larder.raw(), larder, limits, gate, intake, watchers, health, backing, history })
+        let (commands, windows, connections) = (Commands::default(), Windows::begin(&larder), Arc::default());
+        let raw = larder.raw();
+        Arc::new(App { raw, larder, limits, gate, intake, watchers, commands, windows, connections, health, backing, history })
+    }
+
+    /// Where connections are counted.
+    pub fn connections(&self) -> &Arc<ConnectionCounts> {
+        &self.connections
     }
 
     /// Where requests are let in.
@@ -203,6 +218,7 @@ pub fn data_plane() -> Vec<Endpoint> {
         Endpoint::new(Method::POST, "/v1/dead-letters/{id}/replay", post(dead_letters::replay)),
         Endpoint::new(Method::GET, "/v1/keys", get(keys::list)),
         Endpoint::new(Method::GET, "/v1/stats", get(stats::show)),
+        Endpoint::new(Method::POST, "/v1/stats/reset", post(stats::window::reset)),
         Endpoint::new(Method::GET, "/v1/reports/{kind}", get(report::show)),
         Endpoint::new(Method::GET, "/v1/history", get(history::show)),
         Endpoint::new(Method::GET, "/v1/health", get(health::show)),
@@ -216,6 +232,7 @@ pub fn about() -> Vec<Endpoint> {
         Endpoint::new(Method::GET, "/readyz", get(probes::ready)),
         Endpoint::new(Method::GET, "/startupz", get(probes::started)),
         Endpoint::new(Method::GET, "/health", get(health::draft)),
+        Endpoint::new(Method::GET, "/metrics", get(metrics::show)),
         Endpoint::new(Method::GET, "/openapi.json", get(openapi::show)),
     ]
 }
@@ -248,6 +265,7 @@ fn outermost(router: Router<Shared>, app: Shared) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .layer(from_fn(trace))
+        .layer(from_fn_with_state(app.clone(), metrics::commands::count))
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(app)
 }

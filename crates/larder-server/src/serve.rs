@@ -68,7 +68,7 @@ impl Serve {
         let addr = listener.local_addr()?;
         let health = Health::watch(&larder, watched, is_strict);
         let app = App::new(larder.clone(), limits.clone(), webhooks, health, history.as_ref().map(|history| history.history().clone()));
-        let connections = Connections::new(http::router(app.clone()), &limits);
+        let connections = Connections::new(http::router(app.clone()), &limits, app.connections().clone());
         Ok(Bound { app, connections, larder, listener, addr, drain, history })
     }
 }

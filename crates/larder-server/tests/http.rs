@@ -4,12 +4,18 @@
 mod client;
 #[path = "http/content.rs"]
 mod content;
+#[path = "http/deploy.rs"]
+mod deploy;
+#[path = "http/exposition.rs"]
+mod exposition;
 #[path = "http/health.rs"]
 mod health;
 #[path = "http/intake.rs"]
 mod intake;
 #[path = "http/limits.rs"]
 mod limits;
+#[path = "http/metrics.rs"]
+mod metrics;
 #[path = "http/races.rs"]
 mod races;
 #[path = "http/shared.rs"]

@@ -1,10 +1,11 @@
-//! `larder stats`: how a running server does, in two small tables.
+//! `larder stats`: how a running server does, in a few small tables.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::Args;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{Cell, CellAlignment, Table};
+use clap::{Args, Subcommand};
+use comfy_table::presets::NOTHING;
+use comfy_table::{Cell, CellAlignment, LineStyle, Table};
 use serde_json::Value as Json;
 
 use super::client::{Client, ServerArgs};
@@ -12,25 +13,144 @@ use super::failure::Failure;
 use super::output::{Output, plural};
 use crate::config::units::roughly;
 use crate::demo::{count, percent};
+use crate::moment::date_and_time;
 
 /// Show what a server has counted, and how full it is
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   larder stats
+  larder stats --all                 since the server began, whatever was reset
   larder stats --json                every counter and latency
+  larder stats reset                 from here on, count anew
 
-Misses are told apart: absent was never there, expired is past its time, invalidated was made stale by a change.")]
+A reset begins a new window for this command alone: what Prometheus reads at /metrics goes on. Misses are told apart: absent
+was never there, expired is past its time, invalidated was made stale by a change."
+)]
 pub struct StatsArgs {
     #[command(flatten)]
     server: ServerArgs,
+    /// What was counted since the server began, not only since the last reset
+    #[arg(long)]
+    all: bool,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Begin a new window
+    Reset {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
 }
 
 /// Carries out `larder stats`.
 pub fn stats(args: &StatsArgs, out: Output) -> Result<ExitCode, Failure> {
-    let stats = Client::new(&args.server)?.get_json("/v1/stats")?;
-    out.say(&stats, || format!("{}\n\n{}", whole(&stats), namespaces(&stats)))?;
+    if let Some(What::Reset { server }) = &args.what {
+        let client = Client::new(server)?;
+        let answer = client.json(client.send("POST", "/v1/stats/reset", &[], Vec::new())?)?;
+        out.say(&answer, || format!("a new window begins; the last one {}", stretch(&answer["ended"])))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let since = if args.all { "start" } else { "reset" };
+    let stats = Client::new(&args.server)?.get_json(&format!("/v1/stats?since={since}"))?;
+    out.say(&stats, || told(&stats))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn told(stats: &Json) -> String {
+    let counted = if stats["window"]["reset"] == true { "counted from a reset" } else { "counted from the start" };
+    let window = line("window", &format!("{counted}: it {}", stretch(&stats["window"])));
+    format!("{window}\n{}\n\n{}\n\n{}\n\n{}", whole(stats), summary(stats), times(&stats["total"]["latencies"]), namespaces(stats))
+}
+
+/// `began 2026-11-26 09:30:00 and took 2 h 5 min`.
+fn stretch(window: &Json) -> String {
+    let length = Duration::from_millis(number(&window["length_ms"]));
+    format!("began {} UTC and took {}", date_and_time(number(&window["began_ms"])), long_time(length))
+}
+
+/// A time in the two largest units that it has.
+fn long_time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{} {hours} h", plural(days, "day")),
+    }
+}
+
+/// What came of all reads, and what each tier did for them.
+fn summary(stats: &Json) -> Table {
+    let total = &stats["total"];
+    let mut table = table(&["", "reads", "hits", "misses", "errors", "sets"]);
+    let counted = |json: &Json| count(number(json));
+    let rate = |name: &str| total[name].as_f64().map_or_else(|| "-".to_owned(), percent);
+    table.add_row(cells([
+        "all".into(),
+        counted(&total["requests"]),
+        counted(&total["hits"]),
+        counted(&total["misses"]),
+        counted(&total["errors"]),
+        String::new(),
+    ]));
+    table.add_row(cells(["share".into(), String::new(), rate("hit_rate"), rate("miss_rate"), rate("error_rate"), String::new()]));
+    let backing = stats["backing"]["name"].as_str();
+    for (tier, name) in [("memory", Some("memory")), ("backing", backing)] {
+        let (Some(name), tier) = (name, &total["tiers"][tier]) else { continue };
+        let [hits, misses, sets] = ["hits", "misses", "sets"].map(|name| counted(&tier[name]));
+        table.add_row(cells([name.into(), String::new(), hits, misses, String::new(), sets]));
+    }
+    table
+}
+
+/// How long reads and loads took.
+fn times(latencies: &Json) -> Table {
+    let mut table = table(&["time", "mean", "p50", "p90", "p99", "p99.9"]);
+    for (what, name) in [("all reads", "total"), ("hits", "hit"), ("misses", "miss"), ("errors", "error"), ("loads", "load")] {
+        let one = &latencies[name];
+        if number(&one["count"]) > 0 || what == "all reads" {
+            let [mean, p50, p90, p99, p99_9] = ["mean_us", "p50_us", "p90_us", "p99_us", "p99_9_us"].map(|name| short_time(&one[name]));
+            table.add_row(cells([what.into(), mean, p50, p90, p99, p99_9]));
+        }
+    }
+    table
+}
+
+/// Microseconds, in the unit that suits them.
+fn short_time(us: &Json) -> String {
+    match us.as_f64() {
+        None => "-".to_owned(),
+        Some(us) if us < 1.0 => format!("{:.0} ns", us * 1e3),
+        Some(us) if us < 1e3 => format!("{us:.1} µs"),
+        Some(us) if us < 1e6 => format!("{:.1} ms", us / 1e3),
+        Some(us) => format!("{:.1} s", us / 1e6),
+    }
+}
+
+fn table(headings: &[&str]) -> Table {
+    let mut table = Table::new();
+    // Numbers under each other need no lines between them.
+    table.load_style(NOTHING.header_separator(LineStyle::none().fill('─').junction('─')));
+    let mut headings = headings.iter().map(Cell::new);
+    let first = headings.next();
+    table.set_header(first.into_iter().chain(headings.map(|cell| cell.set_alignment(CellAlignment::Right))));
+    table
+}
+
+/// A name, and numbers under each other.
+fn cells<const N: usize>(texts: [String; N]) -> Vec<Cell> {
+    let place = |(at, text): (usize, String)| {
+        let cell = Cell::new(text);
+        if at == 0 { cell } else { cell.set_alignment(CellAlignment::Right) }
+    };
+    texts.into_iter().enumerate().map(place).collect()
 }
 
 /// The tiers, the log and the index: a line for each.
@@ -52,7 +172,7 @@ fn line(name: &str, text: &str) -> String {
 
 fn memory(memory: &Json) -> String {
     let (used, capacity) = (number(&memory["bytes"]), number(&memory["capacity_bytes"]));
-    format!("{} entries, {} of {}", count(number(&memory["entries"])), roughly(used), roughly(capacity))
+    format!("{}, {} of {}", plural(number(&memory["entries"]), "entry"), roughly(used), roughly(capacity))
 }
 
 fn backing(backing: &Json) -> String {
@@ -74,15 +194,15 @@ fn backing(backing: &Json) -> String {
     }
     if backing["name"] != "disk" {
         // What others keep there too is not this server's to count.
-        return format!("{} errors{state}", count(number(&backing["errors"])));
+        return format!("{}{state}", plural(number(&backing["errors"]), "error"));
     }
     let (bytes, on_disk) = (roughly(number(&backing["bytes"])), roughly(number(&backing["bytes_on_disk"])));
-    format!("{} entries, {bytes} ({on_disk} on disk){state}", count(number(&backing["entries"])))
+    format!("{}, {bytes} ({on_disk} on disk){state}", plural(number(&backing["entries"]), "entry"))
 }
 
 fn log(log: &Json) -> String {
     let state = log["failed"].as_str().map(|reason| format!("; TAKES NO CHANGES: {reason}")).unwrap_or_default();
-    format!("{} appends, position {}{state}", count(number(&log["appends"])), log["position"].as_str().unwrap_or("unknown"))
+    format!("{}, position {}{state}", plural(number(&log["appends"]), "append"), log["position"].as_str().unwrap_or("unknown"))
 }
 
 /// How it stands with the log that other servers share; nothing where there is none.
@@ -155,22 +275,18 @@ fn events(events: &Json) -> String {
 }
 
 fn namespaces(stats: &Json) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
     let headings =
-        ["namespace", "entries", "in memory", "reads", "hit rate", "memory", "disk", "absent", "expired", "invalidated", "p50 hit"];
-    table.set_header(headings.into_iter().map(Cell::new));
+        ["namespace", "entries", "bytes", "reads", "hit rate", "memory", "backing", "absent", "expired", "invalidated", "errors", "p99"];
+    let mut table = table(&headings);
     let named = stats["namespaces"].as_array().into_iter().flatten();
     let used = named.filter(|one| number(&one["requests"]) + number(&one["entries"]) + number(&one["counts"]["puts"]) > 0);
     for one in used.chain([&stats["total"]]) {
-        let mut cells = row(one).into_iter().map(Cell::new);
-        let name = cells.next();
-        table.add_row(name.into_iter().chain(cells.map(|cell| cell.set_alignment(CellAlignment::Right))));
+        table.add_row(cells(row(one)));
     }
     table
 }
 
-fn row(namespace: &Json) -> [String; 11] {
+fn row(namespace: &Json) -> [String; 12] {
     let counted = |name: &str| count(number(&namespace["counts"][name]));
     [
         namespace["name"].as_str().unwrap_or("?").to_owned(),
@@ -178,12 +294,13 @@ fn row(namespace: &Json) -> [String; 11] {
         roughly(number(&namespace["bytes"])),
         count(number(&namespace["requests"])),
         namespace["hit_rate"].as_f64().map_or_else(|| "-".to_owned(), percent),
-        counted("hits_memory"),
-        counted("hits_backing"),
+        count(number(&namespace["tiers"]["memory"]["hits"])),
+        count(number(&namespace["tiers"]["backing"]["hits"])),
         counted("misses_absent"),
         counted("misses_expired"),
         counted("misses_invalidated"),
-        namespace["latencies"]["hit_memory"]["p50_us"].as_f64().map_or_else(|| "-".to_owned(), |us| format!("{us:.1} µs")),
+        counted("errors"),
+        short_time(&namespace["latencies"]["total"]["p99_us"]),
     ]
 }
 
@@ -200,8 +317,10 @@ mod tests {
     fn namespace(name: &str, requests: u64) -> Json {
         json!({
             "name": name, "requests": requests, "hits": requests, "hit_rate": 0.5, "entries": 1_234, "bytes": 1_536,
+            "misses": 4, "errors": 1, "miss_rate": 0.4, "error_rate": 0.1,
             "counts": { "hits_memory": 7, "misses_invalidated": 3 },
-            "latencies": { "hit_memory": { "p50_us": 0.21 } },
+            "tiers": { "memory": { "hits": 7, "misses": 3, "sets": 2 }, "backing": { "hits": 1, "misses": 2, "sets": 9 } },
+            "latencies": { "total": { "count": 10, "mean_us": 1_500.0, "p50_us": 0.21, "p99_us": 2.5e6 }, "load": { "count": 0 } },
         })
     }
 
@@ -221,6 +340,40 @@ mod tests {
         let words = "9 received, 2 names invalidated, 3 duplicates, 4 REFUSED, 5 refused for want of a signature; \
             1 dead letter (see `larder dlq list`), and 2 more that were dropped";
         assert_eq!(events(&rough), words);
+    }
+
+    #[test]
+    fn times_are_told_in_the_unit_that_suits_them() {
+        let times = [json!(0.2104), json!(12.34), json!(1_234.5), json!(2.5e6), Json::Null].map(|us| short_time(&us));
+        assert_eq!(times, ["210 ns", "12.3 µs", "1.2 ms", "2.5 s", "-"]);
+        let long = [0, 61, 3_660, 86_400 + 7_200, 3 * 86_400].map(|seconds| long_time(Duration::from_secs(seconds)));
+        assert_eq!(long, ["0 s", "1 min 1 s", "1 h 1 min", "1 day 2 h", "3 days 0 h"]);
+    }
+
+    #[test]
+    fn the_whole_is_told_with_its_window() {
+        let stats = json!({
+            "window": { "began_ms": 1_764_149_400_000u64, "length_ms": 3_660_000, "reset": true },
+            "total": namespace("total", 10),
+            "namespaces": [namespace("features", 10)],
+            "memory": { "capacity_bytes": 1 << 20, "bytes": 10, "entries": 1 },
+            "backing": { "name": "disk", "entries": 1, "bytes": 10, "bytes_on_disk": 10, "degraded": null, "breaker": "closed" },
+            "log": { "position": "abc-7", "appends": 1, "failed": null },
+            "index": { "bytes": 1, "false_miss_rate": 0.0 },
+        });
+        let text = told(&stats);
+        for part in [
+            "counted from a reset: it began 2025-11-26 09:30:00 UTC and took 1 h 1 min",
+            "1 entry, 10 B of",
+            "1 append, position",
+            "40.00 %",
+            "1.5 ms",
+            "2.5 s",
+        ] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+        assert!(!text.contains("loads  "), "what never happened has no line: {text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
     }
 
     #[test]

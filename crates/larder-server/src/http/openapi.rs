@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::events::EVENTS_MAX;
 use super::many::ENTRIES_MAX;
+use super::metrics::encode::Format;
 use super::problem::Kind;
 
 mod content;
@@ -51,6 +52,7 @@ pub fn document() -> Value {
             "/v1/dead-letters/{id}/replay": replay_dead_letter(),
             "/v1/keys": { "get": keys() },
             "/v1/stats": { "get": stats() },
+            "/v1/stats/reset": { "post": reset_stats() },
             "/v1/reports/{kind}": { "get": report::show() },
             "/v1/history": { "get": history::show() },
             "/v1/health": { "get": health() },
@@ -58,6 +60,7 @@ pub fn document() -> Value {
             "/readyz": { "get": probes::readyz() },
             "/startupz": { "get": probes::startupz() },
             "/health": { "get": probes::draft() },
+            "/metrics": { "get": metrics() },
             "/openapi.json": { "get": openapi() },
         },
         "components": { "schemas": schemas::all(), "headers": headers(), "parameters": parameters() },
@@ -382,9 +385,23 @@ fn keys() -> Value {
 fn stats() -> Value {
     json!({
         "operationId": "stats",
-        "summary": "What the cache has counted, and how full it is.",
+        "summary": "What the cache has counted, and how full it is: since the last reset, or with since=start since the server began.",
         "tags": ["server"],
-        "responses": { "200": json_answer("The numbers.", "Stats"), "default": problem(&[]) },
+        "parameters": parameter_refs(&["Since"]),
+        "responses": {
+            "200": json_answer("The numbers.", "Stats"),
+            "400": problem(&[Kind::InvalidRequest]),
+            "default": problem(&[]),
+        },
+    })
+}
+
+fn reset_stats() -> Value {
+    json!({
+        "operationId": "resetStats",
+        "summary": "Begins a new window for /v1/stats. What /metrics has goes on.",
+        "tags": ["server"],
+        "responses": { "200": json_answer("The window that ended.", "Reset"), "default": problem(&[]) },
     })
 }
 
@@ -407,6 +424,19 @@ fn queued(what: &str, schema: Option<&str>) -> Value {
         Some(schema) => json_answer(&description, schema),
         None => json!({ "description": description, "headers": header_refs(&["Position"]) }),
     }
+}
+
+fn metrics() -> Value {
+    let text = json!({ "schema": { "type": "string" } });
+    json!({
+        "operationId": "metrics",
+        "summary": "Everything that is counted, for Prometheus: as OpenMetrics where Accept asks for that, else in its own text format.",
+        "tags": ["server"],
+        "responses": { "200": {
+            "description": "The metrics.",
+            "content": { (Format::Prometheus.media_type()): text.clone(), (Format::OpenMetrics.media_type()): text },
+        } },
+    })
 }
 
 fn openapi() -> Value {
@@ -564,6 +594,8 @@ fn parameters() -> Value {
             "in": "path", "name": "id", "required": true, "schema": { "type": "integer", "minimum": 1 },
             "description": "What the dead letter is called here.",
         },
+        "Since": query("since", "Whether to tell what was counted since the last reset (the default) or since the server began.",
+            json!({ "type": "string", "enum": ["reset", "start"], "default": "reset" })),
         "Verbose": query("verbose", "Whether to say why: a line for each check, or JSON where that is accepted.", json!({ "type": "string" })),
         "Exclude": query("exclude", "The names of checks that do not count, with commas between them; may be given several times.", json!({ "type": "string" })),
     })

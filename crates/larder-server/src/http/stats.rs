@@ -5,16 +5,23 @@ use std::time::Duration;
 
 use axum::Json as Answer;
 use axum::extract::State;
+use axum::http::Uri;
 use larder::events::EventStats;
 use larder::tier::{BreakerState, TierState};
 use larder::{BackingStats, Latencies, NamespaceStats, SharedLogStats, Stats};
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
+use super::problem::Problem;
+use window::Window;
+
+pub mod window;
 
 /// Everything that the cache says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Document {
+    /// The stretch of time in which things were counted. Sizes and states are those of now.
+    pub window: Window,
     /// All namespaces together.
     pub total: Namespace,
     /// Each namespace, by name; `other` last.
@@ -29,6 +36,8 @@ pub struct Document {
     pub index: Index,
     /// Events.
     pub events: Events,
+    /// Names that were invalidated, by kind and then by where that came from; without those of which there were none.
+    pub invalidations: BTreeMap<String, BTreeMap<String, u64>>,
     /// What killed entries for nothing: they were loaded again with the same content.
     pub needless: Needless,
     /// The server.
@@ -44,8 +53,18 @@ pub struct Namespace {
     pub requests: u64,
     /// Reads that were answered without a load.
     pub hits: u64,
-    /// Hits over requests; null before the first.
+    /// Reads that had to load, or found nothing.
+    pub misses: u64,
+    /// Reads that ended with an error.
+    pub errors: u64,
+    /// Hits over requests; null before the first. Hits, misses and errors are all there is.
     pub hit_rate: Option<f64>,
+    /// Misses over requests.
+    pub miss_rate: Option<f64>,
+    /// Errors over requests.
+    pub error_rate: Option<f64>,
+    /// What each tier did for them.
+    pub tiers: Tiers,
     /// Entries in memory.
     pub entries: u64,
     /// Bytes in memory, keys and bookkeeping included.
@@ -56,15 +75,41 @@ pub struct Namespace {
     pub latencies: NamespaceLatencies,
 }
 
+/// The tiers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tiers {
+    /// The memory of this process.
+    pub memory: TierCounts,
+    /// The backing tier.
+    pub backing: TierCounts,
+}
+
+/// What a tier did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TierCounts {
+    /// Reads that it answered.
+    pub hits: u64,
+    /// Times that it was asked in vain.
+    pub misses: u64,
+    /// Entries that were put into it.
+    pub sets: u64,
+}
+
 /// How long a namespace's reads took, by how they were answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NamespaceLatencies {
+    /// All reads. Of those from memory the ones that were timed stand for all.
+    pub total: Latency,
+    /// All hits, likewise.
+    pub hit: Latency,
     /// From memory; one in 64 is timed.
     pub hit_memory: Latency,
-    /// From the backing tier.
+    /// All other hits: from the backing tier, past their time, or of a remembered absence.
     pub hit_backing: Latency,
     /// With a load, or not at all.
     pub miss: Latency,
+    /// With an error.
+    pub error: Latency,
     /// The loaders alone.
     pub load: Latency,
 }
@@ -232,11 +277,22 @@ pub struct Server {
     pub requests_under_way: u64,
 }
 
-/// `GET /v1/stats`.
-pub async fn show(State(app): State<Shared>) -> Answer<Document> {
-    let stats = app.larder.stats();
+/// `GET /v1/stats?since=`.
+///
+/// # Errors
+/// See [`Problem`].
+pub async fn show(State(app): State<Shared>, uri: Uri) -> Result<Answer<Document>, Problem> {
+    let (stats, window) = app.windows.show(&app.larder, window::asked(&uri)?);
     let events = events(stats.events, app.intake.unsigned());
-    Answer(document(stats, events, app.gate.under_way() as u64))
+    Ok(Answer(document(window, stats, events, app.gate.under_way() as u64)))
+}
+
+fn invalidations(stats: &Stats) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let mut by_kind: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    for (kind, origin, n) in stats.invalidations.iter().filter(|(.., n)| *n > 0) {
+        by_kind.entry(kind.name().into()).or_default().insert(origin.name().into(), n);
+    }
+    by_kind
 }
 
 fn events(stats: EventStats, unsigned: u64) -> Events {
@@ -244,9 +300,10 @@ fn events(stats: EventStats, unsigned: u64) -> Events {
     Events { received, duplicates, unmatched, refused, failed, names, conflated, dead, dead_dropped, unsigned }
 }
 
-fn document(stats: Stats, events: Events, requests_under_way: u64) -> Document {
+fn document(window: Window, stats: Stats, events: Events, requests_under_way: u64) -> Document {
     let Stats { memory, log, index, .. } = &stats;
     Document {
+        window,
         total: (&stats.total).into(),
         namespaces: stats.namespaces.iter().map(Namespace::from).collect(),
         memory: Memory { capacity_bytes: memory.capacity, bytes: memory.bytes, entries: memory.entries },
@@ -264,8 +321,9 @@ fn document(stats: Stats, events: Events, requests_under_way: u64) -> Document {
             widened: index.widened,
             false_miss_rate: index.false_miss_rate,
         },
-        backing: stats.backing.map(Backing::from),
+        backing: stats.backing.clone().map(Backing::from),
         events,
+        invalidations: invalidations(&stats),
         needless: Needless { tags: stats.needless.tags.clone(), rules: stats.needless.rules.clone() },
         server: Server { requests_under_way },
     }
@@ -273,18 +331,31 @@ fn document(stats: Stats, events: Events, requests_under_way: u64) -> Document {
 
 impl From<&NamespaceStats> for Namespace {
     fn from(stats: &NamespaceStats) -> Self {
+        let counts = &stats.counts;
+        let rate = |n: u64| (stats.requests() > 0).then(|| n as f64 / stats.requests() as f64);
         Namespace {
             name: stats.name.clone(),
             requests: stats.requests(),
             hits: stats.hits(),
+            misses: counts.misses(),
+            errors: counts.errors,
             hit_rate: stats.hit_rate(),
+            miss_rate: rate(counts.misses()),
+            error_rate: rate(counts.errors),
+            tiers: Tiers {
+                memory: TierCounts { hits: counts.hits_of_memory(), misses: counts.misses_memory(), sets: counts.sets_memory },
+                backing: TierCounts { hits: counts.hits_of_backing(), misses: counts.misses_backing, sets: counts.sets_backing },
+            },
             entries: stats.entries,
             bytes: stats.bytes,
             counts: stats.counts.iter().map(|(name, count)| (name.to_owned(), count)).collect(),
             latencies: NamespaceLatencies {
+                total: (&stats.total_latencies()).into(),
+                hit: (&stats.hit_latencies()).into(),
                 hit_memory: (&stats.hit_memory).into(),
                 hit_backing: (&stats.hit_backing).into(),
                 miss: (&stats.miss).into(),
+                error: (&stats.error).into(),
                 load: (&stats.load).into(),
             },
         }

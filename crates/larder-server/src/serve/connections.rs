@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use crate::http::metrics::ConnectionCounts;
 use crate::settings::HttpLimits;
 
 /// How long no connection is accepted after one could not be: most likely the process has no file left for it, and gets one
@@ -27,10 +29,11 @@ pub(super) struct Connections {
     protocol: http1::Builder,
     router: Router,
     ending: watch::Sender<bool>,
+    counts: Arc<ConnectionCounts>,
 }
 
 impl Connections {
-    pub(super) fn new(router: Router, limits: &HttpLimits) -> Self {
+    pub(super) fn new(router: Router, limits: &HttpLimits, counts: Arc<ConnectionCounts>) -> Self {
         let mut protocol = http1::Builder::new();
         // Without it a client could hold a connection for ever by never ending its first line.
         protocol.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
@@ -40,6 +43,7 @@ impl Connections {
             protocol,
             router,
             ending: watch::Sender::new(false),
+            counts,
         }
     }
 
@@ -68,8 +72,9 @@ impl Connections {
             tracing::debug!(%error, "a connection keeps its delay");
         }
         let connection = self.protocol.serve_connection(TokioIo::new(connection), TowerToHyperService::new(self.router.clone()));
-        let mut ending = self.ending.subscribe();
+        let (mut ending, open) = (self.ending.subscribe(), self.counts.open());
         self.tasks.spawn(async move {
+            let _open = open;
             let mut connection = pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,

@@ -77,6 +77,8 @@ fn own() -> Value {
         "Health": health(),
         "HealthDocument": health_document(),
         "Stats": stats(),
+        "Window": window(),
+        "Reset": open(&["ended"], json!({ "ended": reference("Window") })),
         "Namespace": namespace(),
         "Latency": latency(),
     })
@@ -428,8 +430,9 @@ fn stats() -> Value {
         counts(&["received", "duplicates", "unmatched", "refused", "failed", "names", "conflated", "dead", "dead_dropped", "unsigned"]);
     events["description"] = "Since the start; dead is how many dead letters there are now, and unsigned counts requests.".into();
     open(
-        &["total", "namespaces", "memory", "backing", "log", "index", "events", "needless", "server"],
+        &["window", "total", "namespaces", "memory", "backing", "log", "index", "events", "invalidations", "needless", "server"],
         json!({
+            "window": reference("Window"),
             "total": reference("Namespace"),
             "namespaces": list("Namespace", None),
             "memory": counts(&["capacity_bytes", "bytes", "entries"]),
@@ -437,6 +440,11 @@ fn stats() -> Value {
             "log": log,
             "index": index,
             "events": events,
+            "invalidations": {
+                "type": "object",
+                "additionalProperties": { "type": "object", "additionalProperties": { "type": "integer", "minimum": 0 } },
+                "description": "Names that were invalidated, by kind and then by where that came from.",
+            },
             "needless": needless(),
             "server": counts(&["requests_under_way"]),
         }),
@@ -453,10 +461,23 @@ fn needless() -> Value {
     needless
 }
 
+fn window() -> Value {
+    let mut window = counts(&["began_ms", "length_ms"]);
+    window["properties"]["reset"] =
+        json!({ "type": "boolean", "description": "Whether it began with a reset; otherwise with the server." });
+    window["description"] = "The stretch of time in which things were counted; it began so many milliseconds after 1970.".into();
+    window
+}
+
 fn namespace() -> Value {
-    let latencies = ["hit_memory", "hit_backing", "miss", "load"];
+    let latencies = ["total", "hit", "hit_memory", "hit_backing", "miss", "error", "load"];
     let properties: Map<String, Value> = latencies.iter().map(|name| ((*name).to_owned(), reference("Latency"))).collect();
-    let mut schema = counts(&["requests", "hits", "entries", "bytes"]);
+    let mut schema = counts(&["requests", "hits", "misses", "errors", "entries", "bytes"]);
+    let tier = counts(&["hits", "misses", "sets"]);
+    schema["properties"]["tiers"] = open(&["memory", "backing"], json!({ "memory": tier.clone(), "backing": tier }));
+    for (rate, description) in [("miss_rate", "Misses over requests."), ("error_rate", "Errors over requests.")] {
+        schema["properties"][rate] = or_null(json!({ "type": "number" }), description);
+    }
     schema["properties"]["name"] = json!({ "type": "string" });
     schema["properties"]["hit_rate"] = or_null(json!({ "type": "number" }), "Hits over requests; null before the first.");
     schema["properties"]["counts"] = json!({ "type": "object", "additionalProperties": { "type": "integer", "minimum": 0 } });
