@@ -3,7 +3,7 @@
 //! ```text
 //!   panic -> 500   outermost, so that whatever fails within is answered
 //!   count          by route, method and status
-//!   trace          one debug line for each request
+//!   trace          a span and one debug line for each request
 //!   gate           /v1 only: draining -> 503, too many under way -> 503
 //!   time limit     /v1 only: 504
 //!   route          unknown -> 404, unknown method -> 405
@@ -19,14 +19,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, head, options, post, put};
-use larder::{Larder, Raw};
+use larder::{Larder, Raw, TraceParent};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError};
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::field::{Empty, display};
+use tracing::{Instrument, Span};
 
 use crate::health::Health;
 use crate::history::History;
@@ -225,6 +227,9 @@ pub fn data_plane() -> Vec<Endpoint> {
     ]
 }
 
+/// The routes that are asked all the time, by whoever watches the server.
+const PROBES: [&str; 4] = ["/livez", "/readyz", "/startupz", "/health"];
+
 /// What asks about the server rather than the cache.
 pub fn about() -> Vec<Endpoint> {
     vec![
@@ -281,11 +286,37 @@ async fn limit_time(State(app): State<Shared>, request: Request, next: Next) -> 
     tokio::time::timeout(limit, next.run(request)).await.map_err(late)
 }
 
+/// A span for each request but probes, which are asked all the time.
 async fn trace(request: Request, next: Next) -> Response {
     let (method, path, begun) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
-    let response = next.run(request).await;
-    tracing::debug!(%method, path, status = response.status().as_u16(), took = ?begun.elapsed(), "answered");
-    response
+    let span = span_of(&request);
+    let answering = async {
+        let response = next.run(request).await;
+        let status = response.status().as_u16();
+        Span::current().record("status", status);
+        tracing::debug!(%method, path, status, took = ?begun.elapsed(), "answered");
+        response
+    };
+    answering.instrument(span).await
+}
+
+/// It belongs to the trace that the request's `traceparent` names, if it has one. It has the route and not the path, in which keys
+/// stand.
+fn span_of(request: &Request) -> Span {
+    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str);
+    if PROBES.contains(&route) {
+        return Span::none();
+    }
+    let span = tracing::info_span!(
+        target: "larder::spans", "larder.request",
+        method = %request.method(), route, status = Empty, trace_id = Empty, parent_id = Empty, sampled = Empty
+    );
+    let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok()?.parse::<TraceParent>().ok());
+    if let Some(TraceParent { trace_id, span_id, is_sampled }) = parent {
+        span.record("trace_id", display(format_args!("{trace_id:032x}"))).record("parent_id", display(format_args!("{span_id:016x}")));
+        span.record("sampled", is_sampled);
+    }
+    span
 }
 
 async fn unknown_route(request: Request) -> Problem {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
+use tracing::Instrument;
 
 use crate::analytics::Sketches;
 use crate::builder::Builder;
@@ -32,6 +33,7 @@ use crate::position::{Position, Receipt, Stamp};
 use crate::raw::Raw;
 use crate::record::Record;
 use crate::space::Space;
+use crate::spans;
 use crate::stats::Stats;
 use crate::sweep::Sweeper;
 use crate::sync::Ordering;
@@ -345,7 +347,13 @@ impl Shared {
     pub(crate) async fn append(&self, append: Append) -> Result<Appended> {
         // Told on every way out: an append whose caller stops waiting for its sync has taken effect all the same.
         let _told = Told(&self.appended);
-        self.log.append(append).await
+        let span = spans::append(append.names.len());
+        let appending = async {
+            let appended = self.log.append(append).await;
+            spans::appended(&appended);
+            appended
+        };
+        appending.instrument(span).await
     }
 
     /// Waits until everything is here that others had appended to the log when this was called, but not for longer than `limit`.

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value as Json;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::cache::Larder;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +31,7 @@ use crate::log::Mark;
 use crate::mutation::Mutation;
 use crate::name::Names;
 use crate::position::{Epoch, Position, Receipt};
+use crate::spans;
 
 mod condition;
 mod debounce;
@@ -234,12 +236,16 @@ impl Larder {
     pub async fn emit_from(&self, event: Event, through: impl Into<Cow<'static, str>>) -> Result<Emitted> {
         let (larder, mut noted) = (self.clone(), Noted::begin(through.into(), self.0.clock.now_ms()));
         // In a task of its own: a caller that stops waiting must not leave others waiting for the end of a window.
-        let emitting = self.0.runtime.spawn(async move {
+        let span = spans::event(&event);
+        let carrying_out = async move {
             let event = Arc::new(event);
             let outcome = larder.carry_out(&event, &mut noted).await;
             larder.0.events.traces.add(noted, &event, &outcome);
             outcome
-        });
+                .inspect(|emitted| spans::outcome(if emitted.duplicate { "duplicate" } else { "carried out" }))
+                .inspect_err(spans::failed)
+        };
+        let emitting = self.0.runtime.spawn(carrying_out.instrument(span));
         emitting.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down while an event was carried out")))
     }
 

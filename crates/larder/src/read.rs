@@ -15,6 +15,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::Instrument;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clock::Millis;
@@ -30,6 +31,7 @@ use crate::metrics::{Count, SAMPLE_ONE_IN, Tally};
 use crate::mutation::Mutation;
 use crate::position::Stamp;
 use crate::record::Record;
+use crate::spans;
 use crate::tier::memory::{Inserted, Query};
 use crate::tier::{Tier, TierFuture, Wait};
 use crate::view::View;
@@ -239,10 +241,15 @@ impl<V: Value> View<V> {
 
     /// A tier's record of a key, without a timer where the tier has one that is as good.
     pub(crate) async fn one_in_time(&self, tier: &Arc<dyn Tier>, key: &[u8]) -> Result<Option<Record>> {
-        if tier.reads_within().is_some_and(|most| most <= self.shared.backing_timeout) {
-            return self.unless_broken(tier.get(key)).await;
-        }
-        self.in_time(tier.get(key)).await
+        let span = spans::tier("get", tier.name(), &self.space.name);
+        spans::with_key(&span, key);
+        let reading = async {
+            let is_in_time = tier.reads_within().is_some_and(|most| most <= self.shared.backing_timeout);
+            let found = if is_in_time { self.unless_broken(tier.get(key)).await } else { self.in_time(tier.get(key)).await };
+            spans::read(&found);
+            found
+        };
+        reading.instrument(span).await
     }
 
     /// Waits for the backing tier no longer than the limit: to a reader, a tier that hangs is one that fails.
@@ -447,24 +454,27 @@ impl<V: Value> View<V> {
         F: Future<Output = Result<Option<Item<V>>, E>> + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
-        let view = self.clone();
-        self.shared.runtime.spawn(async move {
+        let (view, span) = (self.clone(), spans::load(&self.space.name, lease.key()));
+        let flying = async move {
             let key: Box<[u8]> = lease.key().into();
             if before == Before::Tiers
                 && let Some(landed) = view.landed_meanwhile(&key).await
             {
+                spans::outcome("not needed");
                 return lease.end(Ok(landed));
             }
             let turn = match view.turn_in_fleet(&key).await {
                 Turn::Load(turn) => turn,
-                Turn::Landed(landed) => return lease.end(Ok(landed)),
+                Turn::Landed(landed) => {
+                    spans::outcome("loaded elsewhere");
+                    return lease.end(Ok(landed));
+                }
             };
-            let limit = view.space.policy.load_timeout;
-            let loading = tokio::time::timeout(limit, view.run_loader(&key, loader));
-            let outcome = loading.await.unwrap_or_else(|_| Err(view.timed_out(limit)));
+            let outcome = view.run_loader_in_time(&key, loader).await;
             lease.end(outcome.map_err(|error| error.during("get_or_load", &key)));
             view.end_turn(&key, turn).await;
-        });
+        };
+        self.shared.runtime.spawn(flying.instrument(span));
     }
 
     /// What makes a load unnecessary: another one ended between this caller's miss and its lead, or the backing tier has
@@ -487,7 +497,25 @@ impl<V: Value> View<V> {
         }
     }
 
-    /// (5) The loader.
+    /// (5) The loader, for no longer than it may take.
+    async fn run_loader_in_time<L, F, E>(&self, key: &[u8], loader: L) -> Result<Landed<V>>
+    where
+        L: FnOnce() -> F,
+        F: Future<Output = Result<Option<Item<V>>, E>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let limit = self.space.policy.load_timeout;
+        let landed = tokio::time::timeout(limit, self.run_loader(key, loader)).await.unwrap_or_else(|_| Err(self.timed_out(limit)));
+        match &landed {
+            Ok(Landed { entry, stamp, .. }) => {
+                spans::loaded(entry.as_ref().map(|entry| entry.meta.encoded_len), self.shared.index.position_of(*stamp));
+            }
+            Err(error) => spans::failed(error),
+        }
+        landed
+    }
+
+    /// The loader.
     async fn run_loader<L, F, E>(&self, key: &[u8], loader: L) -> Result<Landed<V>>
     where
         L: FnOnce() -> F,
@@ -544,10 +572,10 @@ impl<V: Value> View<V> {
         F: Future<Output = Result<Option<Item<V>>, E>> + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
-        let (view, owned, limit) = (self.clone(), Box::<[u8]>::from(key), self.space.policy.load_timeout);
-        let task = self.shared.runtime.spawn(async move { tokio::time::timeout(limit, view.run_loader(&owned, loader)).await });
+        let (view, owned, span) = (self.clone(), Box::<[u8]>::from(key), spans::load(&self.space.name, key));
+        let task = self.shared.runtime.spawn(async move { view.run_loader_in_time(&owned, loader).await }.instrument(span));
         let gone = |_| Error::new(ErrorKind::LoadPanicked, "the loader panicked, or its runtime was shut down");
-        let ended = task.await.map_err(gone).and_then(|ended| ended.unwrap_or_else(|_| Err(self.timed_out(limit))));
+        let ended = task.await.map_err(gone).and_then(|ended| ended);
         let landed = ended.map_err(|error| self.failed(error, ask))?;
         Ok(self.landed(landed, Miss::Absent, true, ask))
     }

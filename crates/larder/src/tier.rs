@@ -68,6 +68,17 @@ pub enum Outcome {
     Shed,
 }
 
+impl Outcome {
+    /// `accepted`, `durable` or `shed`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Accepted => "accepted",
+            Outcome::Durable => "durable",
+            Outcome::Shed => "shed",
+        }
+    }
+}
+
 /// Whether a tier can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TierState {

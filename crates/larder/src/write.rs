@@ -5,6 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use crate::codec::Value;
 use crate::config::check_ttl;
 use crate::entry::{Cached, Entry};
@@ -20,6 +22,7 @@ use crate::metrics::Count;
 use crate::mutation::Mutation;
 use crate::name::Name;
 use crate::position::{Position, Receipt, Stamp};
+use crate::spans;
 use crate::tier::{Action, Outcome, Wait, Write};
 use crate::view::{Made, View};
 
@@ -246,10 +249,15 @@ impl<V: Value> View<V> {
         let Some(tier) = self.shared.tier.as_ref().filter(|_| !writes.is_empty()) else { return Ok(()) };
         let count = writes.len() as u64;
         let sets = writes.iter().filter(|write| matches!(write.action, Action::Store(_))).count() as u64;
-        let writing = tier.write(writes, wait);
-        // Puts wait for as long as it takes.
-        let outcome = if wait == Wait::No { self.within_limit(writing).await } else { writing.await };
-        match outcome {
+        let span = spans::tier("write", tier.name(), &self.space.name);
+        span.record("keys", writes.len());
+        let writing = async {
+            let writing = tier.write(writes, wait);
+            // Puts wait for as long as it takes.
+            let outcome = if wait == Wait::No { self.within_limit(writing).await } else { writing.await };
+            outcome.inspect(|outcome| spans::outcome(outcome.name())).inspect_err(spans::failed)
+        };
+        match writing.instrument(span).await {
             Ok(Outcome::Shed) => {
                 self.space.metrics.add(Count::BackingShed, count);
                 // A tier that is out of order degrades the cache to memory; only what was to be durable fails for it.

@@ -50,7 +50,13 @@ impl<V: Value> View<V> {
         let tier = self.shared.tier.as_ref().filter(|_| self.space.policy.backing && !keys.is_empty());
         let Some(tier) = tier else { return nothing() };
         let applied = self.shared.index.applied();
-        match self.in_time(tier.get_many(keys.iter().map(|(_, key)| key.clone()).collect())).await {
+        let span = spans::tier("get_many", tier.name(), &self.space.name);
+        span.record("keys", keys.len());
+        let reading = async {
+            let found = self.in_time(tier.get_many(keys.iter().map(|(_, key)| key.clone()).collect())).await;
+            found.inspect(|_| spans::outcome("answered")).inspect_err(spans::failed)
+        };
+        match reading.instrument(span).await {
             Ok(records) => {
                 let admit = |((_, key), record): (&Placed, Option<Record>)| self.found_in_backing(self.admit(key, record?, applied));
                 keys.iter().zip(records).map(admit).collect()
@@ -129,7 +135,9 @@ impl<V: Value> View<V> {
         let stamp = self.shared.index.latest();
         let loading = loader(keys.iter().map(|(name, _)| name.clone()).collect());
         let all_failed = |error, from: usize| self.all_failed(error, keys[from..].iter().map(|(_, key)| key), started);
-        let loaded = self.call_loader_many(loading).await;
+        let span = spans::load_many(&self.space.name);
+        span.record("keys", keys.len());
+        let loaded = self.call_loader_many(loading).instrument(span).await;
         let (mut items, took) = loaded.map_err(|error| all_failed(error, 0).during("get_many_or_load", &first))?;
         self.loaded_together(keys.iter().map(|(_, key)| &**key), took);
         let mut answers = Vec::with_capacity(keys.len());
@@ -196,7 +204,9 @@ impl<V: Value> View<V> {
         let stamp = self.shared.index.latest();
         let loading = loader(missing.iter().map(|(name, _)| name.clone()).collect());
         let view = self.clone();
-        self.shared.runtime.spawn(async move { view.run_loader_many(missing, stamp, loading).await });
+        let span = spans::load_many(&self.space.name);
+        span.record("keys", missing.len());
+        self.shared.runtime.spawn(async move { view.run_loader_many(missing, stamp, loading).await }.instrument(span));
     }
 
     async fn run_loader_many<K, F, E>(&self, leases: Vec<(K, Lease<V>)>, stamp: Stamp, loading: F)
@@ -247,7 +257,8 @@ impl<V: Value> View<V> {
         };
         let took = begun.elapsed();
         self.space.metrics.load.record(took);
-        let items = outcome?.into_iter().collect();
+        let items = outcome.inspect_err(spans::failed)?.into_iter().collect();
+        spans::outcome("loaded");
         self.space.metrics.count(Count::LoadOk);
         Ok((items, took))
     }
