@@ -13,6 +13,7 @@ mod events;
 mod fault;
 mod health;
 mod history;
+mod otlp;
 mod policy;
 mod redis;
 mod rules;
@@ -29,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::health::Watched;
-use crate::settings::{HealthLimits, HistorySettings, HttpLimits, Webhooks};
+use crate::settings::{HealthLimits, HistorySettings, HttpLimits, Otlp, Webhooks};
 use larder::events::Rule;
 use larder::{Builder, Durability, Larder, Policy};
 
@@ -37,7 +38,7 @@ pub use redis::Redis;
 pub use secret::{REFERENCE_EXPECTED, RedisAddress, Reference};
 pub use sources::Source;
 
-use catalog::{DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, NAMESPACES, ON, REDIS, SOURCE, Section, TOP, variable};
+use catalog::{DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, NAMESPACES, ON, OTLP, REDIS, SOURCE, Section, TOP, variable};
 use document::{Document, Given, Givens};
 pub use fault::{Fault, Faults, Place};
 pub use schema::{annotated, json_schema};
@@ -76,6 +77,8 @@ pub struct Config {
     pub http: Http,
     /// When what is found of the server counts as how.
     pub health: HealthLimits,
+    /// Where what is counted and done is exported to, if it is.
+    pub otlp: Option<Otlp>,
     /// The policy of namespaces without a section.
     pub default_namespace: Policy,
     /// The policies of the others.
@@ -133,6 +136,7 @@ impl Config {
         let sources = sources::of(document.list(&SOURCE), &environment, &mut faults);
         let webhooks = events::of(&document.fixed[EVENTS.name], &environment, &mut faults);
         let health = health::of(&document.fixed[HEALTH.name], &mut faults);
+        let otlp = otlp::of(&document.fixed[OTLP.name], document.fixed[REDIS.name].get("instance"), &mut faults);
         one_backing(&document, &mut faults);
         let data = Typed(&document.fixed[TOP.name]).path("data");
         let instance = match document.fixed[REDIS.name].get("instance").map(|given| &given.value) {
@@ -143,7 +147,7 @@ impl Config {
         if !faults.is_empty() {
             return Err(Faults::new(faults));
         }
-        Ok(Self { rules, sources, webhooks, health, history, ..Self::of(document, redis, (default_namespace, namespaces)) })
+        Ok(Self { rules, sources, webhooks, health, history, otlp, ..Self::of(document, redis, (default_namespace, namespaces)) })
     }
 
     fn of(document: Document, redis: Option<Redis>, (default_namespace, namespaces): (Policy, BTreeMap<String, Policy>)) -> Self {
@@ -176,6 +180,7 @@ impl Config {
             webhooks: Webhooks::default(),
             health: HealthLimits::default(),
             history: None,
+            otlp: None,
             effective: document,
         }
     }

@@ -8,6 +8,7 @@ pub mod health;
 pub mod history;
 pub mod http;
 pub mod moment;
+pub mod otlp;
 pub mod report;
 pub mod serve;
 pub mod settings;

@@ -102,6 +102,17 @@ impl HealthLimits {
     }
 }
 
+/// Where what is counted and done is exported to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Otlp {
+    /// The collector, as `http://127.0.0.1:4318`.
+    pub endpoint: String,
+    /// How often.
+    pub every: Duration,
+    /// What this server is called there.
+    pub instance: Option<String>,
+}
+
 /// Who may send events, and how that is told. Default: everyone, unsigned, and no sender of webhooks is answered that asks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Webhooks {

@@ -16,6 +16,8 @@ mod intake;
 mod limits;
 #[path = "http/metrics.rs"]
 mod metrics;
+#[path = "http/otlp.rs"]
+mod otlp;
 #[path = "http/races.rs"]
 mod races;
 #[path = "http/shared.rs"]

@@ -13,6 +13,7 @@ use super::output::Output;
 use crate::config::units::Size;
 use crate::config::{Config, Redis};
 use crate::history::{HistoryError, Running};
+use crate::otlp::{self, Exporter};
 use crate::serve::{Serve, shutdown_signal};
 
 /// Serve a cache over HTTP
@@ -45,13 +46,16 @@ pub struct ServeArgs {
 
 /// Carries out `larder serve`.
 pub fn serve(args: &ServeArgs, out: Output) -> Result<ExitCode, Failure> {
-    logging::start(args.log_format)?;
     let config = args.config.read()?.map_err(|faults| unusable(&faults))?;
-    super::runtime()?.block_on(run(&config, args.until_stdin_ends, out))?;
+    let exporting = config.otlp.as_ref().map(otlp::start).transpose();
+    let exporting = exporting.map_err(|error| Failure::new(format!("the thread that exports cannot be started: {error}")))?;
+    let (spans, exporter) = exporting.unzip();
+    logging::start(args.log_format, spans)?;
+    super::runtime()?.block_on(run(&config, exporter, args.until_stdin_ends, out))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run(config: &Config, until_stdin_ends: bool, out: Output) -> Result<(), Failure> {
+async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool, out: Output) -> Result<(), Failure> {
     // From here on a signal ends the server in order, however early it comes.
     let signalled = shutdown_signal();
     let abandoned = until_stdin_ends.then(stdin_ended);
@@ -68,6 +72,7 @@ async fn run(config: &Config, until_stdin_ends: bool, out: Output) -> Result<(),
         }
     };
     let larder = config.builder().build().await.map_err(|error| not_opened(&error))?;
+    exporter.iter().for_each(|exporter| exporter.count(&larder));
     let http = &config.http;
     let history = match &config.history {
         Some(settings) => match Running::start(&larder, settings).await {
@@ -101,7 +106,10 @@ async fn run(config: &Config, until_stdin_ends: bool, out: Output) -> Result<(),
         source.follow(&larder).map_err(Failure::new)?;
     }
     say(config, &larder, &format!("http://{}", bound.http_addr()), out)?;
-    bound.run_until(shutdown).await.map_err(Failure::new)
+    let ended = bound.run_until(shutdown).await.map_err(Failure::new);
+    // What is left is sent when all else has ended; its thread may be waited for here, where nothing else runs.
+    drop(exporter);
+    ended
 }
 
 /// Says what is served where.

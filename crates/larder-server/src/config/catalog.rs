@@ -312,6 +312,20 @@ pub const HEALTH: Section = Section {
     ],
 };
 
+/// Where what is counted and done is exported to.
+pub const OTLP: Section = Section {
+    name: "otlp",
+    about: "OpenTelemetry: what the server counts and does, told to a collector over HTTP (OTLP as JSON). Off unless there is an endpoint.",
+    settings: &[
+        optional(
+            "endpoint",
+            Kind::Text("an address such as \"http://127.0.0.1:4318\""),
+            "The collector: http://HOST:PORT, to which /v1/traces and /v1/metrics are added. A request's traceparent, or an event's, says what trace its spans belong to.",
+        ),
+        setting("every", Kind::Time, "10s", "How often."),
+    ],
+};
+
 /// How many looks in a row something takes.
 const COUNT: Kind = Kind::Count { least: 1, most: 1_000 };
 
@@ -417,7 +431,7 @@ pub const SOURCE: Section = Section {
 pub const LISTS: [&Section; 2] = [&ON, &SOURCE];
 
 /// The sections whose place is fixed: all but the namespaces and lists.
-pub const FIXED: [&Section; 7] = [&TOP, &HTTP, &REDIS, &EVENTS, &HEALTH, &HISTORY, &DEFAULT_NAMESPACE];
+pub const FIXED: [&Section; 8] = [&TOP, &HTTP, &REDIS, &EVENTS, &HEALTH, &HISTORY, &OTLP, &DEFAULT_NAMESPACE];
 
 impl Section {
     /// The setting of this name.

@@ -556,3 +556,16 @@ fn health_that_makes_no_sense_is_refused_and_certificates_are_watched() {
     assert_eq!((watched.data, watched.limits.probes, watched.limits.windows), (Some("d".into()), false, 7));
     assert_eq!(read("").expect("nothing is needed").watched().limits, HealthLimits::default());
 }
+
+#[test]
+fn a_collector_has_an_address_without_tls() {
+    for bad in ["https://collector:4318", "collector:4318", "http://", "http://user@host", "http://host?x"] {
+        let found = faults(&format!("[otlp]\nendpoint = \"{bad}\"\n"));
+        assert!(found.len() == 1 && found[0].contains("otlp.endpoint: found"), "{bad}: {found:?}");
+    }
+    assert!(faults("[otlp]\nevery = \"1ms\"\n")[0].contains("at least 100ms"));
+    assert_eq!(read("").expect("nothing is needed").otlp, None);
+    let otlp = read("[otlp]\nendpoint = \"http://c:4318/\"\n[redis]\ninstance = \"a\"\n").expect("it makes sense").otlp;
+    let expected = Otlp { endpoint: "http://c:4318/".into(), every: Duration::from_secs(10), instance: Some("a".into()) };
+    assert_eq!(otlp, Some(expected));
+}
