@@ -4,3 +4,5 @@
 mod fleet;
 #[path = "history/killed.rs"]
 mod killed;
+#[path = "history/year.rs"]
+mod year;

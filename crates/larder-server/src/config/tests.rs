@@ -67,6 +67,27 @@ fn every_fault_is_told_at_once_with_its_place() {
 }
 
 #[test]
+fn history_is_beside_the_entries_and_longer_levels_are_kept_longer() {
+    let config = read("data = \"d\"\n[redis]\ninstance = \"a\"\n").expect("it is right");
+    let history = config.history.expect("it is kept unless told otherwise");
+    assert_eq!((history.file, history.name.as_str()), (Some(Path::new("d").join("history.db")), "a"));
+    assert_eq!(history.retention, crate::history::Retention::default());
+    assert_eq!(read("").expect("it is right").history.expect("it is kept").file, None, "in memory");
+    assert_eq!(read("[history]\nenabled = false\n").expect("it is right").history, None);
+    let text = "[history]\nfile = \"h.db\"\nhours = \"20d\"\ninstance = \"b\"\n";
+    let history = read(text).expect("it is right").history.expect("it is kept");
+    assert_eq!((history.file, history.name.as_str()), (Some("h.db".into()), "b"));
+    let told = faults("[history]\nminutes = \"5m\"\nhours = \"4w\"\ndays = \"2w\"\ninstance = \"\\n\"\n");
+    let expected = [
+        "larder.toml:4:1: history.days: found \"2w\", expected at least as long as history.hours (4w), from which it is made up",
+        "larder.toml:2:1: history.minutes: found \"5m\", expected at least 1h",
+        "larder.toml:5:1: history.instance: found \"\\n\", expected a name of 1 to 128 bytes",
+    ];
+    expected.iter().for_each(|expected| assert!(told.contains(&(*expected).to_owned()), "{told:#?}"));
+    assert_eq!(told.len(), expected.len());
+}
+
+#[test]
 fn webhooks_have_their_secrets_from_elsewhere() {
     let whsec = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let text = "[events]\nwebhook_secrets = [\"env:NEW\", \"env:OLD\"]\nwebhook_origins = [\"*\"]\nwebhook_rate = 60\n";

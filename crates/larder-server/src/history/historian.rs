@@ -21,6 +21,9 @@ use crate::settings::HistorySettings;
 /// How often the clock is looked at, so that what happened before it was set is not counted as after it by more.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// How long a server that ends still tells others.
+const LAST_EXCHANGE_MAX: Duration = Duration::from_secs(2);
+
 /// Cuts minutes. It is told the time.
 pub struct Historian {
     recorder: Recorder,
@@ -139,7 +142,10 @@ async fn run(mut historian: Historian, fleet: Fleet, mut ended: oneshot::Receive
     let now_ms = wall_ms();
     historian.look(now_ms).await;
     historian.cut(now_ms).await;
-    fleet.exchange(now_ms).await;
+    // It is told when the server is back, if not now.
+    if tokio::time::timeout(LAST_EXCHANGE_MAX, fleet.exchange(now_ms)).await.is_err() {
+        tracing::info!("the last minute of the history could not be told to other instances in time");
+    }
 }
 
 /// How long until the next look: at the end of the minute, and before.

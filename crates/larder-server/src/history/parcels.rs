@@ -58,7 +58,7 @@ impl Store {
     /// Packs what others were not told of yet, the oldest first, at most so many.
     pub(super) fn untold(&mut self, now_ms: u64, most: u32) -> Result<Vec<(Untold, Parcel)>, HistoryError> {
         self.db().execute("DELETE FROM unshipped WHERE start_ms < ?1", params![now_ms.saturating_sub(TOLD_MS).store()])?;
-        let told_now = now_ms / MINUTE_MS * MINUTE_MS % SKETCHES_EVERY_MS == 0;
+        let told_now = Span::Minute.floor(now_ms).is_multiple_of(SKETCHES_EVERY_MS);
         let open_since = if told_now { u64::MAX } else { now_ms.saturating_sub(HOUR_MS) };
         let untold: Vec<Untold> = {
             let select = "SELECT kind, start_ms, change FROM unshipped WHERE kind = 'minute' OR start_ms <= ?1 ORDER BY start_ms LIMIT ?2";
@@ -113,16 +113,16 @@ impl Store {
     /// Takes what another instance tells of itself, up to and with the parcel of this number. What is none of its rollups is passed over.
     pub(super) fn take(&mut self, identity: &str, parcels: &[(u64, Parcel)]) -> Result<(), HistoryError> {
         let Some((last, _)) = parcels.last() else { return Ok(()) };
-        let number: i64 = {
-            self.db().execute("INSERT OR IGNORE INTO instance (identity, name) VALUES (?1, '')", [identity])?;
-            self.db().query_row("SELECT id FROM instance WHERE identity = ?1", [identity], |row| row.get(0))?
+        let Some(number) = self.number_of(identity)? else {
+            tracing::warn!(identity, "there are more instances than a history tells apart; this one is passed over");
+            return Ok(());
         };
         if number == self.own() {
             return Ok(());
         }
         self.write(number, |writing| {
             for (_, parcel) in parcels {
-                match unpack(parcel) {
+                match unpack(parcel).filter(|told| writing.has_room_for(told)) {
                     Some(Told::Minute(minute)) => writing.replace_minute(&minute)?,
                     Some(Told::Hour(hour)) => writing.replace_sketches(&hour)?,
                     Some(Told::Name(name)) => {
@@ -134,6 +134,13 @@ impl Store {
             writing.db.execute("UPDATE instance SET taken = ?1 WHERE id = ?2", params![last.store(), number])?;
             Ok(())
         })
+    }
+
+    /// The number of an instance; `None` for one that would be one too many.
+    fn number_of(&self, identity: &str) -> Result<Option<i64>, HistoryError> {
+        let add = "INSERT OR IGNORE INTO instance (identity, name) SELECT ?1, '' WHERE (SELECT count(*) FROM instance) < ?2";
+        self.db().execute(add, params![identity, INSTANCES_MAX])?;
+        Ok(self.db().query_row("SELECT id FROM instance WHERE identity = ?1", [identity], |row| row.get(0)).optional()?)
     }
 
     /// What tells others the name of this instance.
@@ -149,7 +156,21 @@ const NAME: &str = "name";
 /// The longest name of an instance.
 const NAME_LEN_MAX: usize = 128;
 
+/// More than a cache has: each is kept as long as the file.
+const INSTANCES_MAX: u32 = 4_096;
+
 impl Writing<'_> {
+    /// Whether its names are few enough to be kept for ever.
+    fn has_room_for(&self, told: &Told) -> bool {
+        match told {
+            Told::Name(_) => true,
+            Told::Minute(rollup) | Told::Hour(rollup) => {
+                self.namespaces.len_with(rollup.namespaces.keys()) <= NAMESPACES_MAX
+                    && self.measures.len_with(rollup.measures.keys()) <= NAMESPACES_MAX
+            }
+        }
+    }
+
     fn replace_minute(&mut self, minute: &Rollup) -> Result<(), HistoryError> {
         let start_ms = minute.start_ms;
         if super::store::kept_since(self.db, Span::Minute.name())? > start_ms {

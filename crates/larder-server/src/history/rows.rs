@@ -53,6 +53,11 @@ impl Names {
         self.by_name.insert(name, number);
     }
 
+    /// How many there would be with these.
+    pub(super) fn len_with<'n>(&self, names: impl Iterator<Item = &'n String>) -> usize {
+        self.by_name.len() + names.filter(|name| !self.by_name.contains_key(*name)).count()
+    }
+
     pub(super) fn numbers_of(&self, names: &[String]) -> Vec<i64> {
         names.iter().filter_map(|name| self.by_name.get(name).copied()).collect()
     }

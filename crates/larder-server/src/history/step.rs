@@ -76,7 +76,7 @@ impl Step {
         match self {
             Step::Minute => every(MINUTE_MS),
             Step::Hour => every(HOUR_MS),
-            Step::Day(zone) => boundary_after(zone, moment_ms, |date| Some(date), 1),
+            Step::Day(zone) => boundary_after(zone, moment_ms, Some, 1),
             Step::Week(zone) => boundary_after(zone, moment_ms, monday, 7),
             Step::Month(zone) => boundary_after(zone, moment_ms, |date| Some(date.first_of_month()), 31),
             Step::Year(zone) => boundary_after(zone, moment_ms, |date| Some(date.first_of_year()), 366),

@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use larder::analytics::Rollup;
+use larder::analytics::{Rollup, Sketches};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 
 use super::HistoryError;
@@ -393,8 +393,10 @@ impl Writing<'_> {
             tracing::warn!(minute_ms, "a minute is older than anything that is kept, and is not written");
             return Ok(());
         };
-        let mut unit = self.stored(level, level.floor(minute_ms))?;
         let is_again = level == Span::Minute && self.was_there(minute_ms)?;
+        // Nearly every minute is new.
+        let is_there = is_again || level > Span::Minute;
+        let mut unit = if is_there { self.stored(level, level.floor(minute_ms))? } else { Rollup::default() };
         let mut minute = minute.clone();
         if is_again {
             unit.then(&minute);
@@ -416,13 +418,16 @@ impl Writing<'_> {
 
     /// Sketches go into the hour, or into what is left of it.
     fn add_sketches(&mut self, minute_ms: u64, level: Span, minute: &Rollup) -> Result<(), HistoryError> {
+        let empty = Sketches::default();
+        if minute.namespaces.values().all(|window| window.sketches == empty) {
+            return Ok(());
+        }
         let hours_have = kept_since(self.db, HOUR_SKETCHES)? <= Span::Hour.floor(minute_ms);
         let span = if hours_have { level.max(Span::Hour) } else { level.max(Span::Day) };
         let start_ms = span.floor(minute_ms);
         let mut unit = Rollup::default();
-        let numbers = Names::read(self.db, "namespace")?;
         let take = |_, namespace, sketches| {
-            unit.namespaces.entry(numbers.name(namespace)?.clone()).or_default().sketches = sketches;
+            unit.namespaces.entry(self.namespaces.name(namespace)?.clone()).or_default().sketches = sketches;
             Ok(())
         };
         rows::sketches(self.db, (span, start_ms, start_ms + 1), take, |instance, _| instance == self.instance)?;
@@ -461,16 +466,15 @@ impl Writing<'_> {
     }
 
     pub(super) fn stored(&self, span: Span, start_ms: u64) -> Result<Rollup, HistoryError> {
-        let (namespaces, measures) = (Names::read(self.db, "namespace")?, Names::read(self.db, "measure")?);
         let mut unit = Rollup::default();
         let take = |_, _, namespace, window| {
-            unit.namespaces.insert(namespaces.name(namespace)?.clone(), window);
+            unit.namespaces.insert(self.namespaces.name(namespace)?.clone(), window);
             Ok(())
         };
         rows::windows(self.db, (span, start_ms, start_ms + 1), Detail::Latencies, take, |instance, _| instance == self.instance)?;
         let take = |instance, measure, value| {
             if instance == self.instance {
-                unit.measures.insert(measures.name(measure)?.clone(), value);
+                unit.measures.insert(self.measures.name(measure)?.clone(), value);
             }
             Ok(())
         };

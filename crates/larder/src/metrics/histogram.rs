@@ -194,12 +194,17 @@ impl Latencies {
             return Some(Latencies::default());
         }
         let sum_ns = read_number(&mut bytes)?;
-        let (mut count, mut buckets) = (0u64, vec![0; BUCKETS]);
+        // No longer than needed: whoever reads a history holds many at once.
+        let (mut count, mut buckets) = (0u64, Vec::new());
         let mut next = 0;
         while !bytes.is_empty() {
             let bucket = usize::try_from(read_number(&mut bytes)?).ok()?.checked_add(next)?;
             let n = read_number(&mut bytes)?;
-            *buckets.get_mut(bucket)? = n;
+            if bucket >= BUCKETS {
+                return None;
+            }
+            buckets.resize(bucket + 1, 0);
+            buckets[bucket] = n;
             count = count.checked_add(n)?;
             next = bucket + 1;
         }

@@ -29,7 +29,7 @@ fn next(number: &mut u64) -> u64 {
 
 proptest! {
     // Each case writes some hundred transactions.
-    #![proptest_config(ProptestConfig { cases: 16, ..crate::demo::properties() })]
+    #![proptest_config(ProptestConfig { cases: 8, ..crate::demo::properties() })]
 
     #[test]
     fn three_instances_tell_what_one_tells_that_saw_everything(
@@ -135,4 +135,24 @@ fn nobody_takes_its_own_parcels_and_what_is_no_history_changes_nothing() {
     assert_eq!(store.lock().taken("somebody").unwrap(), 9);
     let found = one(&history, &whole(JUNE, JUNE + HOUR_MS, Detail::Counts));
     assert_eq!((found.samples, found.measures["appends"]), (1, 3));
+}
+
+#[test]
+fn names_that_are_made_up_do_not_fill_the_file() {
+    let ((a, _), (b, history)) = (in_memory(), in_memory());
+    a.lock().ships();
+    let mut flood = minute(JUNE, 3);
+    (0..3_000).for_each(|name| drop(flood.namespaces.insert(format!("n{name}"), window(1, 1))));
+    a.lock().add(&flood).expect("it is written");
+    let identity = a.lock().identity().unwrap();
+    let parcels: Vec<Parcel> = a.lock().untold(JUNE + HOUR_MS, 16).unwrap().into_iter().map(|(_, parcel)| parcel).collect();
+    let mut other = minute(JUNE + MINUTE_MS, 3);
+    (0..3_000).for_each(|name| drop(other.namespaces.insert(format!("m{name}"), window(1, 1))));
+    a.lock().add(&other).expect("it is written");
+    let more: Vec<Parcel> = a.lock().untold(JUNE + HOUR_MS, 16).unwrap().into_iter().map(|(_, parcel)| parcel).collect();
+    for (parcel, number) in parcels.into_iter().chain(more).zip(1..) {
+        b.lock().take(&identity, &[(number, parcel)]).expect("it is taken, or passed over");
+    }
+    let names = history.namespaces().expect("it is answered").len();
+    assert!((3_000..=4_096).contains(&names), "{names}");
 }
