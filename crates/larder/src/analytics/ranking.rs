@@ -1,5 +1,8 @@
 //! The keys with the largest amounts: of reads, of bytes, of time.
 
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
 /// Keys that a ranking keeps.
@@ -48,12 +51,14 @@ impl Ranking {
     }
 
     fn merge(&mut self, other: &Ranking, both: impl Fn(u64, u64) -> u64) {
-        for ranked in &other.0 {
-            match self.0.iter_mut().find(|own| own.key == ranked.key) {
-                Some(own) => own.amount = both(own.amount, ranked.amount),
-                None => self.0.push(ranked.clone()),
+        // Looked up by hash: a year of hours has hundreds of thousands of such pairs to compare.
+        let mut theirs: HashMap<&[u8], u64, RandomState> = other.0.iter().map(|ranked| (&*ranked.key, ranked.amount)).collect();
+        for own in &mut self.0 {
+            if let Some(amount) = theirs.remove(&*own.key) {
+                own.amount = both(own.amount, amount);
             }
         }
+        self.0.extend(other.0.iter().filter(|ranked| theirs.contains_key(&*ranked.key)).cloned());
         self.settle();
     }
 
