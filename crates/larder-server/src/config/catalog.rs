@@ -322,7 +322,7 @@ pub const OTLP: Section = Section {
             Kind::Text("an address such as \"http://127.0.0.1:4318\""),
             "The collector: http://HOST:PORT, to which /v1/traces and /v1/metrics are added. A request's traceparent, or an event's, says what trace its spans belong to.",
         ),
-        setting("every", Kind::Time, "10s", "How often."),
+        setting("every", Kind::Time, "10s", "How often what is counted is told, and spans that do not fill a request."),
     ],
 };
 
