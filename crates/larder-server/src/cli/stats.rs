@@ -53,7 +53,7 @@ pub fn stats(args: &StatsArgs, out: Output) -> Result<ExitCode, Failure> {
     if let Some(What::Reset { server }) = &args.what {
         let client = Client::new(server)?;
         let answer = client.json(client.send("POST", "/v1/stats/reset", &[], Vec::new())?)?;
-        out.say(&answer, || format!("a new window begins; the last one {}", stretch(&answer["ended"])))?;
+        out.say(&answer, || format!("a new window begins; the last one was {}", stretch(&answer["ended"])))?;
         return Ok(ExitCode::SUCCESS);
     }
     let since = if args.all { "start" } else { "reset" };
@@ -63,15 +63,16 @@ pub fn stats(args: &StatsArgs, out: Output) -> Result<ExitCode, Failure> {
 }
 
 fn told(stats: &Json) -> String {
-    let counted = if stats["window"]["reset"] == true { "counted from a reset" } else { "counted from the start" };
-    let window = line("window", &format!("{counted}: it {}", stretch(&stats["window"])));
+    let all = if stats["window"]["reset"] == true { "; --all has what came before" } else { "" };
+    let window = line("window", &format!("{}{all}", stretch(&stats["window"])));
     format!("{window}\n{}\n\n{}\n\n{}\n\n{}", whole(stats), summary(stats), times(&stats["total"]["latencies"]), namespaces(stats))
 }
 
-/// `began 2026-11-26 09:30:00 and took 2 h 5 min`.
+/// `2 h 5 min, since a reset at 2026-11-26 09:30:00 UTC`.
 fn stretch(window: &Json) -> String {
     let length = Duration::from_millis(number(&window["length_ms"]));
-    format!("began {} UTC and took {}", date_and_time(number(&window["began_ms"])), long_time(length))
+    let event = if window["reset"] == true { "a reset" } else { "the server began" };
+    format!("{}, since {event} at {} UTC", long_time(length), date_and_time(number(&window["began_ms"])))
 }
 
 /// A time in the two largest units that it has.
@@ -363,7 +364,7 @@ mod tests {
         });
         let text = told(&stats);
         for part in [
-            "counted from a reset: it began 2025-11-26 09:30:00 UTC and took 1 h 1 min",
+            "window  1 h 1 min, since a reset at 2025-11-26 09:30:00 UTC; --all",
             "1 entry, 10 B of",
             "1 append, position",
             "40.00 %",
