@@ -385,7 +385,7 @@ impl Shared {
     pub(crate) fn drain_sketches(&self) -> Vec<(String, Sketches)> {
         let now = self.clock.now_ms();
         let spaces: Vec<_> = self.spaces.read().values().cloned().chain([self.others.clone()]).collect();
-        let drained = |space: &Arc<Space>| space.metrics.sketching.drain(space.metrics.counts().requests(), now);
+        let drained = |space: &Arc<Space>| space.metrics.drain_sketches(now);
         spaces.iter().map(|space| (space.name.to_string(), drained(space))).collect()
     }
 

@@ -215,11 +215,20 @@ impl Meta {
         self.attention_at.store(0, Ordering::Relaxed);
     }
 
-    /// Has hits of it alone until the next tick, once one was noted.
-    pub(crate) fn noted(&self, now: Millis) {
-        let next_tick = now.saturating_add(TICK.as_millis() as u64);
-        // Should it be renewed at this very moment, what is kept here is off by no more than the tick that times are exact to.
-        self.attention_at.store(next_tick.min(self.due_at.load(Ordering::Relaxed)), Ordering::Relaxed);
+    /// Leaves hits of it alone until the next tick, once one was noted; for good, if they are not followed any more.
+    pub(crate) fn noted(&self, now: Millis, followed: bool) {
+        self.is_followed.store(followed, Ordering::Relaxed);
+        let next_tick = if followed { now.saturating_add(TICK.as_millis() as u64) } else { u64::MAX };
+        let mut due_at = self.due_at.load(Ordering::SeqCst);
+        loop {
+            self.attention_at.store(next_tick.min(due_at), Ordering::SeqCst);
+            // It may have been given a shorter life since. `renew` writes in the other order, and both are in one order of all such
+            // writes: either that is seen here, or what it writes comes behind what was written here.
+            match self.due_at.load(Ordering::SeqCst) {
+                seen if seen == due_at => return,
+                renewed => due_at = renewed,
+            }
+        }
     }
 
     /// A read found it.
@@ -253,8 +262,8 @@ impl Meta {
         self.expires_at.store(expires_at, Ordering::Relaxed);
         self.fresh_until.store(fresh_until, Ordering::Relaxed);
         let due_at = Life { ttl, ..self.life }.attention(now, fresh_until);
-        self.due_at.store(due_at, Ordering::Relaxed);
-        self.attention_at.store(if self.is_followed.load(Ordering::Relaxed) { 0 } else { due_at }, Ordering::Relaxed);
+        self.due_at.store(due_at, Ordering::SeqCst);
+        self.attention_at.store(if self.is_followed.load(Ordering::Relaxed) { 0 } else { due_at }, Ordering::SeqCst);
     }
 }
 

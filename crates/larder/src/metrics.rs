@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 
-use crate::analytics::Sketching;
+use crate::analytics::{Sketches, Sketching};
 use crate::clock::Millis;
 use crate::freshness::StaleBy;
 use crate::hot_keys::HotKeys;
@@ -315,6 +315,16 @@ impl NamespaceMetrics {
         if let Some((key, reads)) = self.hot_keys.count(key, reads, now) {
             self.sketching.read(&key, reads, encoded_len);
         }
+    }
+
+    /// Notes a read for the distance between reads of a key: see [`Sketching::followed`].
+    pub(crate) fn follow(&self, hash: u64, weight: Option<u32>, now: Millis) -> bool {
+        self.sketching.followed(hash, weight, now, self.entries.load(Ordering::Relaxed))
+    }
+
+    /// What was gathered since the last time.
+    pub(crate) fn drain_sketches(&self, now: Millis) -> Sketches {
+        self.sketching.drain(self.counts().requests(), self.entries.load(Ordering::Relaxed), now)
     }
 
     pub(crate) fn counts(&self) -> Counts {

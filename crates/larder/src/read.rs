@@ -123,8 +123,8 @@ impl<V: Value> View<V> {
         if meta.is_due(now) {
             return false;
         }
-        self.space.metrics.sketching.followed(xxh3_64(&query.to_bytes()), Some(meta.weight), now);
-        meta.noted(now);
+        let followed = self.space.metrics.follow(xxh3_64(&query.to_bytes()), Some(meta.weight), now);
+        meta.noted(now, followed);
         true
     }
 

@@ -6,7 +6,7 @@
 //! last reads (Fenwick, "A new data structure for cumulative frequency tables", 1994).
 //!
 //! ```text
-//!   keys by hash      0 ....... threshold ..................... chosen at all (1 in 16)
+//!   keys by hash      0 ....... threshold ....... chosen at all: one key in 16, or in up to 256 of many
 //!                     followed  not any more, there are too many
 //!
 //!   order of reads    slot 1    slot 2    slot 3    slot 4
@@ -21,9 +21,16 @@ use std::collections::BTreeMap;
 
 use crate::clock::Millis;
 
-/// Of so many keys one is chosen at most. The more, the fewer keys a namespace needs to say anything; the fewer, the less hits pay.
+/// Of so many keys one is chosen at most: the fewer keys a namespace has, the more of them it needs to say anything.
 const CHOSEN_ONE_IN: u64 = 16;
 const CHOSEN_BELOW: u64 = u64::MAX / CHOSEN_ONE_IN;
+
+/// Of so many keys one is chosen at least. Noting a read is a microsecond where nothing of it is in the processor's cache, as when the
+/// keys are very many, and hits are to pay no more than a few nanoseconds for it.
+const CHOSEN_ONE_IN_MAX: u64 = 256;
+
+/// How many keys are enough, between the two.
+const WANTED: u64 = 256;
 
 /// Keys that are followed at most. With 2,048 the paper's miss ratios are off by 0.01 to 0.02.
 const FOLLOWED_MAX: usize = 2_048;
@@ -36,6 +43,11 @@ const SLOTS: usize = 4 * FOLLOWED_MAX;
 
 /// A key that was not read for so long is forgotten, so that others can be followed in its place.
 const FORGOTTEN_AFTER_MS: Millis = 24 * 60 * 60 * 1_000;
+
+/// Below which hash keys are chosen in a namespace of so many entries.
+pub(super) fn chosen_below(entries: u64) -> u64 {
+    u64::MAX / (entries / WANTED).clamp(CHOSEN_ONE_IN, CHOSEN_ONE_IN_MAX)
+}
 
 /// Whether a key of this hash may be followed.
 pub(crate) fn is_chosen(hash: u64) -> bool {
@@ -57,7 +69,6 @@ pub(super) struct Reuse {
     followed: BTreeMap<u64, Place>,
     /// Hashes below it are followed.
     threshold: u64,
-    threshold_max: u64,
     sums: Sums,
     /// The slot of the next read.
     next: usize,
@@ -80,33 +91,46 @@ impl Default for Reuse {
 
 impl Reuse {
     fn below(threshold: u64) -> Self {
-        Reuse { followed: BTreeMap::new(), threshold, threshold_max: threshold, sums: Sums::new(), next: 0, said: 0 }
+        Reuse { followed: BTreeMap::new(), threshold, sums: Sums::new(), next: 0, said: 0 }
     }
 
     /// Takes in a read of a key. Of one that missed, the size is not known (`None`): it counts as what it had before, until it is
-    /// [stored](Self::sized). Returns nothing for keys that are not followed.
-    pub(super) fn read(&mut self, hash: u64, bytes: Option<u64>, now: Millis) -> Option<Read> {
+    /// [stored](Self::sized). Returns nothing for keys that are not followed. Keys are chosen [below](chosen_below) a hash, which is
+    /// another as a namespace grows.
+    pub(super) fn read(&mut self, hash: u64, bytes: Option<u64>, now: Millis, below: u64) -> Option<Read> {
+        // Not for a little: each time, keys are given up.
+        if self.threshold / 5 * 4 > below {
+            self.lower(below);
+        }
         if hash >= self.threshold {
             return None;
         }
         let stands_for = u64::MAX / self.threshold;
         self.said += stands_for;
-        let before = self.followed.remove(&hash);
-        let distance = before.map(|place| self.sums.after(place.slot).saturating_mul(stands_for));
-        if let Some(place) = before {
-            self.sums.sub(place.slot, place.bytes);
-        }
-        let bytes = bytes.or(before.map(|place| place.bytes)).unwrap_or(0);
         let slot = self.next_slot();
-        self.sums.add(slot, bytes);
-        self.followed.insert(hash, Place { slot, bytes, read_at: now });
-        if self.followed.len() > FOLLOWED_MAX
-            && let Some((last, place)) = self.followed.pop_last()
-        {
+        let Some(place) = self.followed.get_mut(&hash) else {
+            let bytes = bytes.unwrap_or(0);
+            self.sums.add(slot, bytes);
+            self.followed.insert(hash, Place { slot, bytes, read_at: now });
+            if self.followed.len() > FOLLOWED_MAX
+                && let Some(last) = self.followed.last_key_value().map(|(last, _)| *last)
+            {
+                self.lower(last);
+            }
+            return Some(Read { distance: None, stands_for });
+        };
+        let distance = self.sums.after(place.slot).saturating_mul(stands_for);
+        self.sums.sub(place.slot, place.bytes);
+        *place = Place { slot, bytes: bytes.unwrap_or(place.bytes), read_at: now };
+        self.sums.add(slot, place.bytes);
+        Some(Read { distance: Some(distance), stands_for })
+    }
+
+    fn lower(&mut self, threshold: u64) {
+        self.threshold = threshold;
+        for place in self.followed.split_off(&threshold).into_values() {
             self.sums.sub(place.slot, place.bytes);
-            self.threshold = last;
         }
-        Some(Read { distance, stands_for })
     }
 
     /// A key has another size from now on.
@@ -134,7 +158,7 @@ impl Reuse {
     }
 
     /// Ends a window. Returns for how many reads those that were said in it stand, if there were keys enough to say anything.
-    pub(super) fn end_window(&mut self, now: Millis) -> Option<u64> {
+    pub(super) fn end_window(&mut self, now: Millis, below: u64) -> Option<u64> {
         let said = std::mem::take(&mut self.said);
         let enough = self.followed.len() >= FOLLOWED_MIN;
         let gone: Vec<u64> = self
@@ -148,7 +172,7 @@ impl Reuse {
         }
         if self.followed.len() < FOLLOWED_MAX / 4 {
             // There are fewer keys than there were: of those that come in, the first read tells nothing.
-            self.threshold = self.threshold.saturating_mul(2).min(self.threshold_max);
+            self.threshold = self.threshold.saturating_mul(2).min(below).max(self.threshold);
         }
         enough.then_some(said)
     }
@@ -210,7 +234,7 @@ mod tests {
     #[test]
     fn a_distance_is_the_bytes_of_others_in_between() {
         let mut reuse = of_all();
-        let mut read = |hash, bytes| reuse.read(hash, bytes, 0).unwrap().distance;
+        let mut read = |hash, bytes| reuse.read(hash, bytes, 0, u64::MAX).unwrap().distance;
         assert_eq!(read(1, Some(100)), None);
         assert_eq!(read(2, Some(300)), None);
         assert_eq!(read(3, None), None);
@@ -218,10 +242,10 @@ mod tests {
         assert_eq!(read(1, Some(100)), Some(0));
         assert_eq!(read(2, Some(300)), Some(100), "each other key counts once");
         reuse.sized(3, 50);
-        assert_eq!(reuse.read(1, None, 0).unwrap().distance, Some(300));
-        assert_eq!(reuse.read(2, None, 0).unwrap().distance, Some(100));
-        assert_eq!(reuse.read(3, None, 0).unwrap().distance, Some(400));
-        assert_eq!(reuse.read(1, None, 0).unwrap().distance, Some(350));
+        assert_eq!(reuse.read(1, None, 0, u64::MAX).unwrap().distance, Some(300));
+        assert_eq!(reuse.read(2, None, 0, u64::MAX).unwrap().distance, Some(100));
+        assert_eq!(reuse.read(3, None, 0, u64::MAX).unwrap().distance, Some(400));
+        assert_eq!(reuse.read(1, None, 0, u64::MAX).unwrap().distance, Some(350));
     }
 
     #[test]
@@ -235,7 +259,7 @@ mod tests {
             let expected = at.map(|at| list[at + 1..].iter().map(|(_, bytes)| bytes).sum());
             at.map(|at| list.remove(at));
             list.push((hash, bytes));
-            assert_eq!(reuse.read(hash, Some(bytes), 0), Some(Read { distance: expected, stands_for: 1 }));
+            assert_eq!(reuse.read(hash, Some(bytes), 0, u64::MAX), Some(Read { distance: expected, stands_for: 1 }));
         }
     }
 
@@ -245,14 +269,14 @@ mod tests {
         // Round and round: each read has all other keys before it.
         let hash = |key: u64| xxhash_rust::xxh3::xxh3_64(&key.to_be_bytes());
         let mut reuse = Reuse::default();
-        let mut read = |key| reuse.read(hash(key), Some(bytes), 0);
+        let mut read = |key| reuse.read(hash(key), Some(bytes), 0, CHOSEN_BELOW);
         assert!((0..keys).filter_map(&mut read).all(|read| read.distance.is_none()));
         assert!(reuse.followed.len() <= FOLLOWED_MAX && reuse.followed.len() > FOLLOWED_MAX / 2);
-        let before = reuse.end_window(0).unwrap();
+        let before = reuse.end_window(0, CHOSEN_BELOW).unwrap();
         assert!(before > 0);
-        let reads: Vec<Read> = (0..keys).filter_map(|key| reuse.read(hash(key), Some(bytes), 0)).collect();
+        let reads: Vec<Read> = (0..keys).filter_map(|key| reuse.read(hash(key), Some(bytes), 0, CHOSEN_BELOW)).collect();
         let all: u64 = reads.iter().map(|read| read.stands_for).sum();
-        assert_eq!(reuse.end_window(0), Some(all));
+        assert_eq!(reuse.end_window(0, CHOSEN_BELOW), Some(all));
         assert!(all.abs_diff(keys) < keys / 20, "{all} reads for {keys}");
         for distance in reads.iter().filter_map(|read| read.distance) {
             assert!(distance.abs_diff(keys * bytes) < keys * bytes / 20, "{distance}");
@@ -260,16 +284,31 @@ mod tests {
     }
 
     #[test]
+    fn of_more_entries_fewer_are_chosen() {
+        let one_in = |entries| u64::MAX / chosen_below(entries);
+        assert_eq!([0, 4_096, 25_600, 65_536, 10_000_000].map(one_in), [16, 16, 100, 256, 256]);
+        let mut reuse = Reuse::default();
+        assert!((0..100).all(|n| reuse.read(n * (CHOSEN_BELOW / 100), Some(1), 0, chosen_below(0)).is_some()));
+        assert!(reuse.read(0, Some(1), 0, chosen_below(4_500)).is_some());
+        assert_eq!(reuse.followed.len(), 100, "not for a little");
+        assert!(reuse.read(0, Some(1), 0, chosen_below(8_192)).is_some());
+        assert_eq!((reuse.followed.len(), reuse.sums.total), (50, 50), "half of them are given up");
+        assert!(reuse.read(CHOSEN_BELOW - 1, Some(1), 0, chosen_below(8_192)).is_none());
+        assert!(reuse.end_window(0, chosen_below(0)).is_some());
+        assert!(reuse.read(CHOSEN_BELOW - 1, Some(1), 0, chosen_below(0)).is_some(), "there are fewer entries again");
+    }
+
+    #[test]
     fn who_was_not_read_for_a_day_makes_room() {
         let mut reuse = Reuse::default();
-        assert!((0..FOLLOWED_MAX as u64 + 1).all(|hash| reuse.read(hash * 1_000, Some(1), 0).is_some()));
+        assert!((0..FOLLOWED_MAX as u64 + 1).all(|hash| reuse.read(hash * 1_000, Some(1), 0, CHOSEN_BELOW).is_some()));
         assert_eq!(reuse.threshold, FOLLOWED_MAX as u64 * 1_000);
-        assert!(reuse.end_window(FORGOTTEN_AFTER_MS - 1).is_some());
+        assert!(reuse.end_window(FORGOTTEN_AFTER_MS - 1, CHOSEN_BELOW).is_some());
         assert!(!reuse.is_empty());
-        assert!(reuse.end_window(FORGOTTEN_AFTER_MS).is_some(), "it counts in the window that it was in");
+        assert!(reuse.end_window(FORGOTTEN_AFTER_MS, CHOSEN_BELOW).is_some(), "it counts in the window that it was in");
         assert!(reuse.is_empty());
         assert_eq!((reuse.threshold, reuse.sums.total), (FOLLOWED_MAX as u64 * 2_000, 0), "more are let in");
-        assert!((0..64).all(|_| reuse.end_window(FORGOTTEN_AFTER_MS).is_none()), "too few to say anything");
+        assert!((0..64).all(|_| reuse.end_window(FORGOTTEN_AFTER_MS, CHOSEN_BELOW).is_none()), "too few to say anything");
         assert_eq!(reuse.threshold, CHOSEN_BELOW);
     }
 }

@@ -84,15 +84,18 @@ impl Sketching {
         self.cost.lock().add(key, took_us);
     }
 
-    /// A read of any key, for the distance between reads; what was found weighs so much in memory.
-    pub(crate) fn followed(&self, hash: u64, weight: Option<u32>, now: Millis) {
+    /// A read of any key, for the distance between reads, in a namespace of so many entries; what was found weighs so much in memory.
+    /// Returns whether reads of it are followed.
+    pub(crate) fn followed(&self, hash: u64, weight: Option<u32>, now: Millis, entries: u64) -> bool {
         if !reuse::is_chosen(hash) {
-            return;
+            return false;
         }
-        let read = self.reuse.lock().get_or_insert_default().read(hash, weight.map(u64::from), now);
+        let below = reuse::chosen_below(entries);
+        let read = self.reuse.lock().get_or_insert_default().read(hash, weight.map(u64::from), now, below);
         if let Some((distance, stands_for)) = read.and_then(|read| Some((read.distance?, read.stands_for))) {
             self.reuse_bytes.record_many(distance, stands_for);
         }
+        read.is_some()
     }
 
     /// An entry left memory that was made then, and last read then.
@@ -109,11 +112,11 @@ impl Sketching {
         self.age_unread.record_many(since(created_at.max(read_at)), 1);
     }
 
-    /// What was gathered since the last time, when there had been so many reads in all.
-    pub(crate) fn drain(&self, requests: u64, now: Millis) -> Sketches {
+    /// What was gathered since the last time, when there had been so many reads in all, and there are so many entries.
+    pub(crate) fn drain(&self, requests: u64, entries: u64, now: Millis) -> Sketches {
         let reads = requests.saturating_sub(self.requests_before.swap(requests, Ordering::Relaxed));
         let mut followed = self.reuse.lock();
-        let said = followed.as_mut().and_then(|reuse| reuse.end_window(now));
+        let said = followed.as_mut().and_then(|reuse| reuse.end_window(now, reuse::chosen_below(entries)));
         if followed.as_ref().is_some_and(|reuse| reuse.is_empty()) {
             *followed = None;
         }

@@ -92,8 +92,8 @@ impl<V: Value> View<V> {
             None => metrics.sketching.seen(hash),
         }
         if is_chosen(hash) {
-            metrics.sketching.followed(hash, got.map(|meta| meta.weight), now);
-            got.into_iter().for_each(|meta| meta.noted(now));
+            let followed = metrics.follow(hash, got.map(|meta| meta.weight), now);
+            got.into_iter().for_each(|meta| meta.noted(now, followed));
         }
         if let Some(reads) = HotKeys::samples_slow() {
             metrics.count_reads(|| ask.key.into(), reads, got.map_or(0, |meta| meta.encoded_len), now);
