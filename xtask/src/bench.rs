@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: runs the library's benches, then those that need the testkit's fixtures. Only those: the test
+//! `cargo xtask bench`: runs the library's benches, those that need the testkit's fixtures, and the program's. Only those: the test
 //! harness of the library is no bench.
 
 use crate::command::Command;
@@ -21,7 +21,7 @@ pub const COMMAND: Command = Command {
 /// When they do not build or fail.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
     // One after the other: built together, the library's would be built with the features that the testkit turns on.
-    for package in ["larder", "larder-testkit"] {
+    for package in ["larder", "larder-testkit", "larder-server"] {
         let mut command = process::cargo(&["bench", "--package", package, "--bench", "*", "--"])?;
         process::run(command.args(arguments))?;
     }

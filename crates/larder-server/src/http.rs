@@ -228,7 +228,7 @@ pub fn data_plane() -> Vec<Endpoint> {
 }
 
 /// The routes that are asked all the time, by whoever watches the server.
-const PROBES: [&str; 4] = ["/livez", "/readyz", "/startupz", "/health"];
+const PROBES: [&str; 5] = ["/livez", "/readyz", "/startupz", "/health", "/metrics"];
 
 /// What asks about the server rather than the cache.
 pub fn about() -> Vec<Endpoint> {

@@ -4,5 +4,3 @@
 mod fleet;
 #[path = "history/killed.rs"]
 mod killed;
-#[path = "history/year.rs"]
-mod year;

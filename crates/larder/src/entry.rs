@@ -21,15 +21,17 @@ pub(crate) const ENTRY_OVERHEAD: usize = 256;
 /// Everything about an entry but its value.
 ///
 /// What a hit needs stands here, beside the value; the rest is a pointer away, so that a hit on a small value touches one
-/// cache line of the entry and not five.
+/// cache line of the entry and not five. In this order: what every hit writes is next to the count of handles, so that an entry which
+/// lies across two lines has seldom both of them written.
+#[repr(C)]
 pub(crate) struct Meta {
+    /// When it was read last; zero before the first time. Every hit writes it, which costs a store: the line is the processor's own at
+    /// that moment, since the count of handles beside it was just raised.
+    read_at: AtomicU64,
     stamp: AtomicU64,
     /// Before this moment a hit has nothing to do but return: when it is [due](Details::due_at), or before, when it is one of those
     /// whose reads are followed.
     attention_at: AtomicU64,
-    /// When it was read last; zero before the first time. Every hit writes it, which costs a store: the line is the processor's own at
-    /// that moment, since the count of handles beside it was just raised.
-    read_at: AtomicU64,
     details: Box<Details>,
 }
 
@@ -268,6 +270,7 @@ impl Meta {
 }
 
 /// An entry with its value.
+#[repr(C)]
 pub(crate) struct Entry<V> {
     pub(crate) meta: Meta,
     pub(crate) value: V,

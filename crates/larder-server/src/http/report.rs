@@ -24,8 +24,7 @@ pub async fn show(
 ) -> Result<Response, Problem> {
     let query = uri.query().unwrap_or_default();
     let value = |name: &str| value(query, name);
-    let kind = report::Kind::from_name(&kind)
-        .ok_or_else(|| Problem::new(Kind::UnknownRoute, "there are hourly, daily, weekly and monthly reports"))?;
+    let kind = report::Kind::from_name(&kind).ok_or_else(|| bad("there are hourly, daily, weekly and monthly reports"))?;
     let format = match value("format")? {
         None => accepted(&headers),
         Some(name) => Format::from_name(&name).ok_or_else(|| bad("\"format\" is text, json, csv, html or md"))?,

@@ -38,7 +38,7 @@ pub(super) fn show() -> Value {
                 },
             },
             "400": problem(&[Kind::InvalidRequest]),
-            "404": problem(&[Kind::NoHistory, Kind::UnknownRoute]),
+            "404": problem(&[Kind::NoHistory]),
             "503": problem(&[Kind::Overloaded, Kind::Draining]),
             "default": problem(&[]),
         },

@@ -1,13 +1,12 @@
-//! How long it takes and how much room, with a busy cache of five namespaces.
-//!
-//! An ordinary run writes three days, to see that it works. `LARDER_HISTORY_DAYS=365` writes a year of minutes, all of them kept, and
-//! fails where a month takes longer than 100 ms to be told, or a minute 1 % of a core to be written.
+//! A year of minutes of a busy cache of five namespaces: how much room it takes, how long a minute takes to be written, and how long a
+//! month to be told. `cargo bench -p larder-server --bench history -- 30` writes thirty days instead.
 
 use std::time::{Duration, Instant};
 
 use larder::Latencies;
 use larder::analytics::{Cardinality, Ranked, Ranking, Rollup, Window};
 use larder_server::history::{Detail, History, Query, Retention, Step, Store, zone};
+use larder_server::report::{self, Asked, Format};
 
 const YEAR: u64 = 1_735_689_600_000;
 const MINUTE_MS: u64 = 60_000;
@@ -56,11 +55,13 @@ fn window(rng: &mut fastrand::Rng) -> Window {
     window
 }
 
-#[test]
-fn a_month_is_told_at_once_and_a_minute_costs_nothing() {
-    let days: u64 = std::env::var("LARDER_HISTORY_DAYS").map_or(3, |days| days.parse().expect("it is a number"));
-    let seed = std::env::var("LARDER_SEED").map_or(1, |seed| seed.parse().expect("it is a number"));
-    let mut rng = fastrand::Rng::with_seed(seed);
+/// Readings of each question, of which the median is told.
+const ROUNDS: usize = 5;
+
+fn main() {
+    // Cargo's own arguments are none of ours.
+    let days = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(365u64);
+    let mut rng = fastrand::Rng::with_seed(1);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("history.db");
     let (mut store, _) = Store::open(&path).expect("it opens");
@@ -113,33 +114,45 @@ fn a_month_is_told_at_once_and_a_minute_costs_nothing() {
     let to_ms = YEAR + days * DAY_MS - 60 * MINUTE_MS;
     let from_ms = to_ms.saturating_sub(31 * DAY_MS).max(YEAR);
     let query = |step, detail| Query { from_ms, to_ms, step, namespaces: Vec::new(), instances: Vec::new(), detail };
-    let told = |query: &Query| {
-        let began = Instant::now();
-        let answer = history.buckets(query).expect("it is answered");
-        (answer, began.elapsed())
-    };
+    let told = |query: &Query| median(|| history.buckets(query).expect("it is answered"));
     let (whole, whole_took) = told(&query(Step::Whole, Detail::Sketches));
-    let (by_day, by_day_took) = told(&query(Step::Day(berlin), Detail::Latencies));
+    let (by_day, by_day_took) = told(&query(Step::Day(berlin.clone()), Detail::Latencies));
     let (by_hour, by_hour_took) = told(&query(Step::Hour, Detail::Latencies));
     let year = Query { from_ms: YEAR, to_ms: to_ms + DAY_MS, ..query(Step::Month(jiff::tz::TimeZone::UTC), Detail::Sketches) };
     let (_, year_took) = told(&year);
-    println!(
-        "{days} days of minutes with {} namespaces, written in {filled:.1?}: {:.1} MB; a minute takes {minute:.2?} to write, {:.4} % of a core's; \
-         of {} days with their keys as a whole {whole_took:.1?}, without by day {by_day_took:.1?}, by hour {by_hour_took:.1?}; \
-         all of it by month {year_took:.1?}",
-        names.len(),
-        bytes as f64 / 1e6,
-        minute.as_secs_f64() / 60.0 * 100.0,
-        (to_ms - from_ms) / DAY_MS,
-    );
+    let now = jiff::Timestamp::from_millisecond(to_ms as i64).expect("a moment").to_zoned_datetime(berlin);
+    let asked = Asked { kind: Some(report::Kind::Monthly), ..Asked::default() };
+    let (_, report_took) = median(|| {
+        let report = report::of_history(&history, &asked, &now, None).expect("a report");
+        report.render(Format::Html).expect("it is written")
+    });
+
+    // What is fast and wrong would be worth nothing.
     let minutes = (to_ms - from_ms) / MINUTE_MS;
     assert_eq!(whole[0].samples, minutes);
     for answer in [&by_day, &by_hour] {
         let merged = answer.iter().map(|step| step.total().counts.puts).sum::<u64>();
         assert_eq!((answer.iter().map(|step| step.samples).sum::<u64>(), merged), (minutes, whole[0].total().counts.puts));
     }
-    assert!(minute < Duration::from_millis(600), "a minute takes {minute:?} to write");
-    if days >= 365 {
-        assert!(whole_took.max(by_day_took) < Duration::from_millis(100), "a month takes {:?} to be told", whole_took.max(by_day_took));
-    }
+    let share = minute.as_secs_f64() / 60.0 * 100.0;
+    println!("{days} days of minutes, {} namespaces, written in {filled:.1?}: {:.1} MB", names.len(), bytes as f64 / 1e6);
+    println!("a minute takes {minute:.2?} to write, upkeep included: {share:.4} % of a core");
+    println!("medians of {ROUNDS}, over {} days:", (to_ms - from_ms) / DAY_MS);
+    println!("  as a whole, with its keys      {whole_took:.1?}");
+    println!("  by day in Berlin               {by_day_took:.1?}");
+    println!("  by hour                        {by_hour_took:.1?}");
+    println!("  the monthly report as HTML     {report_took:.1?}");
+    println!("everything by month, with keys   {year_took:.1?}");
+}
+
+/// What `ask` answers, and the median of how long it took.
+fn median<T>(ask: impl Fn() -> T) -> (T, Duration) {
+    let asked = || {
+        let began = Instant::now();
+        let answer = ask();
+        (answer, began.elapsed())
+    };
+    let mut rounds: Vec<(T, Duration)> = (0..ROUNDS).map(|_| asked()).collect();
+    rounds.sort_by_key(|(_, took)| *took);
+    rounds.swap_remove(ROUNDS / 2)
 }
