@@ -44,6 +44,7 @@ impl Larder {
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] for a name that is empty or over 128 bytes, a parcel over 1 MiB, or more than [`PARCELS_MAX`] at
     /// once; [`ErrorKind::LogUnavailable`] and [`ErrorKind::Tier`] when Redis cannot be reached, or refuses.
+    #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "there is no log but the local one"))]
     pub async fn ship(&self, sender: &str, parcels: &[Parcel], kept: ParcelBounds) -> Result<bool> {
         parcels.iter().map(|parcel| &*parcel.name).chain([sender]).try_for_each(check_name)?;
         if parcels.len() > PARCELS_MAX || parcels.iter().any(|parcel| parcel.bytes.len() > PARCEL_BYTES_MAX) {
@@ -74,6 +75,7 @@ impl Larder {
     ///
     /// # Errors
     /// As [`senders`](Self::senders).
+    #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "there is no log but the local one"))]
     pub async fn shipped(&self, sender: &str, after: u64) -> Result<Vec<(u64, Parcel)>> {
         check_name(sender)?;
         match &self.0.log {

@@ -10,8 +10,11 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan, Unit, ZonedDateTime, ZonedDateTimeRound};
 use serde::{Deserialize, Serialize};
 
-/// Buckets of a report at most: what a chart can show, and a browser hold.
-const BUCKETS_MAX: usize = 1_500;
+/// Buckets of a report at most: what a chart can show, and a server hold with all their histograms.
+const BUCKETS_MAX: usize = 600;
+
+/// A longer period than so many days has a bucket for each month.
+const DAYS_BY_DAY: i64 = 400;
 
 /// How long a report's period is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
@@ -143,23 +146,23 @@ impl Frame {
         if !length.is_positive() {
             return Err(PeriodError::Empty { from: from.to_string(), to: to.to_string() });
         }
-        let hours = length.as_hours();
-        let kind_of_buckets = match hours {
-            0..3 => Kind::Hourly,
-            3..73 => Kind::Daily,
-            73..337 => Kind::Weekly,
-            _ => Kind::Monthly,
+        let days = length.as_hours() / 24;
+        let bucket = match length.as_hours() {
+            0..3 => Kind::Hourly.bucket(),
+            3..73 => Kind::Daily.bucket(),
+            73..337 => Kind::Weekly.bucket(),
+            _ if days <= DAYS_BY_DAY => Kind::Monthly.bucket(),
+            _ => 1.month(),
         };
         // Whole days before whole days, so that a day on which the clocks change is compared with one from midnight to midnight.
-        let days = from.start_of_day()? == from && to.start_of_day()? == to;
-        let start = if days { from.checked_sub(from.until((Unit::Day, &to))?)? } else { from.checked_sub(length)? };
+        let are_whole_days = from.start_of_day()? == from && to.start_of_day()? == to;
+        let start = if are_whole_days { from.checked_sub(from.until((Unit::Day, &to))?)? } else { from.checked_sub(length)? };
         let before = Period { from: start, to: from.clone() };
-        let frame = Frame { kind, period: Period { from, to }, before, bucket: kind_of_buckets.bucket() };
-        let buckets = hours / 24;
-        if buckets > BUCKETS_MAX as i64 {
-            return Err(PeriodError::TooLong { days: buckets });
+        // No month is shorter than 28 days.
+        if days / 28 > BUCKETS_MAX as i64 {
+            return Err(PeriodError::TooLong { days });
         }
-        Ok(frame)
+        Ok(Frame { kind, period: Period { from, to }, before, bucket })
     }
 
     /// The time zone.
@@ -169,7 +172,7 @@ impl Frame {
 
     /// Whether buckets are named by their day alone.
     pub fn is_by_day(&self) -> bool {
-        self.bucket.get_days() > 0
+        self.bucket.get_days() > 0 || self.bucket.get_months() > 0
     }
 
     /// Where the buckets of a period of this frame begin, and where the last one ends.
@@ -260,7 +263,7 @@ impl fmt::Display for PeriodError {
             }
             PeriodError::Empty { from, to } => write!(f, "a period from {from} to {to} has no length: it has to end after it begins"),
             PeriodError::TooLong { days } => {
-                write!(f, "a period of {days} days is too long for a report, which shows {BUCKETS_MAX} at most")
+                write!(f, "a period of {days} days is too long for a report, which shows {BUCKETS_MAX} months at most")
             }
             PeriodError::WholeAndMoments => f.write_str("a whole period of the calendar begins and ends by itself: leave out from and to"),
             PeriodError::NoZone(name) => write!(f, "there is no time zone {name:?}: write one such as Europe/Berlin, or UTC"),
@@ -351,6 +354,14 @@ mod tests {
         let edges = month.edges(&month.period).expect("edges");
         assert_eq!(edges.len(), 32);
         assert!(edges.iter().all(|edge| edge.hour() == 0), "every bucket is a day from midnight to midnight");
+    }
+
+    #[test]
+    fn years_are_told_by_the_month() {
+        let years = between("2022-03-15", "2026-03-15").frame(&at("2026-11-26T12:00Z[UTC]")).expect("a period");
+        assert!(years.is_by_day());
+        assert_eq!(years.edges(&years.period).expect("edges").len(), 4 * 12 + 1);
+        assert_eq!(years.before.from, at("2018-03-15T00:00Z[UTC]"));
     }
 
     #[test]

@@ -21,27 +21,41 @@ fn report_with(
     before: impl Fn(u64) -> BTreeMap<String, Window>,
     measures: &[(&str, u64)],
 ) -> Report {
+    recorded_as(&the_day(), MINUTE_MS, now, before, measures)
+}
+
+fn the_day() -> Frame {
     let asked = Asked { from: Some("2026-11-25".into()), to: Some("2026-11-26".into()), ..Asked::default() };
-    let frame = asked.frame(&"2026-11-26T12:00Z[UTC]".parse().expect("a moment")).expect("a period");
+    asked.frame(&"2026-11-26T12:00Z[UTC]".parse().expect("a moment")).expect("a period")
+}
+
+/// Rollups of any length: findings look at sums, and few of them are summed sooner.
+fn recorded_as(
+    frame: &Frame,
+    step_ms: u64,
+    now: impl Fn(u64) -> BTreeMap<String, Window>,
+    before: impl Fn(u64) -> BTreeMap<String, Window>,
+    measures: &[(&str, u64)],
+) -> Report {
     let recorded = Recorded {
-        now: minutes(&frame.period, now, measures),
-        before: minutes(&frame.before, before, measures),
+        now: rollups(&frame.period, step_ms, now, measures),
+        before: rollups(&frame.before, step_ms, before, measures),
         keys: Rollup::default(),
         instances: vec!["one".into()],
     };
-    gather(&frame, None, recorded).expect("a report")
+    gather(frame, None, recorded).expect("a report")
 }
 
-fn minutes(period: &Period, minute: impl Fn(u64) -> BTreeMap<String, Window>, measures: &[(&str, u64)]) -> Vec<Rollup> {
+fn rollups(period: &Period, step_ms: u64, of: impl Fn(u64) -> BTreeMap<String, Window>, measures: &[(&str, u64)]) -> Vec<Rollup> {
     let (from, to) = period.millis();
     let rollup = |start_ms: u64| Rollup {
         start_ms,
-        end_ms: start_ms + MINUTE_MS,
+        end_ms: start_ms + step_ms,
         samples: 1,
-        namespaces: minute((start_ms - from) / MINUTE_MS),
+        namespaces: of((start_ms - from) / step_ms),
         measures: measures.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
     };
-    (from..to).step_by(MINUTE_MS as usize).map(rollup).filter(|rollup| !rollup.namespaces.is_empty()).collect()
+    (from..to).step_by(step_ms as usize).map(rollup).filter(|rollup| !rollup.namespaces.is_empty()).collect()
 }
 
 fn took(each: Duration, n: u64) -> Latencies {
@@ -91,7 +105,7 @@ fn found(change: impl Fn(&mut Window), measures: &[(&str, u64)]) -> Vec<Code> {
         change(&mut window);
         named(window)
     };
-    let report = report_with(changed, |_| named(healthy()), &[&MEASURES, measures].concat());
+    let report = recorded_as(&the_day(), 60 * MINUTE_MS, changed, |_| named(healthy()), &[&MEASURES, measures].concat());
     for finding in &report.findings {
         for words in [&finding.title, &finding.evidence, &finding.effect, &finding.advice] {
             assert!(!words.is_empty(), "{finding:?}");
@@ -111,8 +125,8 @@ fn nothing_is_found_in_a_healthy_cache() {
 fn what_was_planted_is_found_and_nothing_else() {
     assert_eq!(found(|w| w.counts.expired_needlessly = 19, &[]), [Code::TtlTooShort]);
     let never_read = |w: &mut Window| {
-        w.counts.evicted = 30;
-        w.sketches.age_unread = took(Duration::from_secs(290), 30);
+        w.counts.evicted = 60;
+        w.sketches.age_unread = took(Duration::from_secs(290), 60);
     };
     assert_eq!(found(never_read, &[]), [Code::TtlTooLong]);
     assert_eq!(found(|w| w.counts.invalidated_needlessly = 8, &[("needless.rule.bars", 8)]), [Code::OverInvalidation]);
