@@ -25,8 +25,8 @@ pub(crate) const ENTRY_OVERHEAD: usize = 256;
 /// lies across two lines has seldom both of them written.
 #[repr(C)]
 pub(crate) struct Meta {
-    /// When it was read last; zero before the first time. Every hit writes it, which costs a store: the line is the processor's own at
-    /// that moment, since the count of handles beside it was just raised.
+    /// When it was read last; zero before the first time. The first hit in a tick writes it, which costs a store: the line is the
+    /// processor's own at that moment, since the count of handles beside it was just raised.
     read_at: AtomicU64,
     stamp: AtomicU64,
     /// Before this moment a hit has nothing to do but return: when it is [due](Details::due_at), or before, when it is one of those
@@ -233,10 +233,12 @@ impl Meta {
         }
     }
 
-    /// A read found it.
+    /// A read found it. What is read many times in a tick is written once.
     #[inline]
     pub(crate) fn read_now(&self, now: Millis) {
-        self.read_at.store(now, Ordering::Relaxed);
+        if self.read_at.load(Ordering::Relaxed) != now {
+            self.read_at.store(now, Ordering::Relaxed);
+        }
     }
 
     /// When it was read last; zero if never.
