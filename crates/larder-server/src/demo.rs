@@ -53,7 +53,7 @@ use fleet::{Fleet, FleetCache, FleetError};
 use larder_cache::LarderCache;
 use market::{Market, MarketError};
 use naive::{NaiveCache, OnUpdate};
-pub(crate) use print::{count, percent};
+pub(crate) use print::{count, percent, plural};
 use progress::Progress;
 use report::{DemoOutcome, DemoReport};
 use run::{Extent, Live, RunError, Settings, Stage};

@@ -375,17 +375,12 @@ impl NamespaceStats {
     /// How long hits took: of memory's quick ones those that were timed stand for all. Where so few were counted that none was timed,
     /// they are left out.
     pub fn hit_latencies(&self) -> Latencies {
-        let mut hits = self.hit_memory.scaled_to(self.counts.hits_memory);
-        hits.add(&self.hit_backing);
-        hits
+        self.hit_memory.scaled_to(self.counts.hits_memory).and([&self.hit_backing])
     }
 
     /// How long all reads took: hits, as [`hit_latencies`](Self::hit_latencies) has them, misses, and errors.
     pub fn total_latencies(&self) -> Latencies {
-        let mut total = self.hit_latencies();
-        total.add(&self.miss);
-        total.add(&self.error);
-        total
+        self.hit_latencies().and([&self.miss, &self.error])
     }
 
     /// Adds another namespace's numbers: for totals. Histograms merge exactly.

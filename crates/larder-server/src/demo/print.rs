@@ -244,7 +244,8 @@ fn entries_made_stale(report: &DemoReport) -> String {
     format!("{} ({each:.1} a change)", count(report.entries_made_stale))
 }
 
-fn plural(number: u64, unit: &str) -> String {
+/// `1 reader`, `2 readers`.
+pub fn plural(number: u64, unit: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
     format!("{} {unit}{ending}", count(number))
 }

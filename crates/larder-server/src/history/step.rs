@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 use super::HistoryError;
+use super::span::{HOUR_MS, MINUTE_MS};
 
 /// How long the stretches are that an answer is cut into.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,9 +32,6 @@ pub enum Step {
 
 /// The most stretches that an answer has: a month of minutes.
 pub const BUCKETS_MAX: usize = 44_640;
-
-const MINUTE_MS: u64 = 60_000;
-const HOUR_MS: u64 = 60 * MINUTE_MS;
 
 impl Step {
     /// Reads the name of a step: `minute`, `hour`, `day`, `week`, `month`, `year` or `whole`.

@@ -109,11 +109,14 @@ fn answer(history: &History, query: &Query) -> Result<Document, Problem> {
     })
 }
 
+/// The text of a name in a query.
+pub(super) fn query_text(query: &str, name: &str) -> Result<Option<String>, Problem> {
+    let bytes = percent::query_value(query, name).map_err(|_| bad(format!("\"{name}\" is badly percent-encoded")))?;
+    bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| bad(format!("\"{name}\" is no text")))).transpose()
+}
+
 fn asked(query: &str, now_ms: u64) -> Result<Query, Problem> {
-    let text = |name: &str| {
-        let bytes = percent::query_value(query, name).map_err(|_| bad(format!("\"{name}\" is badly percent-encoded")))?;
-        bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| bad(format!("\"{name}\" is no text")))).transpose()
-    };
+    let text = |name: &str| query_text(query, name);
     let moment = |name: &str| {
         text(name)?
             .map(|text| {

@@ -6,9 +6,10 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use jiff::{Timestamp, ZonedDateTime};
 
+use super::Shared;
+use super::history::{query_text, refused};
 use super::payload::Reached;
 use super::problem::{Kind, Problem};
-use super::{Shared, percent};
 use crate::report::{self, Asked, Format, Report, ReportError};
 
 /// `GET /v1/reports/{kind}?from=&to=&whole=&zone=&namespace=&format=`.
@@ -23,7 +24,7 @@ pub async fn show(
     _: Reached,
 ) -> Result<Response, Problem> {
     let query = uri.query().unwrap_or_default();
-    let value = |name: &str| value(query, name);
+    let value = |name: &str| query_text(query, name);
     let kind = report::Kind::from_name(&kind).ok_or_else(|| bad("there are hourly, daily, weekly and monthly reports"))?;
     let format = match value("format")? {
         None => accepted(&headers),
@@ -53,7 +54,7 @@ fn answer(report: &Report, format: Format) -> Result<Response, Problem> {
 fn problem(error: ReportError) -> Problem {
     match error {
         ReportError::Period(error) => bad(&error.to_string()),
-        ReportError::History(error) => super::history::refused(&error),
+        ReportError::History(error) => refused(&error),
     }
 }
 
@@ -70,11 +71,6 @@ fn accepted(headers: &HeaderMap) -> Format {
         _ => None,
     };
     media.filter_map(format).next().unwrap_or(Format::Json)
-}
-
-fn value(query: &str, name: &str) -> Result<Option<String>, Problem> {
-    let bytes = percent::query_value(query, name).map_err(|_| bad(&format!("\"{name}\" is badly percent-encoded")))?;
-    bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| bad(&format!("\"{name}\" is no text")))).transpose()
 }
 
 fn bad(detail: &str) -> Problem {

@@ -44,15 +44,10 @@ pub fn gather(frame: &Frame, namespace: Option<&str>, mut recorded: Recorded) ->
         let keep = |rollup: &mut Rollup| rollup.namespaces.retain(|name, _| name == namespace);
         recorded.now.iter_mut().chain(&mut recorded.before).chain([&mut recorded.keys]).for_each(keep);
     }
-    let mut now = Stretch::new(frame, &frame.period, &recorded.now)?;
-    for (name, window) in &mut now.whole.namespaces {
-        if let Some(keys) = recorded.keys.namespaces.get(name) {
-            window.sketches.add(&keys.sketches);
-        }
-    }
-    let before = Stretch::new(frame, &frame.before, &recorded.before)?;
-    let parts = |of: fn(&Rollup) -> BTreeMap<String, u64>| parts(&of(&now.whole), &of(&before.whole));
-    let total = now.whole.total();
+    let now = Stretch::new(frame, &frame.period, &recorded.now, &recorded.keys)?;
+    let before = Stretch::new(frame, &frame.before, &recorded.before, &Rollup::default())?;
+    let parts = |of: fn(&Summed) -> BTreeMap<String, u64>| parts(&of(&now.whole), &of(&before.whole));
+    let total = &now.whole.total;
     let reads = total.requests();
     let load_us = total.load.sum().as_micros() as u64;
     Ok(Report {
@@ -63,7 +58,7 @@ pub fn gather(frame: &Frame, namespace: Option<&str>, mut recorded: Recorded) ->
         before: before.covered(&frame.before),
         instances: recorded.instances,
         figures: figures(&now, &before),
-        namespaces: namespaces(&now.whole, &before.whole),
+        namespaces: namespaces(&now.whole.rollup, &before.whole.rollup),
         peaks: peaks(&now.points),
         misses: parts(misses),
         removals: parts(removals),
@@ -72,22 +67,34 @@ pub fn gather(frame: &Frame, namespace: Option<&str>, mut recorded: Recorded) ->
         hot_keys: keys(&total.sketches.hot_reads, 1.0, Some(reads)),
         costly_keys: keys(&total.sketches.hot_cost, 0.001, Some(load_us)),
         largest: keys(&total.sketches.largest, 1.0, None),
-        findings: findings::find(&now.whole, &before.whole),
+        findings: findings::find(&now.whole.rollup, &before.whole.rollup),
         series: now.points,
         series_before: before.points,
     })
 }
 
+/// What was recorded, and all namespaces of it together: summed once, since every figure asks for it.
+pub struct Summed {
+    pub rollup: Rollup,
+    pub total: Window,
+}
+
+impl Summed {
+    fn new(rollup: Rollup) -> Self {
+        Summed { total: rollup.total(), rollup }
+    }
+}
+
 /// A period with its buckets.
 struct Stretch {
-    whole: Rollup,
+    whole: Summed,
     buckets: Vec<Option<Rollup>>,
     points: Vec<Point>,
     recorded_ms: u64,
 }
 
 impl Stretch {
-    fn new(frame: &Frame, period: &Period, recorded: &[Rollup]) -> Result<Self, PeriodError> {
+    fn new(frame: &Frame, period: &Period, recorded: &[Rollup], keys: &Rollup) -> Result<Self, PeriodError> {
         let edges = frame.edges(period)?;
         let begins: Vec<u64> = edges.iter().map(millis).collect();
         let mut buckets: Vec<Option<Rollup>> = vec![None; edges.len() - 1];
@@ -107,7 +114,12 @@ impl Stretch {
             Point { at, at_ms: millis(from), end_ms: millis(to), ..point }
         });
         let points = points.collect();
-        Ok(Stretch { whole, buckets, points, recorded_ms })
+        for (name, window) in &mut whole.namespaces {
+            if let Some(keys) = keys.namespaces.get(name) {
+                window.sketches.add(&keys.sketches);
+            }
+        }
+        Ok(Stretch { whole: Summed::new(whole), buckets, points, recorded_ms })
     }
 
     fn covered(&self, period: &Period) -> Covered {
@@ -156,14 +168,9 @@ fn loads(window: &Window) -> u64 {
 fn figures(now: &Stretch, before: &Stretch) -> Vec<Figure> {
     let pairs: Vec<(&Rollup, &Rollup)> =
         before.buckets.iter().zip(&now.buckets).filter_map(|(before, now)| before.as_ref().zip(now.as_ref())).collect();
-    let merged = |rollups: &mut dyn Iterator<Item = &Rollup>| {
-        let mut merged = Rollup::default();
-        rollups.for_each(|rollup| merged.then(rollup));
-        merged
-    };
-    let stretches: Vec<(Rollup, Rollup)> = pairs
+    let stretches: Vec<(Summed, Summed)> = pairs
         .chunks_exact(trend::stretch(pairs.len()))
-        .map(|pairs| (merged(&mut pairs.iter().map(|pair| pair.0)), merged(&mut pairs.iter().map(|pair| pair.1))))
+        .map(|pairs| (merged(pairs.iter().map(|pair| pair.0)), merged(pairs.iter().map(|pair| pair.1))))
         .collect();
     let figure = |figure: &figures::Definition| {
         let value = |stretch: &Stretch| if stretch.recorded_ms == 0 { None } else { figure.value.of(&stretch.whole) };
@@ -186,6 +193,12 @@ fn figures(now: &Stretch, before: &Stretch) -> Vec<Figure> {
         }
     };
     FIGURES.iter().map(figure).collect()
+}
+
+fn merged<'a>(rollups: impl Iterator<Item = &'a Rollup>) -> Summed {
+    let mut merged = Rollup::default();
+    rollups.for_each(|rollup| merged.then(rollup));
+    Summed::new(merged)
 }
 
 fn namespaces(now: &Rollup, before: &Rollup) -> Vec<NamespaceLine> {
@@ -222,8 +235,8 @@ fn saved(window: &Window, before: Option<&Window>) -> Option<f64> {
     Some(window.hits() as f64 * mean.as_secs_f64())
 }
 
-fn misses(rollup: &Rollup) -> BTreeMap<String, u64> {
-    let counts = rollup.total().counts;
+fn misses(sum: &Summed) -> BTreeMap<String, u64> {
+    let counts = &sum.total.counts;
     let by = [
         ("invalidated by its key", counts.stale_by_key),
         ("invalidated by a tag", counts.stale_by_tag),
@@ -244,8 +257,8 @@ fn misses(rollup: &Rollup) -> BTreeMap<String, u64> {
     misses
 }
 
-fn removals(rollup: &Rollup) -> BTreeMap<String, u64> {
-    let counts = rollup.total().counts;
+fn removals(sum: &Summed) -> BTreeMap<String, u64> {
+    let counts = &sum.total.counts;
     named([
         ("evicted to make room", counts.evicted),
         ("expired", counts.expired),
@@ -255,8 +268,8 @@ fn removals(rollup: &Rollup) -> BTreeMap<String, u64> {
     ])
 }
 
-fn invalidations(rollup: &Rollup) -> BTreeMap<String, u64> {
-    let of = rollup.measures.iter().filter_map(|(name, n)| Some((name.strip_prefix("invalidations.")?.split_once('.')?, *n)));
+fn invalidations(sum: &Summed) -> BTreeMap<String, u64> {
+    let of = sum.rollup.measures.iter().filter_map(|(name, n)| Some((name.strip_prefix("invalidations.")?.split_once('.')?, *n)));
     of.map(|((kind, origin), n)| (format!("{kind}, {}", origin_in_words(origin)), n)).collect()
 }
 
@@ -272,9 +285,9 @@ fn origin_in_words(origin: &str) -> &str {
     }
 }
 
-fn errors(rollup: &Rollup) -> BTreeMap<String, u64> {
-    let counts = rollup.total().counts;
-    let measure = |name: &str| rollup.measures.get(name).copied().unwrap_or(0);
+fn errors(sum: &Summed) -> BTreeMap<String, u64> {
+    let counts = &sum.total.counts;
+    let measure = |name: &str| sum.rollup.measures.get(name).copied().unwrap_or(0);
     named([
         ("reads that ended with an error", counts.errors),
         ("loads that failed", counts.loads_error),

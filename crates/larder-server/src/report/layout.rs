@@ -1,6 +1,6 @@
 //! What a report says in tables and sentences, which all forms for people share.
 
-use super::words::{bytes, change, count, duration, is_better, number, percent, things, value, value_or_dash};
+use super::words::{bytes, change, count, duration, is_better, number, percent, plural, value, value_or_dash};
 use super::{KeyLine, Part, Report, Unit};
 
 /// A table.
@@ -45,7 +45,7 @@ pub fn subtitle(report: &Report) -> String {
         [] => String::new(),
         // What stands for a name where none was given is long, and its beginning tells it from others.
         [one] => format!(", instance {}", one.get(..8).filter(|_| one.len() == 32).unwrap_or(one)),
-        several => format!(", {} together", things(several.len(), "instance")),
+        several => format!(", {} together", plural(several.len() as u64, "instance")),
     };
     format!("{} to {} ({}){from}", moment(&report.period.from), moment(&report.period.to), report.zone)
 }
@@ -84,7 +84,7 @@ pub fn summary(report: &Report) -> Vec<String> {
     }
     sentences.push(match report.findings.len() {
         0 => "Nothing was found that should be changed.".to_owned(),
-        n => format!("{} below.", things(n, "finding")),
+        n => format!("{} below.", plural(n as u64, "finding")),
     });
     sentences
 }

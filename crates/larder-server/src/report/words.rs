@@ -3,7 +3,7 @@
 use super::{Figure, Trend, Unit};
 use crate::config::units::roughly;
 
-pub(super) use crate::demo::{count, percent};
+pub(super) use crate::demo::{count, percent, plural};
 
 /// Bytes.
 pub fn bytes(bytes: f64) -> String {
@@ -91,11 +91,6 @@ pub fn is_better(figure: &Figure) -> Option<bool> {
         Trend::Falling => Some(!more),
         Trend::Steady | Trend::Unknown => None,
     }
-}
-
-/// Things and their number, in the singular where there is one.
-pub fn things(n: usize, one: &str) -> String {
-    format!("{} {one}{}", count(n as u64), if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

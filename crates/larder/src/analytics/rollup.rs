@@ -197,17 +197,12 @@ impl Window {
 
     /// How long hits took: see [`NamespaceStats::hit_latencies`](crate::NamespaceStats::hit_latencies).
     pub fn hit_latencies(&self) -> Latencies {
-        let mut hits = self.hit_memory.scaled_to(self.counts.hits_memory);
-        hits.add(&self.hit_backing);
-        hits
+        self.hit_memory.scaled_to(self.counts.hits_memory).and([&self.hit_backing])
     }
 
     /// How long all reads took: hits, as [`hit_latencies`](Self::hit_latencies) has them, misses, and errors.
     pub fn total_latencies(&self) -> Latencies {
-        let mut total = self.hit_latencies();
-        total.add(&self.miss);
-        total.add(&self.error);
-        total
+        self.hit_latencies().and([&self.miss, &self.error])
     }
 }
 

@@ -131,6 +131,12 @@ impl Latencies {
         self.buckets.iter_mut().zip(&other.buckets).for_each(|(own, other)| *own += other);
     }
 
+    /// These and others together.
+    pub(crate) fn and<const N: usize>(mut self, others: [&Latencies; N]) -> Latencies {
+        others.into_iter().for_each(|other| self.add(other));
+        self
+    }
+
     /// Those since `earlier`; none, where they became fewer.
     pub fn since(&self, earlier: &Latencies) -> Latencies {
         let before = earlier.buckets.iter().copied().chain(std::iter::repeat(0));

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use larder::analytics::{Rollup, Window};
+use larder::analytics::Window;
 
-use super::{invalidations, loads, mean, rate, saved, seconds};
+use super::{Summed, invalidations, loads, mean, rate, saved, seconds};
 use crate::report::Unit;
 
 /// A figure: what it is, and how it comes from what was recorded.
@@ -20,20 +20,20 @@ pub struct Definition {
 /// How a figure is taken from what was recorded.
 pub enum Value {
     /// A number of things: none of them is zero, as long as anything was recorded.
-    Number(fn(&Rollup) -> u64),
+    Number(fn(&Summed) -> u64),
     /// How long something took in all namespaces together.
     Time(fn(&Window) -> Option<Duration>),
     /// Something that may not exist, as a rate of nothing.
-    Measure(fn(&Rollup) -> Option<f64>),
+    Measure(fn(&Summed) -> Option<f64>),
 }
 
 impl Value {
     /// The figure's value.
-    pub fn of(&self, rollup: &Rollup) -> Option<f64> {
+    pub fn of(&self, sum: &Summed) -> Option<f64> {
         match self {
-            Value::Number(number) => Some(number(rollup) as f64),
-            Value::Time(time) => seconds(time(&rollup.total())),
-            Value::Measure(measure) => measure(rollup),
+            Value::Number(number) => Some(number(sum) as f64),
+            Value::Time(time) => seconds(time(&sum.total)),
+            Value::Measure(measure) => measure(sum),
         }
     }
 }
@@ -48,17 +48,14 @@ pub enum Least {
 
 /// All figures, in the order in which they are shown.
 pub const FIGURES: [Definition; 17] = [
-    count("requests", "reads", None, |rollup| rollup.total().requests()),
+    count("requests", "reads", None, |sum| sum.total.requests()),
     Definition {
         name: "hit_rate",
         title: "hit rate",
         unit: Unit::Share,
         more_is_better: Some(true),
         least: Least::Share(0.005),
-        value: Value::Measure(|rollup| {
-            let total = rollup.total();
-            rate(total.hits(), total.requests())
-        }),
+        value: Value::Measure(|sum| rate(sum.total.hits(), sum.total.requests())),
     },
     Definition {
         name: "error_rate",
@@ -66,7 +63,7 @@ pub const FIGURES: [Definition; 17] = [
         unit: Unit::Share,
         more_is_better: Some(false),
         least: Least::Share(0.001),
-        value: Value::Measure(|rollup| rate(rollup.total().counts.errors, rollup.total().requests())),
+        value: Value::Measure(|sum| rate(sum.total.counts.errors, sum.total.requests())),
     },
     time("read_mean", "mean read", |total| total.total_latencies().mean()),
     time("read_p50", "median read", |total| total.total_latencies().percentile(0.5)),
@@ -74,30 +71,30 @@ pub const FIGURES: [Definition; 17] = [
     time("read_p99_9", "read, 999 in 1,000 under", |total| total.total_latencies().percentile(0.999)),
     time("hit_mean", "mean hit", |total| total.hit_latencies().mean()),
     time("miss_mean", "mean miss", |total| total.miss.mean()),
-    count("loads", "loads", None, |rollup| loads(&rollup.total())),
-    count("loads_avoided", "loads avoided", Some(true), |rollup| rollup.total().hits()),
+    count("loads", "loads", None, |sum| loads(&sum.total)),
+    count("loads_avoided", "loads avoided", Some(true), |sum| sum.total.hits()),
     Definition {
         name: "load_time_saved",
         title: "load time saved",
         unit: Unit::Seconds,
         more_is_better: Some(true),
         least: Least::Relative(0.05),
-        value: Value::Measure(|rollup| {
-            let saved: Vec<f64> = rollup.namespaces.values().filter_map(|window| saved(window, None)).collect();
+        value: Value::Measure(|sum| {
+            let saved: Vec<f64> = sum.rollup.namespaces.values().filter_map(|window| saved(window, None)).collect();
             (!saved.is_empty()).then(|| saved.iter().sum())
         }),
     },
-    count("puts", "writes", None, |rollup| rollup.total().counts.puts),
-    count("invalidations", "names invalidated", None, |rollup| invalidations(rollup).values().sum()),
-    count("invalidated", "entries invalidated", None, |rollup| rollup.total().counts.invalidated),
-    count("evicted", "entries evicted", Some(false), |rollup| rollup.total().counts.evicted),
+    count("puts", "writes", None, |sum| sum.total.counts.puts),
+    count("invalidations", "names invalidated", None, |sum| invalidations(sum).values().sum()),
+    count("invalidated", "entries invalidated", None, |sum| sum.total.counts.invalidated),
+    count("evicted", "entries evicted", Some(false), |sum| sum.total.counts.evicted),
     Definition {
         name: "memory",
         title: "memory in use",
         unit: Unit::Bytes,
         more_is_better: None,
         least: Least::Relative(0.05),
-        value: Value::Measure(|rollup| (rollup.samples > 0).then(|| mean(rollup.total().bytes_sum, rollup.samples))),
+        value: Value::Measure(|sum| (sum.rollup.samples > 0).then(|| mean(sum.total.bytes_sum, sum.rollup.samples))),
     },
 ];
 
@@ -105,6 +102,6 @@ const fn time(name: &'static str, title: &'static str, value: fn(&Window) -> Opt
     Definition { name, title, unit: Unit::Seconds, more_is_better: Some(false), least: Least::Relative(0.1), value: Value::Time(value) }
 }
 
-const fn count(name: &'static str, title: &'static str, more_is_better: Option<bool>, number: fn(&Rollup) -> u64) -> Definition {
+const fn count(name: &'static str, title: &'static str, more_is_better: Option<bool>, number: fn(&Summed) -> u64) -> Definition {
     Definition { name, title, unit: Unit::Count, more_is_better, least: Least::Relative(0.05), value: Value::Number(number) }
 }
