@@ -124,6 +124,26 @@ pub(crate) struct NewMeta {
     pub(crate) metrics: Arc<NamespaceMetrics>,
 }
 
+impl NewMeta {
+    /// Of an entry that has no tags and no origin, and lives for ever.
+    pub(crate) fn plain(stamp: Stamp, encoded_len: u32, metrics: Arc<NamespaceMetrics>, now: Millis) -> Self {
+        NewMeta {
+            stamp,
+            times: Times { created_at: now, fresh_until: u64::MAX, expires_at: u64::MAX },
+            life: Life { ttl: u64::MAX, stale_while_revalidate: 0, stale_if_error: 0, sliding: false, refresh_ahead: 0 },
+            fingerprint: 0,
+            hashes: NameHashes::default(),
+            tags: Tags::default(),
+            media: None,
+            origin: None,
+            load_cost_us: 0,
+            encoded_len,
+            codec: 0,
+            metrics,
+        }
+    }
+}
+
 impl Meta {
     pub(crate) fn new(new: NewMeta, key_len: usize, now: Millis) -> Self {
         let NewMeta { stamp, times, life, fingerprint, hashes, tags, media, origin, load_cost_us, encoded_len, codec, metrics } = new;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::probes::{Finding, Found};
 use super::{content, key};
 use crate::cache::Shared;
-use crate::entry::{Entry, Life, Meta, NewMeta, Times};
+use crate::entry::{Entry, Meta, NewMeta};
 use crate::metrics::{Count, NamespaceMetrics};
 use crate::position::Stamp;
 use crate::tier::memory::{Inserted, Pool};
@@ -36,22 +36,7 @@ fn gives_back(pool: &Pool, now: u64) -> bool {
     let (key, value) = (key(), content());
     let query = pool.query(&key);
     let metrics = Arc::new(NamespaceMetrics::new());
-    let times = Times { created_at: now, fresh_until: u64::MAX, expires_at: u64::MAX };
-    let life = Life { ttl: u64::MAX, stale_while_revalidate: 0, stale_if_error: 0, sliding: false, refresh_ahead: 0 };
-    let meta = NewMeta {
-        stamp: Stamp::new(0, 0),
-        times,
-        life,
-        fingerprint: 0,
-        hashes: Default::default(),
-        tags: Default::default(),
-        media: None,
-        origin: None,
-        load_cost_us: 0,
-        encoded_len: value.len() as u32,
-        codec: 0,
-        metrics,
-    };
+    let meta = NewMeta::plain(Stamp::new(0, 0), value.len() as u32, metrics, now);
     let entry = Arc::new(Entry { meta: Meta::new(meta, key.len(), now), value: value.clone() });
     let put = pool.insert(query, entry) == Inserted::Yes;
     let read = pool.get(query).and_then(|slot| slot.into_any().downcast::<Entry<Bytes>>().ok());

@@ -3,26 +3,12 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::entry::{Entry, Life, Meta, NewMeta, Times};
+use crate::entry::{Entry, Meta, NewMeta};
 use crate::position::Stamp;
 
 /// An entry stamped with this position, whose value is that number.
 pub(super) fn entry(seq: u64, encoded_len: u32, metrics: &Arc<NamespaceMetrics>) -> Arc<dyn Slot> {
-    let life = Life { ttl: u64::MAX, stale_while_revalidate: 0, stale_if_error: 0, sliding: false, refresh_ahead: 0 };
-    let new = NewMeta {
-        stamp: Stamp::new(1, seq),
-        times: Times { created_at: 0, fresh_until: u64::MAX, expires_at: u64::MAX },
-        life,
-        fingerprint: 0,
-        hashes: Default::default(),
-        tags: Default::default(),
-        media: None,
-        origin: None,
-        load_cost_us: 0,
-        encoded_len,
-        codec: 0,
-        metrics: metrics.clone(),
-    };
+    let new = NewMeta::plain(Stamp::new(1, seq), encoded_len, metrics.clone(), 0);
     Arc::new(Entry { meta: Meta::new(new, 1, 0), value: seq })
 }
 
