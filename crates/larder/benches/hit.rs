@@ -27,8 +27,9 @@ type Engine = Cache<String, Arc<u64>>;
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime to measure in");
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    if let [way, hits] = args.as_slice() {
-        return runtime.block_on(repeat(way, hits.parse().expect("a number of hits")));
+    if let [way, hits, entries @ ..] = args.as_slice() {
+        let number = |arg: &String| arg.parse().expect("a number of hits, and perhaps one of entries");
+        return runtime.block_on(repeat(way, number(hits), entries.first().map_or(1, number)));
     }
     println!(
         "{:>10} {:>12} {:>12} {:>12} {:>8} {:>9} {:>12}",
@@ -39,9 +40,9 @@ fn main() {
     }
 }
 
-async fn repeat(way: &str, hits: usize) {
-    let Sides { engine, engine_keys, features, keys } = Sides::new(1).await;
-    let order = vec![0; hits];
+async fn repeat(way: &str, hits: usize, entries: usize) {
+    let Sides { engine, engine_keys, features, keys } = Sides::new(entries).await;
+    let order = zipf(keys.len(), hits);
     std::hint::black_box(match way {
         "engine" => engine_hits(&engine, &engine_keys, &order),
         "blocking" => blocking_hits(&features.blocking(), &keys, &order),

@@ -18,6 +18,7 @@ mod rollup;
 mod sketching;
 
 pub use cardinality::Cardinality;
+pub(crate) use most::Most;
 pub use ranking::{RANKED_MAX, Ranked, Ranking};
 pub use recorder::Recorder;
 pub(crate) use reuse::is_chosen;

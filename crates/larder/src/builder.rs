@@ -326,7 +326,7 @@ impl Builder {
         self,
         runtime: tokio::runtime::Handle,
         (log, index): (Log, Arc<crate::freshness::Index>),
-        (tier, folder): (Option<Arc<dyn Tier>>, Option<File>),
+        (tier, folder): (Option<Arc<dyn Tier>>, Option<FolderLock>),
         (clock, appended, invalidations): (Clock, Arc<tokio::sync::Notify>, Arc<InvalidationCounters>),
     ) -> Result<Parts> {
         let events = Events::new(self.rules, self.data.as_ref().map(|data| data.join("dead-letters")))?;
@@ -353,14 +353,26 @@ impl Builder {
     }
 }
 
+/// The data folder, which is this process's alone until this is dropped.
+#[derive(Debug)]
+pub(crate) struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Not left to the closing of the file: a process that is just being started may hold a copy of it for a moment. Should
+        // unlocking fail, closing does it then.
+        drop(self.0.unlock());
+    }
+}
+
 /// Makes the folder, and takes it for this process: two that write one log would each hand out the same positions.
-fn take_folder(folder: &Path) -> Result<File> {
+fn take_folder(folder: &Path) -> Result<FolderLock> {
     let failed = |what: &str, e: std::io::Error| Error::new(ErrorKind::Tier, format!("cannot {what} {}", folder.display())).with_source(e);
     std::fs::create_dir_all(folder).map_err(|e| failed("make the folder", e))?;
     let lock = folder.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&lock).map_err(|e| failed("write in", e))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(FolderLock(file)),
         Err(std::fs::TryLockError::WouldBlock) => {
             Err(Error::new(ErrorKind::Locked, format!("{} is in use by another process", folder.display())))
         }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tracing::Instrument;
 
 use crate::analytics::Sketches;
-use crate::builder::Builder;
+use crate::builder::{Builder, FolderLock};
 use crate::clock::Clock;
 use crate::codec::Value;
 use crate::config::Mode;
@@ -79,8 +79,8 @@ pub(crate) struct Shared {
     appended: Arc<Notify>,
     closed: AtomicBool,
     pub(crate) mutations: Mutations,
-    /// Held while open: the data folder is this process's alone.
-    _folder: Option<std::fs::File>,
+    /// Held until closed.
+    folder: Mutex<Option<FolderLock>>,
 }
 
 /// What a builder has made ready.
@@ -98,7 +98,7 @@ pub(crate) struct Parts {
     pub(crate) durability: (Durability, Durability),
     pub(crate) runtime: Handle,
     pub(crate) mutations: Mutations,
-    pub(crate) folder: Option<std::fs::File>,
+    pub(crate) folder: Option<FolderLock>,
     pub(crate) sweep_every: Duration,
     pub(crate) probing: Option<(Duration, Duration)>,
     pub(crate) events: Events,
@@ -156,7 +156,7 @@ impl Larder {
             appended: parts.appended,
             closed: AtomicBool::new(false),
             mutations: parts.mutations,
-            _folder: parts.folder,
+            folder: Mutex::new(parts.folder),
         });
         crate::sweep::start(&shared);
         Ok(Larder(shared))
@@ -275,8 +275,8 @@ impl Larder {
         }
     }
 
-    /// Writes what is queued, closes the log, and stops all background work. Later appends and writes fail with
-    /// [`ErrorKind::Closed`]; what is in memory can still be read.
+    /// Writes what is queued, closes the log, stops all background work, and lets go of the data folder. Later appends and
+    /// writes fail with [`ErrorKind::Closed`]; what is in memory can still be read.
     ///
     /// # Errors
     /// The first of what could not be closed in order. Nothing acknowledged under [`Durability::Fsync`] depends on it.
@@ -294,7 +294,10 @@ impl Larder {
                 Some(tier) => tier.close().await,
                 None => Ok(()),
             };
-            tier.and(close_log(&shared).await)
+            tier.and(close_log(&shared).await)?;
+            // Others may open it from here on, though handles are left. What could not be closed keeps it until they are gone.
+            drop(shared.folder.lock().take());
+            Ok(())
         });
         closing.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down before the cache was closed")))
     }

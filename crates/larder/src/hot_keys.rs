@@ -1,32 +1,27 @@
 //! Hot keys: those of a namespace that are read most, estimated in fixed memory.
 //!
-//! One memory hit in 64 is counted as 64, and one slower read in 16 as 16, in a HeavyKeeper sketch (Yang et al., "HeavyKeeper: An
-//! Accurate Algorithm for Finding Top-k Elephant Flows", 2018). Two sketches take turns, so that what was hot yesterday is forgotten:
-//! each is filled for a while, and what is asked for is the sum of both.
+//! One memory hit in 64 is counted as 64, and one slower read in 16 as 16, as [`Most`] has it. Two take turns, so that what was hot
+//! yesterday is forgotten: each is filled for a while, and what is asked for is the sum of both.
 //!
 //! It must not cost what a read costs: one read in a millisecond is counted, for itself and for those that were not, and whoever finds
-//! the sketch locked goes on.
+//! them locked goes on.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use heavykeeper::TopK;
 use parking_lot::Mutex;
-
 use smallvec::SmallVec;
 
+use crate::analytics::Most;
 use crate::clock::Millis;
 
 /// Keys that are told apart by rank.
 pub const HOT_KEYS_MAX: usize = 512;
 
-/// Counters of a sketch in each of its rows: with four for every key that is ranked, keys seldom share one in all rows.
-const WIDTH: usize = 4 * HOT_KEYS_MAX;
-const ROWS: usize = 4;
-/// How readily a small count gives way to another key, as the paper has it.
-const DECAY: f64 = 0.9;
+/// Keys that keep their reads when there are too many: more than are told, as the last of them are seldom the right ones.
+type Reads = Most<{ 2 * HOT_KEYS_MAX }>;
 
-/// How long a sketch is filled.
+/// How long a turn takes.
 const TURN_MS: Millis = 10 * 60 * 1_000;
 
 /// Of so many reads that memory did not answer the quick way one is counted.
@@ -52,13 +47,9 @@ pub(crate) struct HotKeys {
 }
 
 struct Turns {
-    current: TopK<Vec<u8>>,
-    before: TopK<Vec<u8>>,
+    current: Reads,
+    before: Reads,
     ends: Millis,
-}
-
-fn sketch() -> TopK<Vec<u8>> {
-    TopK::new(HOT_KEYS_MAX, WIDTH, ROWS, DECAY)
 }
 
 impl HotKeys {
@@ -72,7 +63,9 @@ impl HotKeys {
         }
         let mut turns = self.turns.try_lock()?;
         let reads = reads + self.left_out.swap(0, Ordering::Relaxed);
-        let turns = turns.get_or_insert_with(|| Box::new(Turns { current: sketch(), before: sketch(), ends: now.saturating_add(TURN_MS) }));
+        let turns = turns.get_or_insert_with(|| {
+            Box::new(Turns { current: Reads::default(), before: Reads::default(), ends: now.saturating_add(TURN_MS) })
+        });
         turns.go_on(now);
         let key = key();
         turns.current.add(&*key, reads);
@@ -89,9 +82,9 @@ impl HotKeys {
         let mut turns = self.turns.lock();
         let Some(turns) = turns.as_mut() else { return Vec::new() };
         turns.go_on(now);
-        let mut reads: HashMap<Vec<u8>, u64> = HashMap::new();
-        for node in turns.current.list().into_iter().chain(turns.before.list()) {
-            *reads.entry(node.item).or_default() += node.count;
+        let mut reads: HashMap<&[u8], u64> = HashMap::new();
+        for (key, count) in turns.current.iter().chain(turns.before.iter()) {
+            *reads.entry(key).or_default() += count;
         }
         let mut hot: Vec<HotKey> = reads.into_iter().map(|(key, reads)| HotKey { key: key.into(), reads }).collect();
         // By key where reads are equal, so that two lists of the same are the same.
@@ -108,8 +101,8 @@ impl Turns {
         }
         // After a long silence what is in the other one is old, too.
         let silent = now >= self.ends.saturating_add(TURN_MS);
-        let current = std::mem::replace(&mut self.current, sketch());
-        self.before = if silent { sketch() } else { current };
+        let current = std::mem::take(&mut self.current);
+        self.before = if silent { Reads::default() } else { current };
         self.ends = now.saturating_add(TURN_MS);
     }
 }

@@ -2,24 +2,26 @@
 //!
 //! Amounts that add up are kept as in Misra and Gries, "Finding repeated elements" (1982): when there are too many keys, the amount of the
 //! largest that has no place is taken from all. So an amount is never too large, and too small by no more than all amounts over
-//! [`KEPT`]; and where there are fewer keys than that, it is exact.
+//! the number of keys that are kept; and where there are fewer keys than that, it is exact. An amount costs the same however large it is,
+//! which those sketches do not offer that count by one (HeavyKeeper, count-min with decay).
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::{RANKED_MAX, Ranked, Ranking};
 
-/// Keys that keep an amount when there are too many.
-const KEPT: usize = 256;
+type Amounts = HashMap<Box<[u8]>, u64, RandomState>;
 
-/// Keys there may be before some have to go: twice as many, so that it costs each addition little.
-const HELD_MAX: usize = 2 * KEPT;
-
-/// The keys whose amounts add up to the most.
+/// The keys whose amounts add up to the most; so many keep an amount when there are too many.
 #[derive(Default)]
-pub(super) struct Most(HashMap<Box<[u8]>, u64>);
+pub(crate) struct Most<const KEPT: usize>(Amounts);
 
-impl Most {
-    pub(super) fn add(&mut self, key: &[u8], amount: u64) {
+impl<const KEPT: usize> Most<KEPT> {
+    /// Keys there may be before some have to go: twice as many, so that it costs each addition little.
+    const HELD_MAX: usize = 2 * KEPT;
+
+    pub(crate) fn add(&mut self, key: &[u8], amount: u64) {
         if amount == 0 {
             return;
         }
@@ -32,8 +34,13 @@ impl Most {
         }
     }
 
+    /// The keys that are held, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.0.iter().map(|(key, amount)| (&**key, *amount))
+    }
+
     fn make_room(&mut self) {
-        if self.0.len() <= HELD_MAX {
+        if self.0.len() <= Self::HELD_MAX {
             return;
         }
         let mut amounts: Vec<u64> = self.0.values().copied().collect();
@@ -52,7 +59,7 @@ impl Most {
 
 /// The keys of which the largest single amount counts.
 #[derive(Default)]
-pub(super) struct Largest(HashMap<Box<[u8]>, u64>);
+pub(super) struct Largest(Amounts);
 
 impl Largest {
     /// Returns the amount that another has to exceed from now on.
@@ -76,7 +83,7 @@ impl Largest {
     }
 }
 
-fn ranking(amounts: HashMap<Box<[u8]>, u64>) -> Ranking {
+fn ranking(amounts: Amounts) -> Ranking {
     Ranking::new(amounts.into_iter().map(|(key, amount)| Ranked { key, amount }))
 }
 
@@ -84,13 +91,15 @@ fn ranking(amounts: HashMap<Box<[u8]>, u64>) -> Ranking {
 mod tests {
     use super::*;
 
+    const KEPT: usize = 256;
+
     fn amounts(ranking: &Ranking) -> Vec<(&[u8], u64)> {
         ranking.iter().map(|ranked| (&*ranked.key, ranked.amount)).collect()
     }
 
     #[test]
     fn few_keys_are_counted_exactly_and_once() {
-        let mut most = Most::default();
+        let mut most = Most::<KEPT>::default();
         for (key, amount) in [("a", 2), ("b", 5), ("a", 4), ("c", 0)] {
             most.add(key.as_bytes(), amount);
         }
@@ -101,13 +110,13 @@ mod tests {
     #[test]
     fn among_many_keys_the_large_ones_are_found_and_never_overstated() {
         let mut random = fastrand::Rng::with_seed(3);
-        let (mut most, mut exact) = (Most::default(), HashMap::<u32, u64>::new());
+        let (mut most, mut exact) = (Most::<KEPT>::default(), HashMap::<u32, u64>::new());
         for _ in 0..200_000 {
             // One read in two is of ten keys.
             let key = if random.bool() { random.u32(..10) } else { random.u32(10..50_000) };
             *exact.entry(key).or_default() += 1;
             most.add(&key.to_be_bytes(), 1);
-            assert!(most.0.len() <= HELD_MAX);
+            assert!(most.0.len() <= 2 * KEPT);
         }
         let ranking = most.drain();
         for (rank, ranked) in ranking.iter().enumerate() {

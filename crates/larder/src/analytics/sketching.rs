@@ -9,16 +9,19 @@ use parking_lot::Mutex;
 use super::cardinality::Registers;
 use super::most::{Largest, Most};
 use super::reuse::{self, Reuse};
-use super::{Ranking, Sketches};
+use super::{RANKED_MAX, Ranking, Sketches};
 use crate::clock::Millis;
 use crate::metrics::{Count, Histogram};
+
+/// Keys of a ranking that keep their amount when there are too many of them.
+const KEPT: usize = 4 * RANKED_MAX;
 
 /// See the head of this file.
 pub(crate) struct Sketching {
     keys: Registers,
-    reads: Mutex<Most>,
-    bytes: Mutex<Most>,
-    cost: Mutex<Most>,
+    reads: Mutex<Most<KEPT>>,
+    bytes: Mutex<Most<KEPT>>,
+    cost: Mutex<Most<KEPT>>,
     largest: Mutex<Largest>,
     /// Sizes up to here are not among the largest.
     largest_floor: AtomicU64,

@@ -114,6 +114,20 @@ async fn a_damaged_log_is_put_aside_and_everything_older_is_stale() {
 }
 
 #[tokio::test]
+async fn a_closed_cache_gives_its_folder_back_though_handles_are_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let closed = open(folder.path()).await.unwrap();
+    let numbers = closed.namespace::<u32>("n").unwrap();
+    numbers.put("k", 1).await.unwrap();
+    assert_eq!(open(folder.path()).await.err().map(|error| error.kind()), Some(ErrorKind::Locked));
+    closed.close().await.unwrap();
+    let larder = open(folder.path()).await.unwrap();
+    assert_eq!(larder.namespace::<u32>("n").unwrap().get("k").await.unwrap().unwrap(), 1);
+    assert_eq!(numbers.put("k", 2).await.unwrap_err().kind(), ErrorKind::Closed, "what was given back is not written to");
+    larder.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_closed_takes_no_more_writes_and_still_answers_from_memory() {
     let folder = tempfile::tempdir().unwrap();
     let on_disk = open(folder.path()).await.unwrap();
