@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use crate::analytics::{Sketches, Sketching};
 use crate::clock::Millis;
+use crate::entry::Meta;
 use crate::freshness::StaleBy;
 use crate::hot_keys::HotKeys;
 use crate::needless::Graves;
@@ -311,9 +312,9 @@ impl NamespaceMetrics {
     }
 
     /// Counts reads of a key for the keys that are read most, now and in this window.
-    pub(crate) fn count_reads(&self, key: impl FnOnce() -> SmallVec<[u8; 32]>, reads: u64, encoded_len: u32, now: Millis) {
+    pub(crate) fn count_reads(&self, key: impl FnOnce() -> SmallVec<[u8; 32]>, reads: u64, meta: Option<&Meta>, now: Millis) {
         if let Some((key, reads)) = self.hot_keys.count(key, reads, now) {
-            self.sketching.read(&key, reads, encoded_len);
+            self.sketching.read(&key, reads, meta.map_or(0, |meta| meta.encoded_len));
         }
     }
 

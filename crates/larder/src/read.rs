@@ -92,7 +92,7 @@ impl<V: Value> View<V> {
         let entry = self.quiet_entry(query, self.space.pool.get(*query)?, began)?;
         tally.add(Count::HitMemory, 1);
         self.space.metrics.hit_memory.record(started.elapsed());
-        self.space.metrics.count_reads(|| query.to_bytes(), SAMPLE_ONE_IN, entry.meta.encoded_len, began.0);
+        self.space.metrics.count_reads(|| query.to_bytes(), SAMPLE_ONE_IN, Some(&entry.meta), began.0);
         Some(entry)
     }
 

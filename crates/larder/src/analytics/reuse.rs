@@ -6,7 +6,7 @@
 //! last reads (Fenwick, "A new data structure for cumulative frequency tables", 1994).
 //!
 //! ```text
-//!   keys by hash      0 ....... threshold ....... chosen at all: one key in 16, or in up to 256 of many
+//!   keys by hash      0 ....... threshold ....... chosen at all: one key in 16, or in up to 1,024 of many
 //!                     followed  not any more, there are too many
 //!
 //!   order of reads    slot 1    slot 2    slot 3    slot 4
@@ -27,7 +27,7 @@ const CHOSEN_BELOW: u64 = u64::MAX / CHOSEN_ONE_IN;
 
 /// Of so many keys one is chosen at least. Noting a read is a microsecond where nothing of it is in the processor's cache, as when the
 /// keys are very many, and hits are to pay no more than a few nanoseconds for it.
-const CHOSEN_ONE_IN_MAX: u64 = 256;
+const CHOSEN_ONE_IN_MAX: u64 = 1_024;
 
 /// How many keys are enough, between the two.
 const WANTED: u64 = 256;
@@ -38,8 +38,10 @@ const FOLLOWED_MAX: usize = 2_048;
 /// With fewer, chance would say more than the reads: then nothing is said.
 const FOLLOWED_MIN: usize = 32;
 
-/// Slots of the order: when the last is taken, all keys move up, which this makes seldom.
-const SLOTS: usize = 4 * FOLLOWED_MAX;
+/// Slots of the order for each key: when the last is taken, all keys move up, which this makes seldom. Not more, since a read of a tree
+/// that is no larger than its keys demand finds more of it in the processor's cache.
+const SLOTS_PER_KEY: usize = 4;
+const SLOTS_MIN: usize = 256;
 
 /// A key that was not read for so long is forgotten, so that others can be followed in its place.
 const FORGOTTEN_AFTER_MS: Millis = 24 * 60 * 60 * 1_000;
@@ -91,7 +93,7 @@ impl Default for Reuse {
 
 impl Reuse {
     fn below(threshold: u64) -> Self {
-        Reuse { followed: BTreeMap::new(), threshold, sums: Sums::new(), next: 0, said: 0 }
+        Reuse { followed: BTreeMap::new(), threshold, sums: Sums::new(SLOTS_MIN), next: 0, said: 0 }
     }
 
     /// Takes in a read of a key. Of one that missed, the size is not known (`None`): it counts as what it had before, until it is
@@ -143,10 +145,10 @@ impl Reuse {
     }
 
     fn next_slot(&mut self) -> usize {
-        if self.next == SLOTS {
+        if self.next == self.sums.slots() {
             let mut places: Vec<&mut Place> = self.followed.values_mut().collect();
             places.sort_unstable_by_key(|place| place.slot);
-            self.sums = Sums::new();
+            self.sums = Sums::new((SLOTS_PER_KEY * places.len()).max(SLOTS_MIN));
             self.next = places.len();
             for (slot, place) in places.into_iter().enumerate() {
                 place.slot = slot;
@@ -189,14 +191,18 @@ struct Sums {
 }
 
 impl Sums {
-    fn new() -> Self {
-        Sums { tree: vec![0; SLOTS + 1], total: 0 }
+    fn new(slots: usize) -> Self {
+        Sums { tree: vec![0; slots + 1], total: 0 }
+    }
+
+    fn slots(&self) -> usize {
+        self.tree.len() - 1
     }
 
     fn add(&mut self, slot: usize, bytes: u64) {
         self.total += bytes;
         let mut at = slot + 1;
-        while at <= SLOTS {
+        while at < self.tree.len() {
             self.tree[at] += bytes;
             at += at & at.wrapping_neg();
         }
@@ -205,7 +211,7 @@ impl Sums {
     fn sub(&mut self, slot: usize, bytes: u64) {
         self.total -= bytes;
         let mut at = slot + 1;
-        while at <= SLOTS {
+        while at < self.tree.len() {
             self.tree[at] -= bytes;
             at += at & at.wrapping_neg();
         }
@@ -253,7 +259,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(11);
         let mut reuse = of_all();
         let mut list: Vec<(u64, u64)> = Vec::new();
-        for _ in 0..3 * SLOTS {
+        for _ in 0..20_000 {
             let (hash, bytes) = (random.u64(..500).pow(2) / 500, random.u64(1..1_000));
             let at = list.iter().position(|(other, _)| *other == hash);
             let expected = at.map(|at| list[at + 1..].iter().map(|(_, bytes)| bytes).sum());
@@ -286,7 +292,7 @@ mod tests {
     #[test]
     fn of_more_entries_fewer_are_chosen() {
         let one_in = |entries| u64::MAX / chosen_below(entries);
-        assert_eq!([0, 4_096, 25_600, 65_536, 10_000_000].map(one_in), [16, 16, 100, 256, 256]);
+        assert_eq!([0, 4_096, 25_600, 65_536, 10_000_000].map(one_in), [16, 16, 100, 256, 1_024]);
         let mut reuse = Reuse::default();
         assert!((0..100).all(|n| reuse.read(n * (CHOSEN_BELOW / 100), Some(1), 0, chosen_below(0)).is_some()));
         assert!(reuse.read(0, Some(1), 0, chosen_below(4_500)).is_some());

@@ -96,7 +96,7 @@ impl<V: Value> View<V> {
             got.into_iter().for_each(|meta| meta.noted(now, followed));
         }
         if let Some(reads) = HotKeys::samples_slow() {
-            metrics.count_reads(|| ask.key.into(), reads, got.map_or(0, |meta| meta.encoded_len), now);
+            metrics.count_reads(|| ask.key.into(), reads, got, now);
         }
     }
 
