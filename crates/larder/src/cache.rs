@@ -40,6 +40,7 @@ use crate::sync::Ordering;
 use crate::tier::Tier;
 use crate::tier::breaker::Breaker;
 use crate::tier::memory::Pool;
+use crate::turns::Turns;
 use crate::view::View;
 
 /// How long opening waits for Redis before it goes on without.
@@ -74,6 +75,7 @@ pub(crate) struct Shared {
     pub(crate) probes: Probes,
     pub(crate) events: Events,
     pub(crate) needless: Mutex<Needless>,
+    pub(crate) turns: Turns,
     pub(crate) invalidations: Arc<InvalidationCounters>,
     /// Woken by every append, for reads that wait for a position.
     appended: Arc<Notify>,
@@ -152,6 +154,7 @@ impl Larder {
             probes,
             events: parts.events,
             needless: Mutex::default(),
+            turns: Turns::new(),
             invalidations: parts.invalidations,
             appended: parts.appended,
             closed: AtomicBool::new(false),

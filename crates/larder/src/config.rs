@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use crate::clock::Millis;
 use crate::codec::{Codec, Compression};
 use crate::entry::Life;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Hash;
+use crate::item::Life as Ends;
 use crate::key::{check_tag, segments};
 
 /// The longest time to live that can be given: a hundred years. Longer is what no time to live at all is for.
+/// A [moment](crate::Item::expires_at) may be later; stores are told no later one.
 pub const TTL_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// For how long after a shared log was last heard memory counts as verified, where nobody says otherwise.
@@ -279,11 +282,17 @@ impl Policy {
         self.tags.iter().try_for_each(|template| TagTemplate::new(template).map(drop))
     }
 
-    /// The life of an entry that was given these settings of its own.
-    pub(crate) fn life(&self, own: &Times) -> Result<Life> {
-        let ttl = match own.ttl.or(self.ttl) {
-            Some(ttl) => check_ttl(ttl).map(|()| ttl)?,
-            None => return Ok(Life { ttl: u64::MAX, stale_while_revalidate: 0, stale_if_error: 0, sliding: false, refresh_ahead: 0 }),
+    /// The life of an entry that was given these settings of its own, and begins now.
+    pub(crate) fn life(&self, own: &Times, now: Millis) -> Result<Life> {
+        let forever = Life { ttl: u64::MAX, stale_while_revalidate: 0, stale_if_error: 0, sliding: false, refresh_ahead: 0 };
+        let ttl = match (own.ends, own.ttl.or(self.ttl)) {
+            (Some(Ends::Until(u64::MAX) | Ends::Forever), _) | (None, None) => return Ok(forever),
+            (Some(Ends::Until(moment)), _) => moment.saturating_sub(now),
+            // Jitter shortens, so that nothing outlives what it was given.
+            (None, Some(ttl)) => {
+                check_ttl(ttl)?;
+                ((ttl.as_millis() as f64) * (1.0 - self.jitter * fastrand::f64())).max(1.0) as u64
+            }
         };
         let window = |own: Option<Duration>, policy: Duration| -> Result<u64> {
             let window = own.unwrap_or(policy);
@@ -292,13 +301,12 @@ impl Policy {
             }
             Ok(window.as_millis() as u64)
         };
-        // Jitter shortens, so that nothing outlives what it was given.
-        let ttl = ((ttl.as_millis() as f64) * (1.0 - self.jitter * fastrand::f64())).max(1.0) as u64;
         Ok(Life {
             ttl,
             stale_while_revalidate: window(own.stale_while_revalidate, self.stale_while_revalidate)?,
             stale_if_error: window(own.stale_if_error, self.stale_if_error)?,
-            sliding: self.sliding,
+            // A moment that was given does not move.
+            sliding: self.sliding && own.ends.is_none(),
             refresh_ahead: (ttl as f64 * self.refresh_ahead) as u64,
         })
     }
@@ -308,6 +316,8 @@ impl Policy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Times {
     pub(crate) ttl: Option<Duration>,
+    /// When its time is over to the millisecond, whatever `ttl` says.
+    pub(crate) ends: Option<Ends>,
     pub(crate) stale_while_revalidate: Option<Duration>,
     pub(crate) stale_if_error: Option<Duration>,
 }
@@ -419,7 +429,7 @@ mod tests {
         ) {
             let window = Duration::from_millis(window_ms);
             let policy = Policy::default().ttl(Duration::from_millis(ttl_ms)).jitter(jitter).stale_if_error(window);
-            let life = policy.life(&Times::default()).unwrap();
+            let life = policy.life(&Times::default(), now).unwrap();
             prop_assert!(life.ttl >= 1 && life.ttl <= ttl_ms);
             let (fresh_until, expires_at) = life.times(now);
             prop_assert!(fresh_until >= now && expires_at >= fresh_until);

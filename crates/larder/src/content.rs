@@ -99,7 +99,7 @@ impl ContentOf {
             return view.remove(vec![key.into()], InvalidationOrigin::Content).await.map(Validated::Changed);
         }
         if self.renews {
-            let ttl = view.space.policy.life(&Default::default())?.ttl;
+            let ttl = view.space.policy.life(&Default::default(), view.shared.clock.now_ms())?.ttl;
             view.renew(key, &entry, ttl).await?;
         } else if first {
             view.write_back(key, &entry).await?;

@@ -415,6 +415,25 @@ impl<V> Cached<V> {
         self.0.meta.media.as_deref()
     }
 
+    /// When its time is over, in milliseconds since the Unix epoch by the cache's [clock](crate::Larder::clock): from then on it is not
+    /// fresh. `None`: never.
+    pub fn expires_at_ms(&self) -> Option<u64> {
+        let until = self.0.meta.times().fresh_until;
+        (until != u64::MAX).then_some(until)
+    }
+
+    /// When it was read last, to a quarter of a second, in milliseconds since the Unix epoch; what came from the backing tier just now
+    /// was not read before. `None`: never. A read that ends with this very handle counts.
+    pub fn last_read_ms(&self) -> Option<u64> {
+        let read_at = self.0.meta.read_at();
+        (read_at != 0).then_some(read_at)
+    }
+
+    /// What the entry takes in memory, in bytes: key, value, tags and bookkeeping, as the pool counts them.
+    pub fn weight(&self) -> usize {
+        self.0.meta.weight as usize
+    }
+
     /// How long its loader took; zero for a value that was put.
     pub fn load_cost(&self) -> Duration {
         Duration::from_micros(self.0.meta.load_cost_us.into())

@@ -38,7 +38,8 @@ pub enum ErrorKind {
     LoadPanicked,
     /// The loader said earlier that there is no such thing (negative caching), and that answer is still fresh.
     NotFound,
-    /// More loads are under way than the namespace allows, or a queue stayed full. Nothing was changed.
+    /// More loads are under way than the namespace allows, or a queue stayed full, or others changed a key each time that a
+    /// [change](crate::Raw::change) of it was made. Nothing was changed.
     Overloaded,
     /// The invalidation log could not take the change durably. See the message for what did take effect.
     LogUnavailable,

@@ -32,6 +32,15 @@ pub struct Item<V> {
     pub(crate) origin: Option<Arc<Origin>>,
 }
 
+/// Until when an entry lives, to the millisecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Until this moment, in milliseconds since the Unix epoch by the cache's [clock](crate::Larder::clock).
+    Until(u64),
+    /// Without an end, even where the policy has a time to live.
+    Forever,
+}
+
 impl<V> Item<V> {
     /// A value about which nothing is said yet.
     pub fn new(value: V) -> Self {
@@ -43,10 +52,41 @@ impl<V> Item<V> {
         &self.value
     }
 
-    /// Its time to live, instead of the policy's.
+    /// Its time to live, instead of the policy's. The policy's [jitter](crate::Policy::jitter) shortens this one, too; where the
+    /// moment must be exact, see [`expires_at`](Self::expires_at).
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.times.ttl = Some(ttl);
+        self
+    }
+
+    /// Ends its time at this very moment, in milliseconds since the Unix epoch by the cache's [clock](crate::Larder::clock): no jitter
+    /// shortens it, and no hit moves it while it is in memory. A moment that has passed makes an entry that nobody reads as fresh.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let larder = larder::Larder::builder().build().await?;
+    /// let moment = larder.clock().now_ms() + 60_000;
+    /// larder.raw().put("a:1", larder::Item::new("x".into()).expires_at(moment)).await?;
+    /// let there = larder.raw().peek("a:1").await?.expect("it was just put");
+    /// assert_eq!(there.expires_at(), Some(moment));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn expires_at(self, moment_ms: u64) -> Self {
+        self.life(Life::Until(moment_ms))
+    }
+
+    /// Lets it live without an end, even where the policy has a time to live: until it is invalidated or makes room.
+    #[must_use]
+    pub fn forever(self) -> Self {
+        self.life(Life::Forever)
+    }
+
+    /// The one or the other.
+    #[must_use]
+    pub fn life(mut self, life: Life) -> Self {
+        self.times.ends = Some(life);
         self
     }
 

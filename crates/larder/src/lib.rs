@@ -40,6 +40,7 @@
 mod blocking;
 mod builder;
 mod cache;
+mod change;
 mod namespace;
 mod raw;
 
@@ -62,6 +63,7 @@ mod read;
 mod space;
 mod spans;
 mod sweep;
+mod turns;
 mod view;
 mod write;
 
@@ -95,6 +97,7 @@ mod trace_parent;
 pub use blocking::BlockingNamespace;
 pub use builder::Builder;
 pub use cache::Larder;
+pub use change::{Change, Changed};
 pub use clock::{Clock, TICK};
 pub use codec::{Codec, Compression, Value};
 pub use config::{Mode, Policy, TTL_MAX};
@@ -107,7 +110,7 @@ pub use health::{Confirmed, Finding, Health, Part, Probe, Probed, Severity, Trou
 pub use hot_keys::{HOT_KEYS_MAX, HotKey};
 pub use impact::{Impact, Touched};
 pub use invalidations::{InvalidationKind, InvalidationOrigin, Invalidations};
-pub use item::Item;
+pub use item::{Item, Life};
 pub use key::{KEY_LEN_MAX, SEPARATOR, TAG_LEN_MAX, TAGS_MAX};
 pub use keys::{Cursor, KEYS_PAGE_MAX, Keys};
 pub use lineage::Moved;

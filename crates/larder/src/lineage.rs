@@ -19,7 +19,7 @@ use crate::freshness::Named;
 use crate::invalidations::{InvalidationKind, InvalidationOrigin};
 use crate::item::Item;
 use crate::key::check_key;
-use crate::log::{Append, Guard};
+use crate::log::{Append, Guard, OnConflict};
 use crate::name::Name;
 use crate::origin::{Claim, Dependency, Held, Sources, Version, show};
 use crate::position::{Receipt, Stamp};
@@ -67,7 +67,7 @@ impl Larder {
                 return Ok(Moved { receipt: last, before });
             }
             let made = view.make(&key, Item::new(Bytes::from(version.to_string())).ttl(TTL_MAX), since, 0)?;
-            let guard = Guard { keys: vec![key.clone()], hashes: made.entry.meta.hashes.clone(), since };
+            let guard = Guard { keys: vec![key.clone()], hashes: made.entry.meta.hashes.clone(), since, on_conflict: OnConflict::Append };
             let names = vec![Name::Key(name.into()), Name::Key(key.clone())];
             let writes = view.entry_write(&key, &made).into_iter().collect();
             let durability = self.0.invalidation_durability;
@@ -179,7 +179,7 @@ impl<V: Value> View<V> {
         }
         let hashes = sources.iter().flat_map(|source| self.shared.index.hashes(&source.name, &source.tags)).collect();
         let keys: Vec<Box<[u8]>> = sources.into_iter().map(|source| source.name.clone()).collect();
-        Ok((!keys.is_empty()).then_some(Guard { keys, hashes, since }))
+        Ok((!keys.is_empty()).then_some(Guard { keys, hashes, since, on_conflict: OnConflict::Append }))
     }
 }
 

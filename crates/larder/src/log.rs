@@ -50,8 +50,8 @@ pub(crate) struct Append {
     pub(crate) durability: Durability,
     /// What the log must answer atomically with the append (step 8).
     pub(crate) guard: Option<Guard>,
-    /// Entries to be written, or taken out, in the same step, where the log [can](Log::writes_entries); not if the guard finds
-    /// a conflict.
+    /// Entries to be written, or taken out, in the same step, where the log [can](Log::writes_entries). None is written if the guard
+    /// finds a conflict, and none taken out if it [refuses](OnConflict::Refuse) then.
     pub(crate) writes: Vec<EntryWrite>,
     /// What becomes of it when a log that is shared cannot be reached.
     pub(crate) mode: Mode,
@@ -73,6 +73,24 @@ pub(crate) struct Guard {
     pub(crate) keys: Vec<Box<[u8]>>,
     pub(crate) hashes: NameHashes,
     pub(crate) since: Stamp,
+    pub(crate) on_conflict: OnConflict,
+}
+
+/// What becomes of an append whose guard finds a conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnConflict {
+    /// Its names take effect all the same, since its source was changed; only its entries are not written.
+    Append,
+    /// Nothing takes effect: neither its names nor its writes. What is there stays. In a log that is shared it may have used a
+    /// position up, at which nothing happened.
+    Refuse,
+}
+
+impl Append {
+    /// Whether a conflict makes it nothing at all.
+    pub(crate) fn refuses(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.on_conflict == OnConflict::Refuse)
+    }
 }
 
 impl EntryWrite {
@@ -88,7 +106,8 @@ pub(crate) struct Appended {
     pub(crate) stamp: Stamp,
     pub(crate) position: Position,
     pub(crate) widened: usize,
-    /// The guard's answer, for everything up to but not including this append.
+    /// The guard's answer, for everything up to but not including this append. Where the guard refuses, nothing was appended then,
+    /// and the position is one by which what it conflicts with is known.
     pub(crate) conflict: bool,
     /// Whether it took effect here alone so far, and waits to be appended.
     pub(crate) queued: bool,

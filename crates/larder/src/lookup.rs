@@ -52,6 +52,31 @@ pub struct Answer<V> {
     pub position: Option<Position>,
 }
 
+impl<V> Answer<V> {
+    /// When it stops being fresh, in milliseconds since the Unix epoch by the cache's [clock](crate::Larder::clock). `None`: never, as
+    /// far as time goes.
+    pub fn expires_at(&self) -> Option<u64> {
+        self.value.expires_at_ms()
+    }
+
+    /// The entry's tags, sorted: those it was given, and those that its policy makes from its key.
+    pub fn tags(&self) -> impl Iterator<Item = &[u8]> {
+        self.value.tags()
+    }
+
+    /// What it takes in memory, in bytes, if it is there.
+    pub fn memory_bytes(&self) -> Option<usize> {
+        (self.source == Source::Memory).then(|| self.value.weight())
+    }
+
+    /// For how long it has not been read, at this moment, to a quarter of a second; one that never was, since it was loaded or put. Ask
+    /// an answer of [`peek`](crate::Raw::peek), which is no read itself.
+    pub fn idle_for(&self, now_ms: u64) -> Duration {
+        let used = self.value.last_read_ms().unwrap_or(0).max(self.value.created_at_ms());
+        Duration::from_millis(now_ms.saturating_sub(used))
+    }
+}
+
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -35,6 +35,8 @@ pub enum Mutation {
     LossUnnoticed,
     /// An event that took effect is not recognised when it is delivered again.
     EventsForgotten,
+    /// A compare-and-set, or a put since a position, does not ask the log what was changed meanwhile.
+    ChangeWithoutGuard,
     /// An instance sends lines of the shared table without the other names that stand in them.
     LinesWithGaps,
 }

@@ -26,7 +26,7 @@ impl Raw {
         Raw(larder)
     }
 
-    fn view(&self, key: &[u8]) -> crate::view::View<Bytes> {
+    pub(crate) fn view(&self, key: &[u8]) -> crate::view::View<Bytes> {
         self.0.0.raw_view(key)
     }
 
@@ -126,6 +126,25 @@ impl Raw {
             return Err(Error::new(ErrorKind::InvalidKey, "the fill token was given for another key").during("fill", key));
         }
         self.view(key).fill(key, token.position, item.into()).await.map_err(|error| error.during("fill", key))
+    }
+
+    /// Puts a value that rests on what was read when the token was taken (step 8): stored, and its key appended, unless anything that
+    /// the entry depends on was invalidated since, be it its key, a put of it included, one of its tags, those of the policy included, a
+    /// pattern, its namespace, or everything. `false`: something was, the value is dropped and counted as `loads_dropped`, and nothing
+    /// else is done, so that a newer value stays.
+    ///
+    /// For writers who looked the key up, missed, read their source, and now put what they found, and of whom a
+    /// [`fill`](Self::fill) is more than can be asked: a put replaces what is there, and is seen by all.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidKey`] for another key's token; otherwise as [`put`](Self::put). A token of another epoch is no error: what
+    /// was invalidated since is not known, so the value is dropped.
+    pub async fn put_since(&self, key: impl AsRef<[u8]>, token: FillToken, item: impl Into<Item<Bytes>>) -> Result<bool> {
+        let key = key.as_ref();
+        if token.key_hash != hash(key) {
+            return Err(Error::new(ErrorKind::InvalidKey, "the token was given for another key").during("put_since", key));
+        }
+        self.view(key).put_since(key, token.position, item.into()).await.map_err(|error| error.during("put_since", key))
     }
 
     /// Invalidates keys and takes them out of both tiers. Those of all namespaces share one position.

@@ -656,6 +656,7 @@ fn within(meta: &Meta, window: u64, now: Millis) -> bool {
     now < meta.times().fresh_until.saturating_add(window)
 }
 
+pub(crate) mod current;
 mod many;
 mod outcome;
 pub(crate) mod quick;

@@ -277,6 +277,12 @@ pub(crate) fn fence_field(instance: &str) -> String {
     format!("{FENCE_PREFIX}{instance}")
 }
 
+/// How long a server may keep an entry, in milliseconds; 0 is for ever. Longer than a hundred years is not told: a script would write
+/// the number in a way that the server does not read.
+pub(crate) fn store_life(expires_at: u64, now: u64) -> u64 {
+    if expires_at == u64::MAX { 0 } else { expires_at.saturating_sub(now).clamp(1, crate::config::TTL_MAX.as_millis() as u64) }
+}
+
 /// What the key of every entry begins with. Not in braces: entries are spread over a cluster's nodes.
 pub(crate) fn entries_prefix(prefix: &str) -> Vec<u8> {
     format!("{prefix}:e:").into_bytes()

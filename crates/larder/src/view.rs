@@ -54,16 +54,12 @@ impl<V: Value> View<V> {
         debug_assert!(item.claims.is_empty(), "what an item was computed from is settled before");
         let policy = &self.space.policy;
         let encoded = self.codec().encode(&item.value)?;
-        if encoded.len() > policy.value_bytes_max {
-            let message =
-                format!("a value of \"{}\" has at most {} bytes, this one has {}", self.space.name, policy.value_bytes_max, encoded.len());
-            return Err(Error::new(ErrorKind::ValueTooLarge, message));
-        }
+        self.check_len(encoded.len())?;
         if item.media.as_ref().is_some_and(|media| media.len() > MEDIA_LEN_MAX) {
             return Err(Error::new(ErrorKind::InvalidConfig, format!("a media type has at most {MEDIA_LEN_MAX} bytes")));
         }
         let now = self.shared.clock.refresh();
-        let life = policy.life(&item.times)?;
+        let life = policy.life(&item.times, now)?;
         let (fresh_until, expires_at) = life.times(now);
         let tags = self.tags_of(key, &item)?;
         let meta = NewMeta {
@@ -81,6 +77,16 @@ impl<V: Value> View<V> {
             metrics: self.space.metrics.clone(),
         };
         Ok(Made { entry: Arc::new(Entry { meta: Meta::new(meta, key.len(), now), value: item.value }), encoded })
+    }
+
+    /// Whether an encoded value is of a length that the namespace takes.
+    pub(crate) fn check_len(&self, len: usize) -> Result<()> {
+        let most = self.space.policy.value_bytes_max;
+        if len > most {
+            let message = format!("a value of \"{}\" has at most {most} bytes, this one has {len}", self.space.name);
+            return Err(Error::new(ErrorKind::ValueTooLarge, message));
+        }
+        Ok(())
     }
 
     /// The tags the item brings, those its value asks for, and those the policy makes from the key.
@@ -155,7 +161,7 @@ impl<V: Value> View<V> {
         let encoded = decompress(record.payload, record.compression, record.raw_len as usize, self.space.policy.value_bytes_max)?;
         let value = self.decode(record.codec, encoded.clone())?;
         let now = self.shared.clock.now_ms();
-        let policy = self.space.policy.life(&Default::default())?;
+        let policy = self.space.policy.life(&Default::default(), now)?;
         let times = Times { created_at: record.created_at, fresh_until: record.fresh_until, expires_at: record.expires_at };
         let life = Life {
             // A time of its own is remembered as the difference; the rest is the policy's to say.

@@ -9,14 +9,14 @@ use tracing::Instrument;
 
 use crate::codec::Value;
 use crate::config::check_ttl;
-use crate::entry::{Cached, Entry};
+use crate::entry::{Cached, Entry, Meta};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{Stale, StaleBy};
 use crate::invalidations::{InvalidationKind, InvalidationOrigin};
 use crate::item::Item;
 use crate::key::check_key;
 use crate::lineage::moved_meanwhile;
-use crate::log::{Append, Appended, Durability, EntryWrite, Guard};
+use crate::log::{Append, Appended, Durability, EntryWrite, Guard, OnConflict};
 use crate::lookup::{Answer, Freshness, Source};
 use crate::metrics::Count;
 use crate::mutation::Mutation;
@@ -53,6 +53,7 @@ impl<V: Value> View<V> {
     pub(crate) async fn put_settled(&self, key: &[u8], made: Made<V>, since: Stamp) -> Result<Receipt> {
         let writes = self.entry_write(key, &made).into_iter().collect();
         let guard = self.guard_of_sources([&made], since)?;
+        let _putting = self.shared.turns.putting(key);
         let appended = self.append(vec![Name::Key(key.into())], self.shared.put_durability, guard, writes).await?;
         if appended.conflict {
             return Err(moved_meanwhile(made.entry.meta.sources()));
@@ -76,6 +77,7 @@ impl<V: Value> View<V> {
         let count = names.len();
         let entry_writes = made.iter().filter_map(|(key, made)| self.entry_write(key, made)).collect();
         let guard = self.guard_of_sources(made.iter().map(|(_, made)| made), stamp)?;
+        let _putting: Vec<_> = made.iter().map(|(key, _)| self.shared.turns.putting(key)).collect();
         let appended = self.append(names, self.shared.put_durability, guard, entry_writes).await?;
         if appended.conflict {
             return Err(moved_meanwhile(made.first().map_or(&[], |(_, made)| made.entry.meta.sources())));
@@ -149,6 +151,46 @@ impl<V: Value> View<V> {
         self.store(key, made, stamp, Some(Wait::Accepted)).await
     }
 
+    /// Step 8 for a source that was changed, or read, elsewhere: stored unless anything that the entry depends on was invalidated
+    /// since a position that was taken before. False: it was, and nothing was done.
+    ///
+    /// A conflict refuses the append instead of letting it take effect without a value. What conflicts may be a newer value of the key,
+    /// which is right and must stay; and what else was invalidated is stale already. There is nothing left for an append to do.
+    pub(crate) async fn put_since(&self, key: &[u8], begun: Position, mut item: Item<V>) -> Result<bool> {
+        check_key(key)?;
+        let index = &self.shared.index;
+        let since = index.stamp_of(begun);
+        if since.is_some_and(|since| since > index.latest()) {
+            let message = format!("{begun} is ahead of the log in force; only a position that was handed out can be put since");
+            return Err(Error::new(ErrorKind::UnknownPosition, message));
+        }
+        let outdated = self.settle(key, &mut item).await?;
+        // Of another epoch: what was invalidated since is not known, so something may have been.
+        let Some(since) = since.filter(|_| outdated.is_none()) else {
+            self.space.metrics.count(Count::LoadDropped);
+            return Ok(false);
+        };
+        let made = self.make(key, item, since, 0)?;
+        let guard = Guard { on_conflict: OnConflict::Refuse, ..self.guard_of(key, &made.entry.meta, since) };
+        let guard = (!self.shared.mutations.on(Mutation::ChangeWithoutGuard)).then_some(guard);
+        let writes = self.entry_write(key, &made).into_iter().collect();
+        let _putting = self.shared.turns.putting(key);
+        let appended = self.append(vec![Name::Key(key.into())], self.shared.put_durability, guard, writes).await?;
+        if appended.conflict {
+            self.space.metrics.count(Count::LoadDropped);
+            return Ok(false);
+        }
+        self.space.metrics.count(Count::Put);
+        self.put_made(key, made, &appended).await
+    }
+
+    /// What the log must answer together with an append: whether anything that an entry depends on was invalidated since.
+    pub(crate) fn guard_of(&self, key: &[u8], meta: &Meta, since: Stamp) -> Guard {
+        let sources = meta.sources().iter().map(|source| source.name.clone());
+        let keys = std::iter::once(key.into()).chain(sources).collect();
+        Guard { keys, hashes: meta.hashes.clone(), since, on_conflict: OnConflict::Append }
+    }
+
     /// Step 8: the safe write-through.
     ///
     /// Runs in a task of its own: a caller that stops waiting between the change of the source and the append must not
@@ -196,10 +238,9 @@ impl<V: Value> View<V> {
 
     /// Appends what the source was found or made to be, and stores it unless it is known not to be current.
     pub(crate) async fn append_changed(&self, key: &[u8], made: Made<V>, since: Stamp, current: bool) -> Result<Updated<V>> {
-        let sources = made.entry.meta.sources().iter().map(|source| source.name.clone());
-        let keys = std::iter::once(key.into()).chain(sources).collect();
-        let guard = Guard { keys, hashes: made.entry.meta.hashes.clone(), since };
+        let guard = self.guard_of(key, &made.entry.meta, since);
         let writes = self.entry_write(key, &made).into_iter().collect();
+        let _putting = self.shared.turns.putting(key);
         let appended = self.append(vec![Name::Key(key.into())], self.shared.invalidation_durability, Some(guard), writes).await?;
         self.space.metrics.count(Count::Put);
         let value = Cached(made.entry.clone());
@@ -320,7 +361,7 @@ impl<V: Value> View<V> {
         let Some(Cached(entry)) = self.lookup(key).await?.fresh() else { return Ok(false) };
         let ttl = match ttl {
             Some(ttl) => ttl.as_millis() as u64,
-            None => self.space.policy.life(&Default::default())?.ttl,
+            None => self.space.policy.life(&Default::default(), self.shared.clock.now_ms())?.ttl,
         };
         self.renew(key, &entry, ttl).await?;
         Ok(true)

@@ -26,6 +26,7 @@ fn faults_for(mutation: Mutation) -> &'static [Fault] {
             unreachable!("only a log of one process has this rule; tests/mutations takes it away")
         }
         Mutation::EventsForgotten => unreachable!("no rule of freshness; tests/sources takes it away"),
+        Mutation::ChangeWithoutGuard => unreachable!("no rule of freshness; tests/shared/change.rs takes it away"),
     }
 }
 

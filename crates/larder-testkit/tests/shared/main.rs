@@ -2,6 +2,7 @@
 //! saying so, where `redis-server` is not installed.
 
 mod basics;
+mod change;
 mod entries;
 mod events;
 mod inbox;

@@ -259,6 +259,13 @@ impl Shared {
         }
         let marks_alone = append.names.is_empty() && !append.marks.is_empty();
         let seq = if marks_alone { state.head } else { self.next_position(&mut state)? };
+        let conflict = append.guard.as_ref().is_some_and(|guard| self.index.conflicts(&guard.keys, &guard.hashes, guard.since));
+        if conflict && append.refuses() {
+            // The position was not used: nothing of it is in the file or in the index.
+            let stamp = self.index.latest();
+            let position = self.index.position_of(stamp).expect("the epoch cannot change under the lock");
+            return Ok((Appended { stamp, position, widened: 0, conflict, queued: false, wrote_entries: false }, None));
+        }
         if let Err(error) = state.write(seq, &append) {
             let broken = state.failed.is_some();
             drop(state);
@@ -268,7 +275,6 @@ impl Shared {
         }
         state.head = seq;
         state.appends += 1;
-        let conflict = append.guard.is_some_and(|guard| self.index.conflicts(&guard.keys, &guard.hashes, guard.since));
         let widened = if marks_alone { 0 } else { self.enter(&mut state, append.names, seq) };
         self.marks.add(&append.marks);
         let stamp = Stamp::new(self.index.latest().generation(), seq);

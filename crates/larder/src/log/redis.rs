@@ -371,6 +371,12 @@ impl Inner {
         if self.closed.load(Ordering::Acquire) {
             return Some(Err(Error::new(ErrorKind::Closed, "the cache was closed")));
         }
+        let guard = || append.guard.as_ref().is_some_and(|guard| self.index.conflicts(&guard.keys, &guard.hashes, guard.since));
+        if append.refuses() && guard() {
+            let stamp = self.index.latest();
+            let position = Position { epoch: queue.epoch, seq: stamp.seq() };
+            return Some(Ok(Appended { stamp, position, widened: 0, conflict: true, queued: true, wrote_entries: false }));
+        }
         let encoded: HashMap<Vec<u8>, &Name> = append.names.iter().map(|name| (encode::name(name), name)).collect();
         let more: usize = encoded.keys().filter(|bytes| !queue.names.contains_key(*bytes)).map(|bytes| bytes.len() + NAME_OVERHEAD).sum();
         let limit = self.link.options.queue_bytes;
@@ -383,7 +389,7 @@ impl Inner {
         queue.number += 1;
         let number = queue.number;
         queue.names.extend(encoded.into_iter().map(|(bytes, name)| (bytes, (number, name.clone()))));
-        let guard = || append.guard.as_ref().is_some_and(|guard| self.index.conflicts(&guard.keys, &guard.hashes, guard.since));
+        // Only under this lock are names entered while there is no log, so a guard that found nothing to refuse still finds nothing.
         let (stamp, conflict) = self.index.enter_provisionally(&append.names, guard);
         let position = Position { epoch: queue.epoch, seq: stamp.seq() };
         drop(queue);

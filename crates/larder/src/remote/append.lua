@@ -100,6 +100,15 @@ local function raise_glob(seq, text)
   return true
 end
 
+local record, cut = ARGV[4], 0
+local refused = {}
+
+-- Takes the names of an append out of the record: its position stays, and nothing happened there.
+local function leave_out(from, length)
+  record = sub(record, 1, from - cut) .. '\0\0\0\0' .. sub(record, from - cut + length + 1)
+  cut = cut + length - 4
+end
+
 local singles, single_at, single_end = ARGV[5], 1, #ARGV[5]
 local others, guards, writes = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local other, widened = 1, {}
@@ -109,7 +118,7 @@ local function enter_before(limit)
   while single_at <= single_end do
     local i, fp, line = unpack('<I2I3I5', singles, single_at)
     if i >= limit then break end
-    raise(head + 1 + i, fp, line)
+    if not refused[i] then raise(head + 1 + i, fp, line) end
     single_at = single_at + 10
   end
   while other <= others do
@@ -117,7 +126,9 @@ local function enter_before(limit)
     local i, kind, at = unpack('<I2I1', op)
     if i >= limit then break end
     local seq = head + 1 + i
-    if kind == 0 then
+    if refused[i] then
+      -- Nothing happens at its position.
+    elseif kind == 0 then
       everything(seq)
     elseif kind == 1 then
       if raise_pattern(seq, op, at) then widened[#widened + 1] = i end
@@ -159,10 +170,14 @@ end
 local conflicted, conflicting = {}, {}
 for g = 1, guards do
   local guard = ARGV[9 + others + g]
-  local i, since, n, at = unpack('<I2I5I2', guard)
+  local i, from, length, since, n, at = unpack('<I2I4I4I5I2', guard)
   enter_before(i)
   if conflicts(guard, since, n, at) then
     conflicted[i] = true
+    if length > 0 then
+      refused[i] = true
+      leave_out(from, length)
+    end
     conflicting[#conflicting + 1] = i
   end
 end
@@ -172,9 +187,9 @@ local after = head + count
 call('HSET', meta, 'head', after)
 local marks = ARGV[#ARGV - 2]
 if marks == '' then
-  call('XADD', stream, 'MAXLEN', '~', ARGV[6], after .. '-0', 'f', head + 1, 'd', ARGV[4])
+  call('XADD', stream, 'MAXLEN', '~', ARGV[6], after .. '-0', 'f', head + 1, 'd', record)
 else
-  call('XADD', stream, 'MAXLEN', '~', ARGV[6], after .. '-0', 'f', head + 1, 'd', ARGV[4], 'm', marks)
+  call('XADD', stream, 'MAXLEN', '~', ARGV[6], after .. '-0', 'f', head + 1, 'd', record, 'm', marks)
   remember(KEYS[5], marks)
 end
 
@@ -182,7 +197,9 @@ local at = 9 + others + guards
 for w = 1, writes do
   local i, kind, px = unpack('<I2I1I8', ARGV[at + 1])
   local key, value = KEYS[5 + w], ARGV[at + 2]
-  if kind == 0 then
+  if refused[i] then
+    -- What is there stays.
+  elseif kind == 0 then
     call('UNLINK', key)
   elseif not conflicted[i] then
     value = ARGV[1] .. pack('<I8', head + 1 + i) .. value

@@ -288,7 +288,7 @@ impl Inner {
     async fn send(&self, batch: &Batch) -> Result<()> {
         let server = self.server()?;
         let now = self.clock.refresh();
-        let life = |record: &Record| if record.expires_at == u64::MAX { 0 } else { record.expires_at.saturating_sub(now).max(1) };
+        let life = |record: &Record| crate::remote::store_life(record.expires_at, now);
         let arguments = |call: &mut Cmd, action: &Action| {
             match action {
                 Action::Store(record) => call.arg(life(record)).arg(encode(record).as_ref()),

@@ -5,6 +5,7 @@ mod support;
 
 mod bad_input;
 mod blocking;
+mod change;
 mod content;
 mod degradation;
 mod events;

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::super::Mark;
 use super::*;
 use crate::freshness::{Named, StaleBy};
-use crate::log::Guard;
+use crate::log::{Guard, OnConflict};
 use crate::name::Names;
 use crate::position::Position;
 
@@ -134,13 +134,20 @@ async fn what_an_event_killed_in_an_older_epoch_stays_remembered() {
 async fn a_guard_is_answered_for_what_came_before_and_not_for_itself() {
     let (log, index) = LocalLog::in_memory(1 << 14, Mutations::default());
     let since = index.latest();
-    let guard = |since| Some(Guard { keys: vec![b"k".as_slice().into()], hashes: index.hashes(b"k", &[]), since });
+    let guard =
+        |since| Some(Guard { keys: vec![b"k".as_slice().into()], hashes: index.hashes(b"k", &[]), since, on_conflict: OnConflict::Append });
     let first = log.append(Append { guard: guard(since), ..key("k") }).await.unwrap();
     assert!(!first.conflict);
     let second = log.append(Append { guard: guard(since), ..key("k") }).await.unwrap();
     assert!(second.conflict);
     let third = log.append(Append { guard: guard(second.stamp), ..key("k") }).await.unwrap();
     assert!(!third.conflict);
+    let refusing = |since| guard(since).map(|guard| Guard { on_conflict: OnConflict::Refuse, ..guard });
+    let refused = log.append(Append { guard: refusing(second.stamp), ..key("k") }).await.unwrap();
+    assert!(refused.conflict);
+    assert_eq!((refused.position, index.latest()), (third.position, third.stamp), "nothing was appended");
+    let fourth = log.append(Append { guard: refusing(third.stamp), ..key("k") }).await.unwrap();
+    assert!(!fourth.conflict && fourth.position > third.position);
 }
 
 #[tokio::test]

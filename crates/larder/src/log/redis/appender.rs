@@ -280,7 +280,14 @@ impl Inner {
                 self.leave_epoch(era.1);
                 Error::of_tier("the epoch of its log has no more positions")
             }
-            Err(error) => error,
+            Err(error) => {
+                // It may have been carried out. Tried again, one that refuses would then conflict with itself, and its caller, who
+                // sees his own change, would make it twice.
+                let (refusing, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|pending| pending.append.refuses());
+                refusing.into_iter().for_each(|pending| drop(pending.reply.send(Err(self.refused()))));
+                self.link.fail(&server, &error);
+                return (!rest.is_empty()).then_some((rest, Some(server.number)));
+            }
         };
         self.link.fail(&server, &why);
         Some((group, Some(server.number)))
@@ -323,15 +330,18 @@ impl Inner {
         let settled = group.iter().zip(first..).zip(0u16..).map(|((pending, seq), at)| {
             let mut stamp = super::stamp(generation, seq);
             self.peers.own(generation, seq);
-            if !self.mutations.on(Mutation::OwnAppendsLate) {
+            let conflict = conflicts.contains(&at);
+            let refused = conflict && pending.append.refuses();
+            if !refused && !self.mutations.on(Mutation::OwnAppendsLate) {
                 stamp = self.index.enter_own(&pending.append.names, Position { epoch, seq }).unwrap_or(stamp);
             }
             if pending.append.mode == Mode::Strict && !enough_replicas {
                 // Its events are not remembered: whoever delivers them is told to do so again.
                 return Err(self.refused());
             }
-            self.marks.add(&pending.append.marks);
-            let conflict = conflicts.contains(&at);
+            if !refused {
+                self.marks.add(&pending.append.marks);
+            }
             Ok(Appended {
                 stamp,
                 position: Position { epoch, seq },

@@ -4,13 +4,14 @@
 //! count and the names as every log writes them (`name.rs`). The marks of the group's events stand beside it.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use ::redis::{Cmd, Value};
 
 use crate::error::Result;
 use crate::freshness::{Images, Index, LINE_BYTES, Lines, NameHash, NameHasher, Snapshot};
 use crate::key::segments;
-use crate::log::{Append, Guard, MARKS_MAX, Mark};
+use crate::log::{Append, Guard, MARKS_MAX, Mark, OnConflict};
 use crate::name::{NAMES_MAX, Name};
 use crate::pattern::{Pattern, Shape};
 use crate::position::{Epoch, SEQ_MAX};
@@ -116,20 +117,29 @@ impl Group {
 
     /// Adds an append, behind those before it. `now` is the store's time.
     pub(super) fn add(&mut self, append: &Append, shapes: &[Shape], generation: u32, entries: &[u8], now: u64) {
-        let at = self.count;
+        let (at, from) = (self.count, self.record.len());
+        let is_foreign = append.guard.as_ref().is_some_and(|guard| guard.since.generation() != generation);
+        if is_foreign {
+            // Neither its position nor its hashes mean anything here: a conflict, and nothing may be stored.
+            self.foreign.push(at);
+        }
+        if is_foreign && append.refuses() {
+            // Nothing takes effect at its position.
+            self.add_names(&[]);
+            return;
+        }
         self.add_names(&append.names);
         Mark::encode_all(&append.marks, &mut self.marks);
+        if is_foreign {
+            return;
+        }
         if let Some(guard) = &append.guard {
-            if guard.since.generation() != generation {
-                // Neither its position nor its hashes mean anything here: a conflict, and nothing may be stored.
-                self.foreign.push(at);
-                return;
-            }
-            self.guards.push(self.guard(at, guard, shapes));
+            debug_assert!(append.marks.is_empty() || !append.refuses(), "marks are not taken back");
+            self.guards.push(self.guard(at, guard, shapes, from..self.record.len()));
         }
         for write in &append.writes {
             let key = [entries, &write.key].concat();
-            let life = if write.expires_at == u64::MAX { 0 } else { write.expires_at.saturating_sub(now).max(1) };
+            let life = crate::remote::store_life(write.expires_at, now);
             let value = write.record.as_ref().map(|record| [&[0; STAMP_LEN][..], record].concat());
             self.writes.push(GroupWrite { at, key, life, value });
         }
@@ -191,8 +201,12 @@ impl Group {
         op
     }
 
-    fn guard(&self, at: u16, guard: &Guard, shapes: &[Shape]) -> Vec<u8> {
+    /// A guard's question. One that refuses says which bytes of the record are its append's, so that they can be left out.
+    fn guard(&self, at: u16, guard: &Guard, shapes: &[Shape], record: Range<usize>) -> Vec<u8> {
         let mut bytes = at.to_le_bytes().to_vec();
+        let refused = if guard.on_conflict == OnConflict::Refuse { record } else { 0..0 };
+        bytes.extend_from_slice(&(refused.start as u32).to_le_bytes());
+        bytes.extend_from_slice(&(refused.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&guard.since.seq().to_le_bytes()[..5]);
         bytes.extend_from_slice(&(guard.hashes.len() as u16).to_le_bytes());
         for hash in &guard.hashes {
