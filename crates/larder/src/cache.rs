@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
 use tracing::Instrument;
@@ -17,6 +18,7 @@ use crate::clock::Clock;
 use crate::codec::Value;
 use crate::config::Mode;
 use crate::config::Policy;
+use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::freshness::{Index, Named};
@@ -31,6 +33,7 @@ use crate::needless::Needless;
 use crate::origin::sources_of;
 use crate::position::{Position, Receipt, Stamp};
 use crate::raw::Raw;
+use crate::read::Look;
 use crate::record::Record;
 use crate::space::Space;
 use crate::spans;
@@ -39,7 +42,7 @@ use crate::sweep::Sweeper;
 use crate::sync::Ordering;
 use crate::tier::Tier;
 use crate::tier::breaker::Breaker;
-use crate::tier::memory::Pool;
+use crate::tier::memory::{Pool, Query};
 use crate::turns::Turns;
 use crate::view::View;
 
@@ -63,7 +66,9 @@ pub(crate) struct Shared {
     pub(crate) mode: Mode,
     pub(crate) backing_timeout: Duration,
     pub(crate) pool: Arc<Pool>,
-    spaces: RwLock<HashMap<Box<str>, Arc<Space>>>,
+    spaces: ArcSwap<Spaces>,
+    /// The right to add one.
+    opening: Mutex<()>,
     /// Keys of namespaces that nobody configured or opened.
     others: Arc<Space>,
     default_policy: Policy,
@@ -84,6 +89,9 @@ pub(crate) struct Shared {
     /// Held until closed.
     folder: Mutex<Option<FolderLock>>,
 }
+
+/// The namespaces by name. Copied when one is added, so that readers take no lock, which all threads would have to write to.
+pub(crate) type Spaces = HashMap<Box<[u8]>, Arc<Space>, foldhash::fast::RandomState>;
 
 /// What a builder has made ready.
 pub(crate) struct Parts {
@@ -126,11 +134,11 @@ impl Larder {
 
     pub(crate) fn assemble(parts: Parts) -> Result<Self> {
         let pool = Arc::new(Pool::new(parts.memory, parts.clock.clone()));
-        let mut spaces = HashMap::new();
+        let mut spaces = Spaces::default();
         for (name, policy) in parts.namespaces {
             check_namespace(&name)?;
             let space = Space::new(&name, policy, &pool).map_err(|error| error.during("configure", name.as_bytes()))?;
-            spaces.insert(name.into_boxed_str(), Arc::new(space));
+            spaces.insert(name.into_bytes().into_boxed_slice(), Arc::new(space));
         }
         let others = Arc::new(Space::new("other", parts.default_policy.clone(), &pool)?);
         let probes = Probes::new(parts.probing, parts.tier.is_some());
@@ -143,7 +151,8 @@ impl Larder {
             mode: parts.mode,
             backing_timeout: parts.backing_timeout,
             pool,
-            spaces: RwLock::new(spaces),
+            spaces: ArcSwap::from_pointee(spaces),
+            opening: Mutex::new(()),
             others,
             default_policy: parts.default_policy,
             invalidation_durability: parts.durability.0,
@@ -310,22 +319,40 @@ impl Shared {
     /// The space of a name, opened with the default policy if nobody did before.
     fn open_space(&self, name: &str) -> Result<Arc<Space>> {
         check_namespace(name)?;
-        if let Some(space) = self.spaces.read().get(name) {
+        if let Some(space) = self.spaces.load().get(name.as_bytes()) {
             return Ok(space.clone());
         }
-        let mut spaces = self.spaces.write();
-        if let Some(space) = spaces.get(name) {
+        let _one_at_a_time = self.opening.lock();
+        let spaces = self.spaces.load_full();
+        if let Some(space) = spaces.get(name.as_bytes()) {
             return Ok(space.clone());
         }
         let space = Arc::new(Space::new(name, self.default_policy.clone(), &self.pool)?);
-        spaces.insert(name.into(), space.clone());
+        let mut more = Spaces::clone(&spaces);
+        more.insert(name.as_bytes().into(), space.clone());
+        self.spaces.store(Arc::new(more));
         Ok(space)
     }
 
     /// The space that a whole key belongs to.
     pub(crate) fn space_of(&self, key: &[u8]) -> Arc<Space> {
-        let name = std::str::from_utf8(namespace_of(key)).ok();
-        name.and_then(|name| self.spaces.read().get(name).cloned()).unwrap_or_else(|| self.others.clone())
+        self.spaces.load().get(namespace_of(key)).unwrap_or(&self.others).clone()
+    }
+
+    /// A fresh value in memory that needs nothing to be waited for, under a whole key: nothing is cloned and no lock taken on the way but the
+    /// pool's own.
+    #[inline]
+    pub(crate) fn quick_hit(&self, key: &[u8]) -> Option<Arc<Entry<Bytes>>> {
+        let spaces = self.spaces.load();
+        let name = namespace_of(key);
+        let (space, query) = match (spaces.get(name), key.split_at_checked(name.len() + 1)) {
+            (Some(space), Some((prefix, rest))) => (space, Query::new(prefix, space.prefix_hash, rest)),
+            (space, _) => {
+                let space = space.unwrap_or(&self.others);
+                (space, space.pool.query(key))
+            }
+        };
+        Look { shared: self, space }.checked_hit(key, &query)
     }
 
     pub(crate) fn raw_view(self: &Arc<Self>, key: &[u8]) -> View<Bytes> {
@@ -382,7 +409,7 @@ impl Shared {
     /// All pools: the shared one, and the namespaces' own.
     pub(crate) fn pools(&self) -> Vec<Arc<Pool>> {
         let own =
-            self.spaces.read().values().filter(|space| space.policy.own_pool.is_some()).map(|space| space.pool.clone()).collect::<Vec<_>>();
+            self.spaces.load().values().filter(|space| space.policy.own_pool.is_some()).map(|space| space.pool.clone()).collect::<Vec<_>>();
         let others = self.others.policy.own_pool.map(|_| self.others.pool.clone());
         std::iter::once(self.pool.clone()).chain(own).chain(others).collect()
     }
@@ -390,13 +417,13 @@ impl Shared {
     /// What was gathered of each namespace since the last time, by name.
     pub(crate) fn drain_sketches(&self) -> Vec<(String, Sketches)> {
         let now = self.clock.now_ms();
-        let spaces: Vec<_> = self.spaces.read().values().cloned().chain([self.others.clone()]).collect();
+        let spaces: Vec<_> = self.spaces.load().values().cloned().chain([self.others.clone()]).collect();
         let drained = |space: &Arc<Space>| space.metrics.drain_sketches(now);
         spaces.iter().map(|space| (space.name.to_string(), drained(space))).collect()
     }
 
     pub(crate) fn namespace_stats(&self) -> Vec<NamespaceStats> {
-        let mut stats: Vec<_> = self.spaces.read().values().map(|space| space.metrics.stats(&space.name)).collect();
+        let mut stats: Vec<_> = self.spaces.load().values().map(|space| space.metrics.stats(&space.name)).collect();
         stats.sort_by(|a, b| a.name.cmp(&b.name));
         stats.push(self.others.metrics.stats(&self.others.name));
         stats

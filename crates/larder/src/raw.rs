@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::cache::Larder;
+use crate::entry::Cached;
 use crate::error::{Error, ErrorKind, Result};
 use crate::item::Item;
 use crate::keys::{Cursor, Keys};
@@ -28,6 +29,26 @@ impl Raw {
 
     pub(crate) fn view(&self, key: &[u8]) -> crate::view::View<Bytes> {
         self.0.0.raw_view(key)
+    }
+
+    /// The value of a key, if memory has it fresh and nothing is to be waited for: nearly always, where memory is hit at all. Counted,
+    /// timed and checked as every hit, without a future and without a task being switched; `None` says nothing, and
+    /// [`lookup`](Self::lookup) is to be asked.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let raw = larder::Larder::builder().build().await?.raw();
+    /// raw.put("a:1", bytes::Bytes::from("x")).await?;
+    /// let value = match raw.quick("a:1") {
+    ///     Some(hit) => Some(hit),
+    ///     None => raw.lookup("a:1").await?.fresh(),
+    /// };
+    /// assert_eq!(value.expect("it was just put").as_ref(), b"x".as_slice());
+    /// # Ok(()) }
+    /// ```
+    #[inline]
+    pub fn quick(&self, key: impl AsRef<[u8]>) -> Option<Cached<Bytes>> {
+        self.0.0.quick_hit(key.as_ref()).map(Cached)
     }
 
     /// What is known of a key.

@@ -20,14 +20,14 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clock::Millis;
 use crate::codec::Value;
-use crate::entry::{Cached, Entry, Meta, Negative, Slot, Times, typed};
+use crate::entry::{Cached, Entry, Meta, Negative, Slot, Times};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fill::{Ended, Flight, Landed, Lease, Part};
 use crate::fleet::Turn;
 use crate::freshness::{Named, Stale};
 use crate::item::Item;
 use crate::lookup::{Answer, Freshness, Lookup, Miss, Source};
-use crate::metrics::{Count, SAMPLE_ONE_IN, Tally};
+use crate::metrics::Count;
 use crate::mutation::Mutation;
 use crate::position::Stamp;
 use crate::record::Record;
@@ -35,9 +35,6 @@ use crate::spans;
 use crate::tier::memory::{Inserted, Query};
 use crate::tier::{Tier, TierFuture, Wait};
 use crate::view::View;
-
-/// See [`View::uncounted_hit`].
-struct Uncounted<V>(std::marker::PhantomData<V>);
 
 /// What memory knows of a key.
 enum Memory<V> {
@@ -56,83 +53,21 @@ struct Backed<V> {
 }
 
 impl<V: Value> View<V> {
-    /// (1) Memory, the quick way: one comparison with the clock, one with the log. `None` says nothing yet.
+    /// (1) Memory, the quick way: see [`Look`].
     #[inline(always)]
     pub(crate) fn quick_hit(&self, query: &Query<'_>) -> Option<Arc<Entry<V>>> {
-        if self.space.strict.is_some() && self.is_unverified() {
-            return None;
-        }
-        let tally = self.space.metrics.tally();
-        if tally.samples_next_hit() {
-            return self.timed_hit(query, tally);
-        }
-        let began = self.now_and_latest();
-        let entry = self.quiet_entry(query, self.space.pool.get_for::<V>(query)?, began)?;
-        tally.add(Count::HitMemory, 1);
-        Some(entry)
+        Look { shared: &self.shared, space: &self.space }.quick_hit(query)
     }
 
-    /// The quick way without anything that is counted, timed or gathered: what a hit would cost then is for the bench to tell.
+    /// See [`Look::uncounted_hit`].
+    #[inline(always)]
     pub(crate) fn uncounted_hit(&self, query: &Query<'_>) -> Option<Arc<Entry<V>>> {
-        if self.space.strict.is_some() && self.is_unverified() {
-            return None;
-        }
-        let (now, latest) = self.now_and_latest();
-        // Another type, so that the engine's search has one caller for each and can become a part of it.
-        let entry = typed::<V>(self.space.pool.get_for::<Uncounted<V>>(query)?)?;
-        let quiet = entry.meta.stamp() >= latest && (entry.meta.quiet_at(now) || !entry.meta.is_due(now));
-        quiet.then_some(entry)
+        Look { shared: &self.shared, space: &self.space }.uncounted_hit(query)
     }
 
-    /// The same for one hit of many. In a function of its own, so that the others need no room for the time.
-    #[cold]
-    #[inline(never)]
-    fn timed_hit(&self, query: &Query<'_>, tally: Tally<'_>) -> Option<Arc<Entry<V>>> {
-        let (started, began) = (Instant::now(), self.now_and_latest());
-        let entry = self.quiet_entry(query, self.space.pool.get(*query)?, began)?;
-        tally.add(Count::HitMemory, 1);
-        self.space.metrics.hit_memory.record(started.elapsed());
-        self.space.metrics.count_reads(|| query.to_bytes(), SAMPLE_ONE_IN, Some(&entry.meta), began.0);
-        Some(entry)
-    }
-
-    /// The time and `latest`. A hit takes them before it looks: what is appended while it looks, it need not see, and having
-    /// found the entry it has nothing to wait for.
-    #[inline(always)]
-    fn now_and_latest(&self) -> (Millis, Stamp) {
-        (self.shared.clock.now_ms(), self.shared.index.latest())
-    }
-
-    /// What memory has, if it is a value of this type that needs no closer look.
-    #[inline(always)]
-    fn quiet_entry(&self, query: &Query<'_>, slot: Arc<dyn Slot>, (now, latest): (Millis, Stamp)) -> Option<Arc<Entry<V>>> {
-        let entry = typed::<V>(slot)?;
-        // Step 3: when this read began, nothing at all had been appended since the entry was last known to be fresh.
-        let quiet = entry.meta.stamp() >= latest && (entry.meta.quiet_at(now) || self.is_only_followed(query, &entry.meta, now));
-        if !quiet {
-            return None;
-        }
-        entry.meta.read_now(now);
-        Some(entry)
-    }
-
-    /// Whether a hit was to look closer only because reads of its key are followed; then this one was noted.
-    #[cold]
-    #[inline(never)]
-    fn is_only_followed(&self, query: &Query<'_>, meta: &Meta, now: Millis) -> bool {
-        if meta.is_due(now) {
-            return false;
-        }
-        let followed = self.space.metrics.follow(xxh3_64(&query.to_bytes()), Some(meta.weight), now);
-        meta.noted(now, followed);
-        true
-    }
-
-    /// Promise G3: whether a strict read that begins now must not be answered from what this instance knows, because a log
-    /// that others append to was not heard for too long.
-    #[inline(never)]
+    /// See [`Look::is_unverified`].
     pub(crate) fn is_unverified(&self) -> bool {
-        self.space.strict.is_some_and(|limit| self.shared.log.unheard_for() > limit)
+        Look { shared: &self.shared, space: &self.space }.is_unverified()
     }
 
     /// For reads that cannot ask the source themselves.
@@ -176,27 +111,9 @@ impl<V: Value> View<V> {
         Memory::Fresh(entry)
     }
 
-    /// Step 3: whether anything the entry depends on was invalidated since its stamp. `applied` is taken before the check
-    /// and becomes the new stamp after it: taken later, it could cover an invalidation that the check did not see; and
-    /// `latest` may be ahead of what is in the index in order.
+    /// See [`Look::verify`].
     fn verify(&self, key: &[u8], meta: &Meta) -> Result<(), Stale> {
-        let index = &self.shared.index;
-        let stamp = meta.stamp();
-        if stamp >= index.latest() || self.shared.mutations.on(Mutation::HitUnchecked) {
-            return Ok(());
-        }
-        let applied = index.applied();
-        if let Some(stale) = index.judge(meta.named(key), stamp) {
-            return Err(stale);
-        }
-        if self.shared.mutations.on(Mutation::RestampAfterCheck) {
-            // Waits a moment for an append, so that a test meets in seconds what a processor meets in days.
-            let checked = index.latest();
-            (0..500).take_while(|_| index.latest() == checked).for_each(|_| std::thread::yield_now());
-            meta.restamp(index.latest());
-        }
-        meta.restamp(applied);
-        Ok(())
+        Look { shared: &self.shared, space: &self.space }.verify(key, meta)
     }
 
     /// The entry as one of this view's values. Bytes that were stored where values are read take the value's form for
@@ -657,6 +574,9 @@ fn within(meta: &Meta, window: u64, now: Millis) -> bool {
 }
 
 pub(crate) mod current;
+mod look;
 mod many;
 mod outcome;
 pub(crate) mod quick;
+
+pub(crate) use look::Look;

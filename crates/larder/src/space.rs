@@ -12,8 +12,9 @@ use crate::config::{MAX_STALENESS, Mode, Policy, TagTemplate};
 use crate::entry::{Entry, Slot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fill::Fills;
+use crate::key::SEPARATOR;
 use crate::metrics::NamespaceMetrics;
-use crate::tier::memory::Pool;
+use crate::tier::memory::{NamespaceHash, Pool};
 
 /// See the head of this file.
 pub(crate) struct Space {
@@ -21,6 +22,8 @@ pub(crate) struct Space {
     pub(crate) policy: Policy,
     pub(crate) templates: Vec<TagTemplate>,
     pub(crate) pool: Arc<Pool>,
+    /// What all keys of it begin with, its separator included, hashed as its pool does.
+    pub(crate) prefix_hash: NamespaceHash,
     pub(crate) metrics: Arc<NamespaceMetrics>,
     /// For how long after the shared log was last heard memory may be used; `None`: always.
     pub(crate) strict: Option<Duration>,
@@ -62,6 +65,7 @@ impl Space {
             name: name.into(),
             policy,
             templates,
+            prefix_hash: pool.namespace_hash(&[name.as_bytes(), &[SEPARATOR]].concat()),
             pool,
             metrics: Arc::new(NamespaceMetrics::new()),
             strict: (mode == Mode::Strict).then_some(max_staleness),

@@ -18,6 +18,7 @@ mod many;
 mod pools;
 mod positions;
 mod probes;
+mod quick;
 mod reads;
 mod reopening;
 mod stale;
