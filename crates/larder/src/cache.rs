@@ -389,6 +389,16 @@ impl Shared {
         appending.instrument(span).await
     }
 
+    /// The same for a log that is [in memory](Log::is_in_memory).
+    pub(crate) fn append_at_once(&self, append: Append) -> Result<Appended> {
+        let _told = Told(&self.appended);
+        spans::append(append.names.len()).in_scope(|| {
+            let appended = self.log.append_at_once(append);
+            spans::appended(&appended);
+            appended
+        })
+    }
+
     /// Waits until everything is here that others had appended to the log when this was called, but not for longer than `limit`.
     pub(crate) async fn caught_up(&self, limit: Duration) {
         let asked = tokio::time::Instant::now();

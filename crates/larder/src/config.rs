@@ -291,7 +291,11 @@ impl Policy {
             // Jitter shortens, so that nothing outlives what it was given.
             (None, Some(ttl)) => {
                 check_ttl(ttl)?;
-                ((ttl.as_millis() as f64) * (1.0 - self.jitter * fastrand::f64())).max(1.0) as u64
+                if self.jitter == 0.0 {
+                    ttl.as_millis() as u64
+                } else {
+                    ((ttl.as_millis() as f64) * (1.0 - self.jitter * fastrand::f64())).max(1.0) as u64
+                }
             }
         };
         let window = |own: Option<Duration>, policy: Duration| -> Result<u64> {

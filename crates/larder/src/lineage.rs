@@ -183,6 +183,12 @@ impl<V: Value> View<V> {
     }
 }
 
+/// [Settles](View::settle) an item that makes no claims.
+pub(crate) fn settle_nothing<V>(key: &[u8], item: &mut Item<V>) {
+    debug_assert!(item.claims.is_empty(), "claims have to be asked about");
+    item.origin = Sources::of(key, item.content.take()).finish();
+}
+
 /// A put whose source moved while it was on its way.
 pub(crate) fn moved_meanwhile(sources: &[Dependency]) -> Error {
     let names: Vec<Box<[u8]>> = sources.iter().map(|source| source.name.clone()).collect();

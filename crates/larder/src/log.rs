@@ -131,6 +131,23 @@ impl Log {
         }
     }
 
+    /// Whether an append is done as soon as it is made: nothing but memory has a part in it.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        matches!(self, Log::Local(log) if log.is_in_memory())
+    }
+
+    /// An append to a log that [is in memory](Self::is_in_memory).
+    ///
+    /// # Panics
+    /// If it is not.
+    pub(crate) fn append_at_once(&self, append: Append) -> Result<Appended> {
+        match self {
+            Log::Local(log) => log.append_in_memory(append),
+            #[cfg(feature = "redis")]
+            Log::Redis(_) => unreachable!("a log that others share is not in memory"),
+        }
+    }
+
     /// Which events took effect, as far as this instance has the log.
     pub(crate) fn marks(&self) -> &Marks {
         match self {

@@ -123,7 +123,7 @@ mod tests {
         assert!(poll(arrived.as_mut()).is_pending(), "one is still on its way");
         drop(second);
         assert!(poll(arrived.as_mut()).is_ready());
-        assert_eq!(turns.waiting.load(Ordering::SeqCst), 1, "until it is dropped");
+        assert_eq!(turns.waiting.load(Ordering::SeqCst), 0, "it waits no more");
     }
 
     #[test]

@@ -187,6 +187,18 @@ impl LocalLog {
         outcome.map(|()| appended)
     }
 
+    /// Whether it has no file, so that there is nothing to wait for.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        !self.shared.has_file
+    }
+
+    /// An append to a log without a file.
+    pub(crate) fn append_in_memory(&self, append: Append) -> Result<Appended> {
+        let (appended, synced) = self.shared.append(append)?;
+        assert!(synced.is_none(), "without a file there is nothing to sync");
+        Ok(appended)
+    }
+
     /// Asks the thread that syncs whether the log's file can be brought onto stable storage and has room for more. Nothing is
     /// appended, and no append is counted; the answer is dropped when the log is closed.
     pub(crate) fn confirm(&self) -> oneshot::Receiver<Result<()>> {
