@@ -133,14 +133,15 @@ impl Larder {
     }
 
     pub(crate) fn assemble(parts: Parts) -> Result<Self> {
-        let pool = Arc::new(Pool::new(parts.memory, parts.clock.clone()));
+        let pool = Arc::new(Pool::new(parts.memory, parts.clock.clone(), parts.index.notices.clone()));
         let mut spaces = Spaces::default();
         for (name, policy) in parts.namespaces {
             check_namespace(&name)?;
-            let space = Space::new(&name, policy, &pool).map_err(|error| error.during("configure", name.as_bytes()))?;
+            let space =
+                Space::new(&name, policy, &pool, parts.tier.is_some()).map_err(|error| error.during("configure", name.as_bytes()))?;
             spaces.insert(name.into_bytes().into_boxed_slice(), Arc::new(space));
         }
-        let others = Arc::new(Space::new("other", parts.default_policy.clone(), &pool)?);
+        let others = Arc::new(Space::new("other", parts.default_policy.clone(), &pool, parts.tier.is_some())?);
         let probes = Probes::new(parts.probing, parts.tier.is_some());
         let shared = Arc::new(Shared {
             index: parts.index,
@@ -327,7 +328,7 @@ impl Shared {
         if let Some(space) = spaces.get(name.as_bytes()) {
             return Ok(space.clone());
         }
-        let space = Arc::new(Space::new(name, self.default_policy.clone(), &self.pool)?);
+        let space = Arc::new(Space::new(name, self.default_policy.clone(), &self.pool, self.tier.is_some())?);
         let mut more = Spaces::clone(&spaces);
         more.insert(name.as_bytes().into(), space.clone());
         self.spaces.store(Arc::new(more));
@@ -422,6 +423,12 @@ impl Shared {
             self.spaces.load().values().filter(|space| space.policy.own_pool.is_some()).map(|space| space.pool.clone()).collect::<Vec<_>>();
         let others = self.others.policy.own_pool.map(|_| self.others.pool.clone());
         std::iter::once(self.pool.clone()).chain(own).chain(others).collect()
+    }
+
+    /// How many entries memory holds, of all namespaces.
+    pub(crate) fn entries_in_memory(&self) -> u64 {
+        let spaces = self.spaces.load();
+        spaces.values().chain([&self.others]).map(|space| space.metrics.entries.load(Ordering::Relaxed)).sum()
     }
 
     /// What was gathered of each namespace since the last time, by name.

@@ -220,6 +220,7 @@ impl View<Bytes> {
     /// The append, with the guard that makes it a compare-and-set; then what follows from it.
     async fn append_step(&self, key: &[u8], current: &Current<Bytes>, step: Step) -> Result<Tried> {
         let guard = (!self.shared.mutations.on(Mutation::ChangeWithoutGuard)).then(|| self.guard_of_change(key, current, &step));
+        let is_put = matches!(step, Step::Store(_));
         let (durability, writes) = match &step {
             Step::Store(made) => (self.shared.put_durability, self.entry_write(key, made)),
             Step::Remove => {
@@ -228,7 +229,7 @@ impl View<Bytes> {
             }
         };
         let _putting = self.shared.turns.putting(key);
-        let appended = self.shared.append(append_of(key, durability, guard, writes)).await?;
+        let appended = self.shared.append(append_of(key, durability, guard, writes, is_put)).await?;
         if appended.conflict {
             return Ok(Tried::Conflict(appended.position));
         }
@@ -277,7 +278,7 @@ impl View<Bytes> {
 }
 
 /// What cannot be confirmed by the log must not be queued: it would take effect without an answer to its guard.
-fn append_of(key: &[u8], durability: Durability, guard: Option<Guard>, write: Option<EntryWrite>) -> Append {
+fn append_of(key: &[u8], durability: Durability, guard: Option<Guard>, write: Option<EntryWrite>, is_put: bool) -> Append {
     let (names, writes) = (vec![Name::Key(key.into())], write.into_iter().collect());
-    Append { names, marks: Vec::new(), durability, guard, writes, mode: Mode::Strict }
+    Append { names, marks: Vec::new(), durability, guard, writes, mode: Mode::Strict, is_put }
 }

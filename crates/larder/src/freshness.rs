@@ -36,6 +36,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::mutation::{Mutation, Mutations};
 use crate::name::Name;
+use crate::notices::Board;
 use crate::origin::Dependency;
 use crate::pattern::{Pattern, Shape};
 use crate::position::{Epoch, Position, SEQ_BITS, SEQ_MAX, Stamp};
@@ -204,6 +205,8 @@ pub(crate) struct Index {
     writer: Mutex<()>,
     /// Names that were widened since the start.
     widened: AtomicU64,
+    /// Those who want to know what is entered. Told by whoever enters it, who knows more about it.
+    pub(crate) notices: Arc<Board>,
     mutations: Mutations,
 }
 
@@ -226,6 +229,7 @@ impl Index {
             era: RwLock::new(Era { generation: 1, epoch, provisional_past: None, applied_before: 0 }),
             writer: Mutex::new(()),
             widened: AtomicU64::new(0),
+            notices: Arc::default(),
             mutations,
         }
     }
@@ -300,6 +304,10 @@ impl Index {
     /// The same for an entry that was computed from others: each of its sources' keys, with that one's tags.
     pub(crate) fn hashes_from(&self, key: &[u8], tags: &[Box<[u8]>], sources: &[Dependency]) -> NameHashes {
         let seed = self.seed.load(Ordering::Acquire);
+        if tags.is_empty() && sources.is_empty() {
+            // A put into memory would spend as much on going through nothing as on its log.
+            return SmallVec::from_buf_and_len([hash_key(key, seed); 4], 1);
+        }
         let of_sources = sources.iter().flat_map(|source| one_with_tags(&source.name, &source.tags, seed));
         one_with_tags(key, tags, seed).chain(of_sources).collect()
     }
@@ -527,6 +535,7 @@ impl Index {
         self.everything.store(snapshot.everything, Ordering::Release);
         self.latest.store(Stamp::new(generation, snapshot.head).0, Ordering::Release);
         self.applied.store(Stamp::new(generation, snapshot.head).0, Ordering::Release);
+        self.notices.lost();
     }
 
     /// A copy of everything, at `head` or later. Taken while writers go on: each line is read as a reader reads it, so

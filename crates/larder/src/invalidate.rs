@@ -49,7 +49,8 @@ impl Larder {
         let shared = &self.0;
         let writes = if shared.log.writes_entries() { keys.iter().cloned().map(EntryWrite::removal).collect() } else { Vec::new() };
         let kinds = kinds_of(&names);
-        let append = Append { names, marks, durability: shared.invalidation_durability, guard: None, writes, mode: shared.mode };
+        let append =
+            Append { names, marks, durability: shared.invalidation_durability, guard: None, writes, mode: shared.mode, is_put: false };
         let appended = shared.append(append).await?;
         shared.invalidations.add(&kinds, origin);
         for key in keys {

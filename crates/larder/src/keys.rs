@@ -11,6 +11,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::cache::Shared;
+use crate::entry::Slot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::is_reserved;
 use crate::pattern::Pattern;
@@ -18,6 +19,12 @@ use crate::tier::{Keep, Tier};
 
 /// The most keys a page holds.
 pub const KEYS_PAGE_MAX: usize = 10_000;
+
+/// Entries among which a look for some key begins, and how far it goes from there: a millisecond or so at most.
+const RANDOM_AMONG: usize = 16_384;
+
+/// Keys of the backing tier of which one is taken, where memory has none.
+const RANDOM_OF_A_PAGE: usize = 64;
 
 /// Records of the backing tier looked at in one step.
 const STEP: usize = 512;
@@ -83,6 +90,35 @@ pub(crate) async fn page(shared: &Arc<Shared>, pattern: &Pattern, cursor: Cursor
     let keys: Vec<Box<[u8]>> = found.into_iter().take(limit).collect();
     let next = keys.last().filter(|_| more).map(|last| Cursor(Some(last.clone())));
     Ok(Keys { keys, next })
+}
+
+/// Some key that has a fresh entry.
+pub(crate) async fn random(shared: &Arc<Shared>) -> Result<Option<Box<[u8]>>> {
+    if let Some(key) = random_in_memory(shared) {
+        return Ok(Some(key));
+    }
+    if shared.tier.is_none() {
+        return Ok(None);
+    }
+    let keys = page(shared, &Pattern::new("**")?, Cursor::start(), RANDOM_OF_A_PAGE).await?.keys;
+    Ok(fastrand::choice(keys))
+}
+
+/// The engine's order is that of hashes, so where the look begins by chance is chance enough; how far it goes has a bound.
+fn random_in_memory(shared: &Shared) -> Option<Box<[u8]>> {
+    let now = shared.clock.refresh();
+    let mut pools = shared.pools();
+    fastrand::shuffle(&mut pools);
+    pools.iter().find_map(|pool| {
+        let fresh = |key: &[u8], slot: &dyn Slot| {
+            let meta = slot.meta();
+            now < meta.times().fresh_until && !slot.is_negative() && shared.index.judge(meta.named(key), meta.stamp()).is_none()
+        };
+        let begin = fastrand::usize(..pool.len().clamp(1, RANDOM_AMONG));
+        let from = |skipped| pool.iter().skip(skipped).take(RANDOM_AMONG).find(|(key, slot)| fresh(key.bytes(), slot.as_ref()));
+        // Behind the place where it began there may be none.
+        from(begin).or_else(|| from(0)).map(|(key, _)| key.bytes().into())
+    })
 }
 
 /// The first keys behind the cursor, one more than asked for to know whether there are more.

@@ -71,8 +71,10 @@ impl Larder {
             let names = vec![Name::Key(name.into()), Name::Key(key.clone())];
             let writes = view.entry_write(&key, &made).into_iter().collect();
             let durability = self.0.invalidation_durability;
-            let appended =
-                self.0.append(Append { names, marks: Vec::new(), durability, guard: Some(guard), writes, mode: self.0.mode }).await?;
+            let appended = self
+                .0
+                .append(Append { names, marks: Vec::new(), durability, guard: Some(guard), writes, mode: self.0.mode, is_put: false })
+                .await?;
             self.0.invalidations.count_one(InvalidationKind::Source, InvalidationOrigin::Moved);
             self.0.raw_view(name).purge(vec![name.into()], &appended).await;
             last = Some(receipt(appended, 1));

@@ -55,6 +55,8 @@ pub(crate) struct Append {
     pub(crate) writes: Vec<EntryWrite>,
     /// What becomes of it when a log that is shared cannot be reached.
     pub(crate) mode: Mode,
+    /// Whether its keys are appended because values are put there, for those who are told.
+    pub(crate) is_put: bool,
 }
 
 /// A write of an entry that goes with an append, and gets its position.

@@ -228,6 +228,8 @@ impl<'de> Deserialize<'de> for Counts {
 /// The metrics of one namespace.
 pub(crate) struct NamespaceMetrics {
     stripes: [Stripe; STRIPES],
+    /// Whether what leaves memory is in a backing tier.
+    pub(crate) is_backed: bool,
     /// Entries and bytes in memory.
     pub(crate) entries: AtomicU64,
     pub(crate) bytes: AtomicU64,
@@ -274,8 +276,9 @@ impl Tally<'_> {
 }
 
 impl NamespaceMetrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(is_backed: bool) -> Self {
         NamespaceMetrics {
+            is_backed,
             stripes: std::array::from_fn(|_| Stripe(std::array::from_fn(|_| AtomicU64::new(0)))),
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -477,7 +480,7 @@ mod tests {
 
     #[test]
     fn no_count_is_lost_whatever_threads_come_and_go() {
-        let metrics = Arc::new(NamespaceMetrics::new());
+        let metrics = Arc::new(NamespaceMetrics::new(true));
         for _ in 0..3 {
             let threads: Vec<_> = (0..2 * STRIPES)
                 .map(|_| {
@@ -502,7 +505,7 @@ mod tests {
         }
         // Whichever of the two is dropped first: a destructor may count before its thread's stripe is given back, or after.
         for count_first in [false, true] {
-            let metrics = Arc::new(NamespaceMetrics::new());
+            let metrics = Arc::new(NamespaceMetrics::new(true));
             let counting = metrics.clone();
             let thread = move || {
                 if count_first {

@@ -187,6 +187,31 @@ impl Raw {
         self.view(key).touch(key, ttl).await.map_err(|error| error.during("touch", key))
     }
 
+    /// Some key that has a fresh entry, if there is one: from memory, and where memory has none from the backing tier.
+    ///
+    /// Each key may come, and not all are as likely: the look begins at an entry by chance among the first 16,384 of memory's
+    /// own order, which has nothing to do with the keys, and goes on to the first that is fresh.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tier`].
+    pub async fn random_key(&self) -> Result<Option<Box<[u8]>>> {
+        crate::keys::random(&self.0.0).await
+    }
+
+    /// How many entries there are, at the cost of adding up a few counters: those in memory, or those of the backing tier where it
+    /// says that it has more, since what is in memory is there, too. What is past its time or was invalidated counts until it was swept;
+    /// a tier that is shared with other processes may not say.
+    pub fn len(&self) -> u64 {
+        let shared = &self.0.0;
+        let in_memory = shared.entries_in_memory();
+        shared.tier.as_ref().map_or(in_memory, |tier| in_memory.max(tier.stats().entries))
+    }
+
+    /// Whether there are none: see [`len`](Self::len).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The whole keys that match a [`Pattern`](crate::Pattern) and have a fresh entry, a page at a time: see
     /// [`Namespace::keys`](crate::Namespace::keys).
     ///

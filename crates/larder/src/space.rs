@@ -55,10 +55,14 @@ struct AnyTyped {
 }
 
 impl Space {
-    pub(crate) fn new(name: &str, policy: Policy, shared_pool: &Arc<Pool>) -> Result<Self> {
+    pub(crate) fn new(name: &str, policy: Policy, shared_pool: &Arc<Pool>, has_tier: bool) -> Result<Self> {
         policy.check()?;
         let templates = policy.tags.iter().map(|template| TagTemplate::new(template)).collect::<Result<_>>()?;
-        let pool = policy.own_pool.map_or_else(|| shared_pool.clone(), |bytes| Arc::new(Pool::new(bytes, shared_pool.clock().clone())));
+        let pool = policy.own_pool.map_or_else(
+            || shared_pool.clone(),
+            |bytes| Arc::new(Pool::new(bytes, shared_pool.clock().clone(), shared_pool.notices().clone())),
+        );
+        let metrics = Arc::new(NamespaceMetrics::new(has_tier && policy.backing));
         let loads = Arc::new(Semaphore::new(policy.loads_max.min(Semaphore::MAX_PERMITS)));
         let (mode, max_staleness) = (policy.mode.unwrap_or_default(), policy.max_staleness.unwrap_or(MAX_STALENESS));
         Ok(Space {
@@ -67,7 +71,7 @@ impl Space {
             templates,
             prefix_hash: pool.namespace_hash(&[name.as_bytes(), &[SEPARATOR]].concat()),
             pool,
-            metrics: Arc::new(NamespaceMetrics::new()),
+            metrics,
             strict: (mode == Mode::Strict).then_some(max_staleness),
             max_staleness,
             mode,

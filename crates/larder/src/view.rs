@@ -91,6 +91,10 @@ impl<V: Value> View<V> {
 
     /// The tags the item brings, those its value asks for, and those the policy makes from the key.
     fn tags_of(&self, key: &[u8], item: &Item<V>) -> Result<crate::key::Tags> {
+        let has_tagger = self.typed.as_ref().is_some_and(|typed| typed.tagger.get().is_some());
+        if item.tags.is_empty() && self.space.templates.is_empty() && !has_tagger {
+            return Ok(Default::default());
+        }
         let of_value = self.typed.as_ref().and_then(|typed| typed.tagger.get()).map_or_else(Vec::new, |tagger| tagger(&item.value));
         let of_value = of_value.into_iter().map(|tag| tag.into_bytes().into_boxed_slice());
         check_tags(item.tags.iter().cloned().chain(of_value).chain(self.tags_of_key(key)).collect())

@@ -60,8 +60,8 @@ impl<V: Value> View<V> {
         settle_nothing(key, &mut item);
         let made = self.make(key, item, since, 0)?;
         let _putting = self.shared.turns.putting(key);
-        let appended =
-            self.shared.append_at_once(self.append_of(vec![Name::Key(key.into())], self.shared.put_durability, None, Vec::new()))?;
+        let append = self.append_of(vec![Name::Key(key.into())], self.shared.put_durability, None, Vec::new());
+        let appended = self.shared.append_at_once(Append { is_put: true, ..append })?;
         self.space.metrics.count(Count::Put);
         if self.shared.index.judge(made.entry.meta.named(key), appended.stamp).is_some() {
             self.space.metrics.count(Count::LoadDropped);
@@ -85,7 +85,7 @@ impl<V: Value> View<V> {
         let writes = self.entry_write(key, &made).into_iter().collect();
         let guard = self.guard_of_sources([&made], since)?;
         let _putting = self.shared.turns.putting(key);
-        let appended = self.append(vec![Name::Key(key.into())], self.shared.put_durability, guard, writes).await?;
+        let appended = self.append_put(vec![Name::Key(key.into())], self.shared.put_durability, guard, writes).await?;
         if appended.conflict {
             return Err(moved_meanwhile(made.entry.meta.sources()));
         }
@@ -109,7 +109,7 @@ impl<V: Value> View<V> {
         let entry_writes = made.iter().filter_map(|(key, made)| self.entry_write(key, made)).collect();
         let guard = self.guard_of_sources(made.iter().map(|(_, made)| made), stamp)?;
         let _putting: Vec<_> = made.iter().map(|(key, _)| self.shared.turns.putting(key)).collect();
-        let appended = self.append(names, self.shared.put_durability, guard, entry_writes).await?;
+        let appended = self.append_put(names, self.shared.put_durability, guard, entry_writes).await?;
         if appended.conflict {
             return Err(moved_meanwhile(made.first().map_or(&[], |(_, made)| made.entry.meta.sources())));
         }
@@ -206,7 +206,7 @@ impl<V: Value> View<V> {
         let guard = (!self.shared.mutations.on(Mutation::ChangeWithoutGuard)).then_some(guard);
         let writes = self.entry_write(key, &made).into_iter().collect();
         let _putting = self.shared.turns.putting(key);
-        let appended = self.append(vec![Name::Key(key.into())], self.shared.put_durability, guard, writes).await?;
+        let appended = self.append_put(vec![Name::Key(key.into())], self.shared.put_durability, guard, writes).await?;
         if appended.conflict {
             self.space.metrics.count(Count::LoadDropped);
             return Ok(false);
@@ -272,7 +272,7 @@ impl<V: Value> View<V> {
         let guard = self.guard_of(key, &made.entry.meta, since);
         let writes = self.entry_write(key, &made).into_iter().collect();
         let _putting = self.shared.turns.putting(key);
-        let appended = self.append(vec![Name::Key(key.into())], self.shared.invalidation_durability, Some(guard), writes).await?;
+        let appended = self.append_put(vec![Name::Key(key.into())], self.shared.invalidation_durability, Some(guard), writes).await?;
         self.space.metrics.count(Count::Put);
         let value = Cached(made.entry.clone());
         let certain = current && !appended.conflict || self.shared.mutations.on(Mutation::UpdateWithoutCheck);
@@ -353,7 +353,7 @@ impl<V: Value> View<V> {
         keys.iter().try_for_each(|key| check_key(key))?;
         let names = keys.iter().map(|key| Name::Key(key.clone())).collect();
         let writes = if self.shared.log.writes_entries() { keys.iter().cloned().map(EntryWrite::removal).collect() } else { Vec::new() };
-        let appended = self.append(names, self.shared.invalidation_durability, None, writes).await?;
+        let appended = self.shared.append(self.append_of(names, self.shared.invalidation_durability, None, writes)).await?;
         self.space.metrics.add(Count::Remove, keys.len() as u64);
         keys.iter().for_each(|_| self.shared.invalidations.count_one(InvalidationKind::Key, origin));
         let count = keys.len();
@@ -442,12 +442,19 @@ impl<V: Value> View<V> {
         Ok(Some(self.answer(entry, Source::Backing, Freshness::Fresh)))
     }
 
-    async fn append(&self, names: Vec<Name>, durability: Durability, guard: Option<Guard>, writes: Vec<EntryWrite>) -> Result<Appended> {
-        self.shared.append(self.append_of(names, durability, guard, writes)).await
+    /// An append of keys where values are put.
+    async fn append_put(
+        &self,
+        names: Vec<Name>,
+        durability: Durability,
+        guard: Option<Guard>,
+        writes: Vec<EntryWrite>,
+    ) -> Result<Appended> {
+        self.shared.append(Append { is_put: true, ..self.append_of(names, durability, guard, writes) }).await
     }
 
     fn append_of(&self, names: Vec<Name>, durability: Durability, guard: Option<Guard>, writes: Vec<EntryWrite>) -> Append {
-        Append { names, marks: Vec::new(), durability, guard, writes, mode: self.space.mode }
+        Append { names, marks: Vec::new(), durability, guard, writes, mode: self.space.mode, is_put: false }
     }
 }
 

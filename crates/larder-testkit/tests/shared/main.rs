@@ -7,6 +7,7 @@ mod entries;
 mod events;
 mod inbox;
 mod loss;
+mod notices;
 mod outage;
 mod strict;
 mod support;

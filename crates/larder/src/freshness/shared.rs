@@ -114,6 +114,7 @@ impl Index {
         let stamp = Stamp::new(era.generation, snapshot.head);
         self.latest.fetch_max(stamp.0, Ordering::AcqRel);
         self.applied.fetch_max(stamp.0, Ordering::AcqRel);
+        self.notices.lost();
         true
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn begin(shared: &Arc<Shared>) -> Finding {
 fn gives_back(pool: &Pool, now: u64) -> bool {
     let (key, value) = (key(), content());
     let query = pool.query(&key);
-    let metrics = Arc::new(NamespaceMetrics::new());
+    let metrics = Arc::new(NamespaceMetrics::new(true));
     let meta = NewMeta::plain(Stamp::new(0, 0), value.len() as u32, metrics, now);
     let entry = Arc::new(Entry { meta: Meta::new(meta, key.len(), now), value: value.clone() });
     let put = pool.insert(query, entry) == Inserted::Yes;

@@ -287,7 +287,7 @@ impl Shared {
         }
         state.head = seq;
         state.appends += 1;
-        let widened = if marks_alone { 0 } else { self.enter(&mut state, append.names, seq) };
+        let widened = if marks_alone { 0 } else { self.enter(&mut state, append.names, seq, append.is_put) };
         self.marks.add(&append.marks);
         let stamp = Stamp::new(self.index.latest().generation(), seq);
         let position = self.index.position_of(stamp).expect("the epoch cannot change under the lock");
@@ -314,7 +314,7 @@ impl Shared {
     }
 
     /// Names into the index, then readers are told: never the other way round.
-    fn enter(&self, state: &mut State, names: Vec<Name>, seq: u64) -> usize {
+    fn enter(&self, state: &mut State, names: Vec<Name>, seq: u64, is_put: bool) -> usize {
         if self.mutations.on(Mutation::OwnAppendsLate) {
             let late = std::mem::replace(&mut state.late, vec![(names, seq)]);
             for (names, seq) in &late {
@@ -330,6 +330,8 @@ impl Shared {
         }
         let widened = self.index.record(&names, seq);
         self.index.publish(seq);
+        let position = || self.index.position_of(Stamp::new(self.index.latest().generation(), seq));
+        self.index.notices.tell(&names, position, Some(is_put));
         widened
     }
 

@@ -392,6 +392,7 @@ impl Inner {
         // Only under this lock are names entered while there is no log, so a guard that found nothing to refuse still finds nothing.
         let (stamp, conflict) = self.index.enter_provisionally(&append.names, guard);
         let position = Position { epoch: queue.epoch, seq: stamp.seq() };
+        self.index.notices.tell(&append.names, || None, Some(append.is_put));
         drop(queue);
         self.told.notify_waiters();
         Some(Ok(Appended { stamp, position, widened: 0, conflict, queued: true, wrote_entries: false }))

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::entry::Slot;
 use crate::key::{SEPARATOR, is_reserved};
 use crate::metrics::{Count, NamespaceMetrics};
+use crate::notices::Board;
 use crate::position::Stamp;
 use crate::sync::{Mutex, Ordering};
 
@@ -33,6 +34,7 @@ pub(crate) struct Pool {
     engine: Cache<PoolKey, Arc<dyn Slot>, ByWeight, KeyHash, Farewell>,
     hash: KeyHash,
     clock: Clock,
+    notices: Arc<Board>,
     /// The size that was asked for, and the right to change it.
     size: Mutex<u64>,
 }
@@ -69,7 +71,7 @@ pub(crate) enum Inserted {
 }
 
 impl Pool {
-    pub(crate) fn new(capacity: u64, clock: Clock) -> Self {
+    pub(crate) fn new(capacity: u64, clock: Clock, notices: Arc<Board>) -> Self {
         let shards = (capacity / SHARD_BYTES_MIN).clamp(1, 4 * std::thread::available_parallelism().map_or(1, usize::from) as u64);
         let options = OptionsBuilder::new()
             .shards(shards as usize)
@@ -78,13 +80,18 @@ impl Pool {
             .build()
             .expect("all that the builder asks for is given");
         let hash = KeyHash { seed: fastrand::u64(..), shared: &SHARED_SEED };
-        let engine = Cache::with_options(options, ByWeight, hash, Farewell(clock.clone()));
-        Pool { engine, hash, clock, size: Mutex::new(capacity) }
+        let engine = Cache::with_options(options, ByWeight, hash, Farewell { clock: clock.clone(), notices: notices.clone() });
+        Pool { engine, hash, clock, notices, size: Mutex::new(capacity) }
     }
 
     /// The clock that ages are counted by.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Those who are told what leaves it.
+    pub(crate) fn notices(&self) -> &Arc<Board> {
+        &self.notices
     }
 
     /// Looks for a whole key.
@@ -176,8 +183,12 @@ impl Pool {
 
     /// Takes this very entry out, and counts why: not one that has taken its place meanwhile.
     pub(crate) fn remove_entry(&self, query: Query<'_>, entry: &dyn Slot, why: Count) -> bool {
-        let removed = self.engine.remove_if(&query, |there| std::ptr::addr_eq(Arc::as_ptr(there), entry));
-        removed.map(|(_, entry)| self.left(entry.as_ref(), why)).is_some()
+        let Some((key, entry)) = self.engine.remove_if(&query, |there| std::ptr::addr_eq(Arc::as_ptr(there), entry)) else { return false };
+        self.left(entry.as_ref(), why);
+        if why == Count::Expired && !entry.is_negative() {
+            self.notices.expired(key.bytes());
+        }
+        true
     }
 
     fn left(&self, entry: &dyn Slot, why: Count) {
@@ -287,14 +298,20 @@ fn left(entry: &dyn Slot, why: Count, clock: &Clock) {
 /// The engine's eviction hook. It fires for what makes room and for nothing else here: replacements happen in place, and
 /// what is too large never gets to the engine.
 #[derive(Clone)]
-struct Farewell(Clock);
+struct Farewell {
+    clock: Clock,
+    notices: Arc<Board>,
+}
 
 impl Lifecycle<PoolKey, Arc<dyn Slot>> for Farewell {
     /// What was evicted is dropped outside the engine's lock: a value's destructor is not ours.
     type RequestState = Vec<Arc<dyn Slot>>;
 
-    fn on_evict(&self, dropped: &mut Self::RequestState, _key: PoolKey, entry: Arc<dyn Slot>) {
-        left(entry.as_ref(), Count::Evicted, &self.0);
+    fn on_evict(&self, dropped: &mut Self::RequestState, key: PoolKey, entry: Arc<dyn Slot>) {
+        left(entry.as_ref(), Count::Evicted, &self.clock);
+        if !entry.meta().metrics.is_backed && !entry.is_negative() {
+            self.notices.evicted(key.bytes());
+        }
         dropped.push(entry);
     }
 }

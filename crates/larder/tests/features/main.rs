@@ -15,6 +15,7 @@ mod keys;
 mod lineage;
 mod loading;
 mod many;
+mod notices;
 mod pools;
 mod positions;
 mod probes;

@@ -26,6 +26,7 @@ fn key(key: &str) -> Append {
         guard: None,
         writes: Vec::new(),
         mode: Default::default(),
+        is_put: false,
     }
 }
 

@@ -329,11 +329,14 @@ impl Inner {
         self.counters.appends.fetch_add(group.len() as u64, std::sync::atomic::Ordering::Relaxed);
         let settled = group.iter().zip(first..).zip(0u16..).map(|((pending, seq), at)| {
             let mut stamp = super::stamp(generation, seq);
-            self.peers.own(generation, seq);
+            let was_brought = self.peers.own(generation, seq);
             let conflict = conflicts.contains(&at);
             let refused = conflict && pending.append.refuses();
             if !refused && !self.mutations.on(Mutation::OwnAppendsLate) {
                 stamp = self.index.enter_own(&pending.append.names, Position { epoch, seq }).unwrap_or(stamp);
+            }
+            if !refused && !was_brought {
+                self.index.notices.tell(&pending.append.names, || Some(Position { epoch, seq }), Some(pending.append.is_put));
             }
             if pending.append.mode == Mode::Strict && !enough_replicas {
                 // Its events are not remembered: whoever delivers them is told to do so again.
@@ -371,7 +374,9 @@ impl Inner {
             let Answer::Appended { first, .. } = Answer::of(value)? else { return Ok(false) };
             // The tail brings them, unless a snapshot does, with which another generation begins.
             let generation = self.index.era().0;
-            some.chunks(1_000).zip(first..).for_each(|(_, seq)| self.peers.own(generation, seq));
+            some.chunks(1_000).zip(first..).for_each(|(_, seq)| {
+                self.peers.own(generation, seq);
+            });
         }
         Ok(true)
     }

@@ -119,8 +119,15 @@ impl Inner {
             return Ok(());
         }
         // Not queued here: the stream itself is the queue.
-        let append =
-            Append { names, marks: Vec::new(), durability: Durability::Fsync, guard: None, writes: Vec::new(), mode: Mode::Strict };
+        let append = Append {
+            names,
+            marks: Vec::new(),
+            durability: Durability::Fsync,
+            guard: None,
+            writes: Vec::new(),
+            mode: Mode::Strict,
+            is_put: false,
+        };
         let kinds = kinds_of(&append.names);
         let (reply, receiver) = oneshot::channel();
         let pending = Pending { append, deadline: tokio::time::Instant::now() + APPEND_TIMEOUT, reply };

@@ -12,7 +12,7 @@ use super::{Inner, boot_ns, inbox};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::Snapshot;
 use crate::mutation::Mutation;
-use crate::position::{Epoch, Stamp};
+use crate::position::{Epoch, Position, Stamp};
 use crate::remote::link::{Opened, Server, failed};
 use crate::remote::{fence_field, reply, script};
 
@@ -268,7 +268,9 @@ impl Inner {
                 if !self.index.apply(&names, super::stamp(generation, seq)) {
                     return Err(Error::of_tier("positions were made up here meanwhile"));
                 }
-                self.peers.brought(generation, seq, &names, now);
+                if !self.peers.brought(generation, seq, &names, now) {
+                    self.index.notices.tell(&names, || Some(Position { epoch, seq }), None);
+                }
             }
             self.marks.add(&entry.marks);
         }

@@ -44,26 +44,30 @@ impl Peers {
         &self.counters
     }
 
-    /// The stream brought what stands at a position.
-    pub(super) fn brought(&self, generation: u32, seq: u64, names: &[Name], now: Instant) {
+    /// The stream brought what stands at a position. Returns whether that is known to be own.
+    pub(super) fn brought(&self, generation: u32, seq: u64, names: &[Name], now: Instant) -> bool {
         let mut seen = self.seen.lock();
         self.enter(&mut seen, generation);
-        if !seen.own.remove(&seq) {
+        let is_own = seen.own.remove(&seq);
+        if !is_own {
             seen.brought.insert(seq, (now, kinds_of(names)));
             self.count_first_if(&mut seen, |brought, _| brought > REMEMBERED_MAX);
         }
+        is_own
     }
 
-    /// Something own was appended at a position.
-    pub(super) fn own(&self, generation: u32, seq: u64) {
+    /// Something own was appended at a position. Returns whether the stream brought it before.
+    pub(super) fn own(&self, generation: u32, seq: u64) -> bool {
         let mut seen = self.seen.lock();
         self.enter(&mut seen, generation);
-        if seen.brought.remove(&seq).is_none() {
+        let was_brought = seen.brought.remove(&seq).is_some();
+        if !was_brought {
             seen.own.insert(seq);
             if seen.own.len() > REMEMBERED_MAX {
                 seen.own.pop_first();
             }
         }
+        was_brought
     }
 
     /// Counts what is certain to be a peer's by now.

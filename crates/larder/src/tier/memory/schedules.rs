@@ -20,7 +20,7 @@ fn check(run: impl Fn() + Send + Sync + 'static) {
 
 /// Writers of stamps 1 and 2, one who takes out what it found, and one who makes both leave for want of room.
 fn writers(put: fn(&Pool, u64, &Arc<NamespaceMetrics>), evicts: bool) {
-    let (pool, metrics) = (Arc::new(Pool::new(64 << 10, Clock::manual())), Arc::new(NamespaceMetrics::new()));
+    let (pool, metrics) = (Arc::new(Pool::new(64 << 10, Clock::manual(), Arc::default())), Arc::new(NamespaceMetrics::new(true)));
     let mut threads: Vec<_> = [1, 2]
         .into_iter()
         .map(|seq| {

@@ -23,7 +23,7 @@ mod of_one_thread {
     use crate::entry::typed;
 
     fn new() -> (Pool, Arc<NamespaceMetrics>) {
-        (Pool::new(1 << 20, Clock::manual()), Arc::new(NamespaceMetrics::new()))
+        (Pool::new(1 << 20, Clock::manual(), Arc::default()), Arc::new(NamespaceMetrics::new(true)))
     }
 
     fn check_gauges(pool: &Pool, metrics: &NamespaceMetrics) {
