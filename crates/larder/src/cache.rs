@@ -340,8 +340,8 @@ impl Shared {
         self.spaces.load().get(namespace_of(key)).unwrap_or(&self.others).clone()
     }
 
-    /// A fresh value in memory that needs nothing to be waited for, under a whole key: nothing is cloned and no lock taken on the way but the
-    /// pool's own.
+    /// A fresh value in memory that needs nothing to be waited for, under a whole key: nothing is cloned on the way, and no lock taken
+    /// but the pool's own.
     #[inline]
     pub(crate) fn quick_hit(&self, key: &[u8]) -> Option<Arc<Entry<Bytes>>> {
         let spaces = self.spaces.load();
