@@ -68,7 +68,7 @@ impl HotKeys {
         });
         turns.go_on(now);
         let key = key();
-        turns.current.add(&*key, reads);
+        turns.current.add(&key, reads);
         Some((key, reads))
     }
 

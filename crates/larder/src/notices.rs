@@ -19,6 +19,7 @@ use crate::name::Name;
 use crate::origin::{Origin, sources_of};
 use crate::pattern::Pattern;
 use crate::position::{Position, Stamp};
+use crate::raw::{FillToken, Raw};
 use crate::sync::{AtomicUsize, Ordering};
 
 /// The most notices that one listener can have waiting: some megabytes.
@@ -39,6 +40,9 @@ pub enum Notice {
     },
     /// The entry of this key left memory because its time was over. What only the backing tier had is not told.
     Expired(Box<[u8]>),
+    /// The entry of this key was taken out of memory because something that it depends on was invalidated: by the read that found it so,
+    /// or by the sweep that gives room back, which may be a while after. [`Invalidated`](Self::Invalidated) is told at once.
+    Removed(Box<[u8]>),
     /// The entry of this key left memory to make room, and no backing tier has it.
     Evicted(Box<[u8]>),
     /// More happened than this listener took in time, or than this process was told: anything may have changed.
@@ -154,6 +158,10 @@ impl Board {
         self.tell_key(key, Notice::Expired);
     }
 
+    pub(crate) fn removed(&self, key: &[u8]) {
+        self.tell_key(key, Notice::Removed);
+    }
+
     pub(crate) fn evicted(&self, key: &[u8]) {
         self.tell_key(key, Notice::Evicted);
     }
@@ -191,6 +199,12 @@ pub struct Witness {
     stamp: Stamp,
 }
 
+impl std::fmt::Debug for Witness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Witness").field("stamp", &self.stamp).finish_non_exhaustive()
+    }
+}
+
 impl<V> Answer<V> {
     /// What to ask [`Larder::is_current`] with later.
     pub fn witness(&self) -> Witness {
@@ -203,6 +217,27 @@ impl<V> crate::entry::Cached<V> {
     pub fn witness(&self) -> Witness {
         let meta = &self.0.meta;
         Witness { hashes: meta.hashes.clone(), origin: meta.origin.clone(), stamp: meta.stamp() }
+    }
+}
+
+impl Raw {
+    /// Whether a key was neither put, removed nor named by an invalidation, as far as this process knows, since a token for it was
+    /// [given](Self::begin_fill); also where there is no entry. Tags are an entry's: see [`Larder::is_current`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let raw = larder::Larder::builder().build().await?.raw();
+    /// let token = raw.begin_fill("a:1");
+    /// assert!(raw.is_unchanged_since("a:1", token));
+    /// raw.put("a:1", larder::Item::new("x".into())).await?;
+    /// assert!(!raw.is_unchanged_since("a:1", token));
+    /// # Ok(()) }
+    /// ```
+    pub fn is_unchanged_since(&self, key: impl AsRef<[u8]>, token: FillToken) -> bool {
+        let (key, index) = (key.as_ref(), &self.shared().index);
+        let hashes = index.hashes_from(key, &[], &[]);
+        let named = Named { key, hashes: &hashes, sources: &[] };
+        index.stamp_of(token.position()).is_some_and(|stamp| index.judge(named, stamp).is_none())
     }
 }
 

@@ -27,6 +27,10 @@ impl Raw {
         Raw(larder)
     }
 
+    pub(crate) fn shared(&self) -> &crate::cache::Shared {
+        &self.0.0
+    }
+
     pub(crate) fn view(&self, key: &[u8]) -> crate::view::View<Bytes> {
         self.0.0.raw_view(key)
     }
@@ -151,7 +155,7 @@ impl Raw {
 
     /// Puts a value that rests on what was read when the token was taken (step 8): stored, and its key appended, unless anything that
     /// the entry depends on was invalidated since, be it its key, a put of it included, one of its tags, those of the policy included, a
-    /// pattern, its namespace, or everything. `false`: something was, the value is dropped and counted as `loads_dropped`, and nothing
+    /// pattern, its namespace, or everything. `None`: something was, the value is dropped and counted as `loads_dropped`, and nothing
     /// else is done, so that a newer value stays.
     ///
     /// For writers who looked the key up, missed, read their source, and now put what they found, and of whom a
@@ -160,7 +164,7 @@ impl Raw {
     /// # Errors
     /// [`ErrorKind::InvalidKey`] for another key's token; otherwise as [`put`](Self::put). A token of another epoch is no error: what
     /// was invalidated since is not known, so the value is dropped.
-    pub async fn put_since(&self, key: impl AsRef<[u8]>, token: FillToken, item: impl Into<Item<Bytes>>) -> Result<bool> {
+    pub async fn put_since(&self, key: impl AsRef<[u8]>, token: FillToken, item: impl Into<Item<Bytes>>) -> Result<Option<Receipt>> {
         let key = key.as_ref();
         if token.key_hash != hash(key) {
             return Err(Error::new(ErrorKind::InvalidKey, "the token was given for another key").during("put_since", key));
@@ -185,6 +189,14 @@ impl Raw {
         let key = key.as_ref();
         crate::key::check_key(key)?;
         self.view(key).touch(key, ttl).await.map_err(|error| error.during("touch", key))
+    }
+
+    /// About how often a key was read in the last ten to twenty minutes; 0 for one that is not among those of its namespace that were
+    /// read most.
+    pub fn reads(&self, key: impl AsRef<[u8]>) -> u64 {
+        let key = key.as_ref();
+        let hot = self.0.0.space_of(key).metrics.hot_keys.list(self.0.0.clock.now_ms());
+        hot.into_iter().find(|hot| *hot.key == *key).map_or(0, |hot| hot.reads)
     }
 
     /// Some key that has a fresh entry, if there is one: from memory, and where memory has none from the backing tier.
@@ -233,6 +245,11 @@ pub struct FillToken {
 }
 
 impl FillToken {
+    /// The right to fill a key as of a position that is known otherwise, such as that of a [receipt](Receipt::position).
+    pub fn since(key: impl AsRef<[u8]>, position: Position) -> Self {
+        FillToken { position, key_hash: hash(key.as_ref()) }
+    }
+
     /// The position that the filled value will be stamped with.
     pub fn position(&self) -> Position {
         self.position

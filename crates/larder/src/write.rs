@@ -187,7 +187,7 @@ impl<V: Value> View<V> {
     ///
     /// A conflict refuses the append instead of letting it take effect without a value. What conflicts may be a newer value of the key,
     /// which is right and must stay; and what else was invalidated is stale already. There is nothing left for an append to do.
-    pub(crate) async fn put_since(&self, key: &[u8], begun: Position, mut item: Item<V>) -> Result<bool> {
+    pub(crate) async fn put_since(&self, key: &[u8], begun: Position, mut item: Item<V>) -> Result<Option<Receipt>> {
         check_key(key)?;
         let index = &self.shared.index;
         let since = index.stamp_of(begun);
@@ -199,7 +199,7 @@ impl<V: Value> View<V> {
         // Of another epoch: what was invalidated since is not known, so something may have been.
         let Some(since) = since.filter(|_| outdated.is_none()) else {
             self.space.metrics.count(Count::LoadDropped);
-            return Ok(false);
+            return Ok(None);
         };
         let made = self.make(key, item, since, 0)?;
         let guard = Guard { on_conflict: OnConflict::Refuse, ..self.guard_of(key, &made.entry.meta, since) };
@@ -209,10 +209,11 @@ impl<V: Value> View<V> {
         let appended = self.append_put(vec![Name::Key(key.into())], self.shared.put_durability, guard, writes).await?;
         if appended.conflict {
             self.space.metrics.count(Count::LoadDropped);
-            return Ok(false);
+            return Ok(None);
         }
         self.space.metrics.count(Count::Put);
-        self.put_made(key, made, &appended).await
+        let stored = self.put_made(key, made, &appended).await?;
+        Ok(stored.then(|| receipt(appended, 1)))
     }
 
     /// What the log must answer together with an append: whether anything that an entry depends on was invalidated since.

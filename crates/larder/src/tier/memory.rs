@@ -185,8 +185,11 @@ impl Pool {
     pub(crate) fn remove_entry(&self, query: Query<'_>, entry: &dyn Slot, why: Count) -> bool {
         let Some((key, entry)) = self.engine.remove_if(&query, |there| std::ptr::addr_eq(Arc::as_ptr(there), entry)) else { return false };
         self.left(entry.as_ref(), why);
-        if why == Count::Expired && !entry.is_negative() {
-            self.notices.expired(key.bytes());
+        match why {
+            _ if entry.is_negative() => {}
+            Count::Expired => self.notices.expired(key.bytes()),
+            Count::Invalidated => self.notices.removed(key.bytes()),
+            _ => {}
         }
         true
     }

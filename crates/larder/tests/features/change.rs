@@ -282,11 +282,11 @@ async fn a_put_that_rests_on_what_is_over_is_dropped() {
         let raw = larder.raw();
         let token = raw.begin_fill("n:k");
         larder.invalidate(between.clone()).await.unwrap();
-        assert!(!raw.put_since("n:k", token, Item::new("old".into()).tag("own")).await.unwrap(), "{between:?}");
+        assert!(raw.put_since("n:k", token, Item::new("old".into()).tag("own")).await.unwrap().is_none(), "{between:?}");
         assert!(raw.peek("n:k").await.unwrap().is_none());
         assert_eq!((larder.position().number(), larder.stats().total.counts.loads_dropped), (1, 1), "{between:?}");
         let again = raw.begin_fill("n:k");
-        assert!(raw.put_since("n:k", again, Item::new("new".into()).tag("own")).await.unwrap());
+        assert!(raw.put_since("n:k", again, Item::new("new".into()).tag("own")).await.unwrap().is_some());
         assert_eq!(value(&raw, "n:k").await.as_deref(), Some("new"));
     }
 }
@@ -297,8 +297,8 @@ async fn a_dropped_put_leaves_the_newer_value_alone() {
     let raw = larder.raw();
     let token = raw.begin_fill("n:k");
     larder.invalidate(Names::new().tag("unrelated").key("n:other")).await.unwrap();
-    assert!(raw.put_since("n:k", token, Bytes::from("first")).await.unwrap(), "nothing it depends on was invalidated");
-    assert!(!raw.put_since("n:k", token, Bytes::from("second")).await.unwrap(), "the first put came in between");
+    assert!(raw.put_since("n:k", token, Bytes::from("first")).await.unwrap().is_some(), "nothing it depends on was invalidated");
+    assert!(raw.put_since("n:k", token, Bytes::from("second")).await.unwrap().is_none(), "the first put came in between");
     assert_eq!(value(&raw, "n:k").await.as_deref(), Some("first"));
 }
 
@@ -311,7 +311,7 @@ async fn tokens_are_good_for_their_key_and_their_log() {
     assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidKey, Some("put_since")));
     let (elsewhere, _) = with_policy(Policy::default()).await;
     let foreign = elsewhere.raw().begin_fill("n:k");
-    assert!(!raw.put_since("n:k", foreign, Bytes::from("v")).await.unwrap(), "what was invalidated since is not known");
+    assert!(raw.put_since("n:k", foreign, Bytes::from("v")).await.unwrap().is_none(), "what was invalidated since is not known");
     let ahead = token.to_string().replace("-0-", "-9-").parse().unwrap();
     assert_eq!(raw.put_since("n:k", ahead, Bytes::from("v")).await.unwrap_err().kind(), ErrorKind::UnknownPosition);
     assert!(raw.peek("n:k").await.unwrap().is_none());

@@ -41,8 +41,8 @@ async fn everything_that_is_appended_is_told_in_order_and_as_what_it_was() {
     let many = Names::new().tag("t").pattern("n:*").namespace("n").everything();
     let receipt = larder.invalidate(many).await.unwrap();
     let token = raw.begin_fill("n:4");
-    assert!(raw.put_since("n:4", token, Bytes::from("v")).await.unwrap());
-    assert!(!raw.put_since("n:4", token, Bytes::from("v")).await.unwrap());
+    assert!(raw.put_since("n:4", token, Bytes::from("v")).await.unwrap().is_some());
+    assert!(raw.put_since("n:4", token, Bytes::from("v")).await.unwrap().is_none());
     let (pattern, namespace) = (Pattern::new("n:*").unwrap(), Pattern::new("n:**").unwrap());
     let [names @ .., _] = &told(&mut notices)[..] else { panic!("there were many") };
     assert_eq!(names[0], (vec![key("n:1")], Some(true)));
