@@ -16,6 +16,7 @@ mod history;
 mod otlp;
 mod policy;
 mod redis;
+mod resp;
 mod rules;
 mod schema;
 mod secret;
@@ -30,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::health::Watched;
-use crate::settings::{HealthLimits, HistorySettings, HttpLimits, Otlp, Webhooks};
+use crate::settings::{HealthLimits, HistorySettings, HttpLimits, Otlp, RespSettings, Webhooks};
 use larder::events::Rule;
 use larder::{Builder, Durability, Larder, Policy};
 
@@ -75,6 +76,8 @@ pub struct Config {
     pub redis: Option<Redis>,
     /// The server's door.
     pub http: Http,
+    /// The door for clients of Redis.
+    pub resp: RespSettings,
     /// When what is found of the server counts as how.
     pub health: HealthLimits,
     /// Where what is counted and done is exported to, if it is.
@@ -173,6 +176,7 @@ impl Config {
                 },
                 drain: http.time("drain"),
             },
+            resp: resp::of(&document),
             default_namespace,
             namespaces,
             rules: Vec::new(),

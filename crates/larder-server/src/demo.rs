@@ -46,6 +46,7 @@ use std::time::Duration;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
+use crate::serve::BindError;
 use crate::serve::ServeError;
 use cache::DemoCache;
 use embedded::{Embedded, EmbeddedError};
@@ -132,7 +133,7 @@ pub enum DemoError {
     /// larder cannot be opened or closed.
     Cache(larder::Error),
     /// No loopback address can be listened on.
-    Listen(io::Error),
+    Listen(BindError),
     /// larder's server did not end in order.
     Serve(ServeError),
     /// The servers over one Redis cannot be started or ended.
@@ -164,7 +165,8 @@ impl std::error::Error for DemoError {
         match self {
             Self::Market(error) => Some(error),
             Self::Run(error) => Some(error),
-            Self::Folder(error) | Self::Listen(error) | Self::Output(error) => Some(error),
+            Self::Folder(error) | Self::Output(error) => Some(error),
+            Self::Listen(error) => Some(error),
             Self::Cache(error) => Some(error),
             Self::Serve(error) => Some(error),
             Self::Fleet(error) => Some(error),

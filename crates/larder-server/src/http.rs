@@ -32,6 +32,7 @@ use tracing::{Instrument, Span};
 
 use crate::health::Health;
 use crate::history::History;
+use crate::resp::Resp;
 use crate::settings::{HttpLimits, Webhooks};
 use metrics::ConnectionCounts;
 use metrics::commands::Commands;
@@ -78,6 +79,8 @@ pub struct App {
     backing: &'static str,
     /// What happened, if that is kept.
     history: Option<History>,
+    /// The door for clients of Redis, if there is one.
+    resp: Option<Arc<Resp>>,
 }
 
 /// Handlers get it so.
@@ -85,13 +88,19 @@ pub type Shared = Arc<App>;
 
 impl App {
     /// What the routes need to serve a cache.
-    pub fn new(larder: Larder, limits: HttpLimits, webhooks: Webhooks, health: Health, history: Option<History>) -> Shared {
+    pub fn new(
+        larder: Larder,
+        (limits, webhooks): (HttpLimits, Webhooks),
+        health: Health,
+        history: Option<History>,
+        resp: Option<Arc<Resp>>,
+    ) -> Shared {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         let gate = Gate::new(limits.requests_max);
         let (intake, watchers) = (Intake::new(webhooks), Watchers::new());
         let (commands, windows, connections) = (Commands::default(), Windows::begin(&larder), Arc::default());
         let raw = larder.raw();
-        Arc::new(App { raw, larder, limits, gate, intake, watchers, commands, windows, connections, health, backing, history })
+        Arc::new(App { raw, larder, limits, gate, intake, watchers, commands, windows, connections, health, backing, history, resp })
     }
 
     /// Where connections are counted.

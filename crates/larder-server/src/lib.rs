@@ -10,6 +10,7 @@ pub mod http;
 pub mod moment;
 pub mod otlp;
 pub mod report;
+pub mod resp;
 pub mod serve;
 pub mod settings;
 pub mod webhook;

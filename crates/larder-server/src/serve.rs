@@ -21,7 +21,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::health::{Health, Watched};
 use crate::history::Running;
 use crate::http::{self, App, Shared};
-use crate::settings::{HttpLimits, Webhooks};
+use crate::resp;
+use crate::settings::{HttpLimits, RespSettings, Webhooks};
 use connections::Connections;
 
 mod connections;
@@ -34,6 +35,8 @@ pub struct Serve {
     pub http: SocketAddr,
     /// What clients may ask for at most.
     pub limits: HttpLimits,
+    /// Where clients of Redis are served, if they are.
+    pub resp: RespSettings,
     /// Who may send events.
     pub webhooks: Webhooks,
     /// Whether the cache shares its log and is strict, so that it is of no use while the log cannot be reached.
@@ -53,6 +56,7 @@ pub struct Bound {
     larder: Larder,
     listener: TcpListener,
     addr: SocketAddr,
+    resp: Option<resp::Bound>,
     drain: Duration,
     history: Option<Running>,
 }
@@ -62,18 +66,28 @@ impl Serve {
     ///
     /// # Errors
     /// When it cannot be had.
-    pub async fn bind(self) -> io::Result<Bound> {
-        let Serve { larder, http, limits, webhooks, is_strict, watched, drain, history } = self;
-        let listener = TcpListener::bind(http).await?;
-        let addr = listener.local_addr()?;
+    pub async fn bind(self) -> Result<Bound, BindError> {
+        let Serve { larder, http, limits, resp, webhooks, is_strict, watched, drain, history } = self;
+        let listener = TcpListener::bind(http).await.map_err(|error| BindError { door: http.to_string(), error })?;
+        let addr = listener.local_addr().map_err(|error| BindError { door: http.to_string(), error })?;
+        let resp = match resp.listen.is_some() || resp.unix.is_some() {
+            true => Some(resp::bind(&larder, &resp).await?),
+            false => None,
+        };
         let health = Health::watch(&larder, watched, is_strict);
-        let app = App::new(larder.clone(), limits.clone(), webhooks, health, history.as_ref().map(|history| history.history().clone()));
+        let kept = history.as_ref().map(|history| history.history().clone());
+        let app = App::new(larder.clone(), (limits.clone(), webhooks), health, kept, resp.as_ref().map(|resp| resp.resp().clone()));
         let connections = Connections::new(http::router(app.clone()), &limits, app.connections().clone());
-        Ok(Bound { app, connections, larder, listener, addr, drain, history })
+        Ok(Bound { app, connections, larder, listener, addr, resp, drain, history })
     }
 }
 
 impl Bound {
+    /// Where clients of Redis are served over the network, if they are.
+    pub fn resp_addr(&self) -> Option<SocketAddr> {
+        self.resp.as_ref().and_then(resp::Bound::addr)
+    }
+
     /// Where HTTP is served.
     pub fn http_addr(&self) -> SocketAddr {
         self.addr
@@ -84,8 +98,15 @@ impl Bound {
     /// # Errors
     /// When the cache cannot be closed in order.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Bound { app, mut connections, larder, listener, addr, drain, history } = self;
+        let Bound { app, mut connections, larder, listener, addr, resp, drain, history } = self;
         tracing::info!(%addr, "serving HTTP");
+        let resp = match resp.map(resp::Bound::serve).transpose() {
+            Ok(resp) => resp,
+            Err(error) => {
+                close(&larder).await.map_err(ServeError::Close)?;
+                return Err(ServeError::Threads(error));
+            }
+        };
         tokio::select! {
             () = shutdown => {}
             never = connections.accept(&listener) => match never {},
@@ -96,7 +117,10 @@ impl Bound {
             never = connections.accept(&listener) => match never {},
         }
         drop(listener);
-        let cut = connections.end(deadline).await;
+        let mut cut = connections.end(deadline).await;
+        if let Some(resp) = resp {
+            cut += resp.end(deadline).await;
+        }
         if cut > 0 {
             tracing::warn!(connections = cut, "connections were cut off when the time to drain was over");
         }
@@ -161,10 +185,33 @@ fn listen() -> io::Result<impl Future<Output = ()> + Send> {
     })
 }
 
+/// An address that cannot be had.
+#[derive(Debug)]
+pub struct BindError {
+    /// The address, or the path of a socket.
+    pub door: String,
+    /// What the system says.
+    pub error: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cannot be listened on: {}", self.door, self.error)
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
 /// Why serving ended other than in order.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServeError {
+    /// The threads for clients of Redis could not be started.
+    Threads(io::Error),
     /// The cache could not be closed in order. What was acknowledged as durable is.
     Close(larder::Error),
 }
@@ -172,6 +219,7 @@ pub enum ServeError {
 impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            ServeError::Threads(error) => write!(f, "cannot start the threads that serve clients of Redis: {error}"),
             ServeError::Close(error) => write!(f, "cannot close the cache in order: {error}"),
         }
     }
@@ -180,6 +228,7 @@ impl fmt::Display for ServeError {
 impl std::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            ServeError::Threads(error) => Some(error),
             ServeError::Close(error) => Some(error),
         }
     }

@@ -1,11 +1,14 @@
 //! What the server can be told, as plain values. Where they come from (file, environment, flags) is not known here.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use larder::Builder;
 
 use crate::history::Retention;
+use crate::resp::frame::Limits;
 use crate::webhook::Secret;
 
 /// What a client may ask of the server at most. Every limit is answered with a problem that names it.
@@ -36,6 +39,61 @@ impl Default for HttpLimits {
             request_timeout: Duration::from_secs(30),
             requests_max: 1_024,
             connections_max: 4_096,
+        }
+    }
+}
+
+/// Where clients of Redis are served, and what they may ask for at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RespSettings {
+    /// Where it listens. Port 0 takes a free one. Default: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// The path of a socket that it listens on. Default: none.
+    pub unix: Option<PathBuf>,
+    /// Threads that serve connections. Default: one for each core, four at most.
+    pub threads: u32,
+    /// Connections at once; one more is told so and closed. Default 10,000.
+    pub connections_max: u32,
+    /// How long a connection may ask for nothing. Default zero: for ever.
+    pub idle_timeout: Duration,
+    /// How long half a request may wait for its rest. Default 30 s.
+    pub half_timeout: Duration,
+    /// How long a client may leave what it is sent. Default 30 s.
+    pub stuck_timeout: Duration,
+    /// What a request may have at most.
+    pub requests: Limits,
+    /// The largest reply, in bytes. Default 256 MiB.
+    pub reply_bytes_max: usize,
+    /// Messages that wait for a client which does not take them, in bytes; with more it is cut off. Default 32 MiB.
+    pub messages_bytes_max: usize,
+    /// Keys that are put down for clients which track them. Default 1,000,000.
+    pub tracked_keys_max: usize,
+    /// How long a miss protects the `SET` that answers it; zero: not at all. Default 10 s.
+    pub miss_lease: Duration,
+    /// The same for some namespaces.
+    pub miss_leases: HashMap<String, Duration>,
+    /// Keys that have such leases at most. Default 100,000.
+    pub lease_keys_max: usize,
+}
+
+impl Default for RespSettings {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        RespSettings {
+            listen: None,
+            unix: None,
+            threads: cores.min(4) as u32,
+            connections_max: 10_000,
+            idle_timeout: Duration::ZERO,
+            half_timeout: Duration::from_secs(30),
+            stuck_timeout: Duration::from_secs(30),
+            requests: Limits::default(),
+            reply_bytes_max: 256 << 20,
+            messages_bytes_max: 32 << 20,
+            tracked_keys_max: 1_000_000,
+            miss_lease: Duration::from_secs(10),
+            miss_leases: HashMap::new(),
+            lease_keys_max: 100_000,
         }
     }
 }

@@ -55,6 +55,9 @@ pub struct ConfigArgs {
     /// Where to serve HTTP, such as 127.0.0.1:7070
     #[arg(long, value_name = "ADDRESS")]
     http: Option<String>,
+    /// Where to serve clients of Redis, such as 127.0.0.1:7379
+    #[arg(long, value_name = "ADDRESS")]
+    resp: Option<String>,
 }
 
 impl ConfigArgs {
@@ -64,6 +67,7 @@ impl ConfigArgs {
             ("redis.url", "--redis", &self.redis),
             ("memory", "--memory", &self.memory),
             ("http.listen", "--http", &self.http),
+            ("resp.listen", "--resp", &self.resp),
         ];
         let given = given.into_iter().filter_map(|(setting, flag, text)| Some((setting, flag, text.clone()?)));
         given.map(|(setting, flag, text)| FlagGiven { setting, flag, text }).collect()

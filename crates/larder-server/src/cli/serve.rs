@@ -14,15 +14,16 @@ use crate::config::units::Size;
 use crate::config::{Config, Redis};
 use crate::history::{HistoryError, Running};
 use crate::otlp::{self, Exporter};
-use crate::serve::{Serve, shutdown_signal};
+use crate::serve::{Bound, Serve, shutdown_signal};
 
-/// Serve a cache over HTTP
+/// Serve a cache over HTTP, and to clients of Redis
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   larder serve                                   in memory only, on http://127.0.0.1:7070
   larder serve --data ./larder --memory 1GiB     kept on disk in ./larder
   larder serve --redis redis://127.0.0.1:6379    one cache with all servers that share this Redis
+  larder serve --resp 127.0.0.1:7379             for clients of Redis as well: redis-cli -p 7379
   larder serve --config larder.toml
   larder serve --http 127.0.0.1:0 --json         on a free port, told as one JSON object on stdout
 
@@ -88,6 +89,7 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
         larder: larder.clone(),
         http: http.listen,
         limits: http.limits.clone(),
+        resp: config.resp.clone(),
         webhooks: config.webhooks.clone(),
         is_strict: config.redis.as_ref().is_some_and(Redis::is_strict),
         watched: config.watched(),
@@ -98,14 +100,13 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
         Ok(bound) => bound,
         Err(error) => {
             larder.close().await.map_err(|error| Failure::new(format!("the cache cannot be closed: {error}")))?;
-            let what = format!("{} cannot be listened on: {error}", http.listen);
-            return Err(Failure::new(what).hint("--http takes another address; port 0 takes a free one"));
+            return Err(Failure::new(error).hint("--http and --resp take other addresses; port 0 takes a free one"));
         }
     };
     for source in &config.sources {
         source.follow(&larder).map_err(Failure::new)?;
     }
-    say(config, &larder, &format!("http://{}", bound.http_addr()), out)?;
+    say(config, &larder, &bound, out)?;
     let ended = bound.run_until(shutdown).await.map_err(Failure::new);
     // What is left is sent when all else has ended; its thread may be waited for here, where nothing else runs.
     drop(exporter);
@@ -113,13 +114,17 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
 }
 
 /// Says what is served where.
-fn say(config: &Config, larder: &Larder, url: &str, out: Output) -> Result<(), Failure> {
+fn say(config: &Config, larder: &Larder, bound: &Bound, out: Output) -> Result<(), Failure> {
+    let url = format!("http://{}", bound.http_addr());
+    let (resp, unix) =
+        (bound.resp_addr().map(|addr| format!("redis://{addr}")), config.resp.unix.as_ref().map(|path| path.display().to_string()));
+    let doors = [Some(url.clone()), resp.clone(), unix.clone()].into_iter().flatten().collect::<Vec<_>>().join(" and ");
     let data = config.data.as_ref().map(|data| data.display().to_string());
     let redis = config.redis.as_ref().map(Redis::shown);
     let shared = larder.stats().log.shared;
     let (instance, connected) = (shared.as_ref().map(|log| log.instance.as_str()), shared.as_ref().map(|log| log.connected));
     let told = json!({
-        "serving": url, "data": data, "redis": redis, "instance": instance, "connected": connected,
+        "serving": url, "resp": resp, "unix": unix, "data": data, "redis": redis, "instance": instance, "connected": connected,
         "memory_bytes": config.memory_bytes,
     });
     out.say(&told, || {
@@ -128,10 +133,10 @@ fn say(config: &Config, larder: &Larder, url: &str, out: Output) -> Result<(), F
             (_, Some(redis)) => {
                 let name = instance.map(|instance| format!(" as {instance}")).unwrap_or_default();
                 let yet = if connected == Some(false) { ", which cannot be reached yet" } else { "" };
-                format!("larder serves {url} ({memory} of memory, shared{name} over {redis}{yet})")
+                format!("larder serves {doors} ({memory} of memory, shared{name} over {redis}{yet})")
             }
-            (Some(data), None) => format!("larder serves {url} ({memory} of memory, data in {data})"),
-            (None, None) => format!("larder serves {url} ({memory} of memory only: a restart forgets everything; --data DIR keeps it)"),
+            (Some(data), None) => format!("larder serves {doors} ({memory} of memory, data in {data})"),
+            (None, None) => format!("larder serves {doors} ({memory} of memory only: a restart forgets everything; --data DIR keeps it)"),
         }
     })
 }

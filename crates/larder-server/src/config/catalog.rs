@@ -103,6 +103,51 @@ pub const HTTP: Section = Section {
     ],
 };
 
+/// The door for clients of Redis.
+pub const RESP: Section = Section {
+    name: "resp",
+    about: "The server for clients of Redis (RESP2 and RESP3). Off unless it listens somewhere.",
+    settings: &[
+        optional(
+            "listen",
+            Kind::Address,
+            "Where it listens, as 127.0.0.1:7379. Port 0 takes a free one. There is no access control yet: keep it to addresses that you trust.",
+        ),
+        optional("unix", Kind::Path, "The path of a socket that it listens on, for clients of this machine."),
+        optional(
+            "threads",
+            Kind::Count { least: 1, most: 1_024 },
+            "Threads that serve connections. Without it, one for each core, and four at most.",
+        ),
+        setting(
+            "connections_max",
+            Kind::Count { least: 1, most: u32::MAX as u64 },
+            "10000",
+            "Connections open at once; one more is told so and closed.",
+        ),
+        setting("idle_timeout", Kind::Time, "0s", "How long a connection may ask for nothing; 0s: for ever."),
+        setting("half_timeout", Kind::Time, "30s", "How long half a request may wait for its rest before the connection is cut off."),
+        setting("stuck_timeout", Kind::Time, "30s", "How long a client may leave what it is sent before it is cut off."),
+        setting("args_max", Kind::Count { least: 16, most: 1 << 30 }, "1048576", "Words of a request."),
+        setting("arg_bytes_max", Kind::Size { least: 1 << 10 }, "64 MiB", "The largest word of a request."),
+        setting("request_bytes_max", Kind::Size { least: 1 << 10 }, "256 MiB", "The largest request."),
+        setting("reply_bytes_max", Kind::Size { least: 1 << 10 }, "256 MiB", "The largest reply."),
+        setting(
+            "messages_bytes_max",
+            Kind::Size { least: 1 << 10 },
+            "32 MiB",
+            "Messages that wait for a client which does not take them; with more it is cut off.",
+        ),
+        setting(
+            "tracked_keys_max",
+            Kind::Count { least: 1, most: 1 << 30 },
+            "1000000",
+            "Keys that are remembered for clients which keep what they read (CLIENT TRACKING).",
+        ),
+        setting("lease_keys_max", Kind::Count { least: 16, most: 1 << 30 }, "100000", "Keys that have a miss lease at once."),
+    ],
+};
+
 /// Redis or Valkey, where several machines share one cache.
 pub const REDIS: Section = Section {
     name: "redis",
@@ -228,6 +273,12 @@ const POLICY: &[Setting] = &[
     ),
     optional("memory", Kind::Size { least: MEMORY_MIN }, "Memory of the namespace's own, instead of a share of the common pool."),
     setting("backing", Kind::Flag, "true", "Whether entries also go to disk or to Redis, where there is one."),
+    setting(
+        "miss_lease",
+        Kind::Time,
+        "10s",
+        "How long a GET over RESP that missed protects the SET that answers it: that is dropped if anything the key depends on was invalidated in between, and with it what was read before. 0s: not at all.",
+    ),
     optional("mode", MODE, "What to do while Redis cannot be heard, as in [redis], which decides unless this is given."),
     optional("max_staleness", Kind::Time, "For how long memory counts as verified, as in [redis], which decides unless this is given."),
     optional(
@@ -431,7 +482,7 @@ pub const SOURCE: Section = Section {
 pub const LISTS: [&Section; 2] = [&ON, &SOURCE];
 
 /// The sections whose place is fixed: all but the namespaces and lists.
-pub const FIXED: [&Section; 8] = [&TOP, &HTTP, &REDIS, &EVENTS, &HEALTH, &HISTORY, &OTLP, &DEFAULT_NAMESPACE];
+pub const FIXED: [&Section; 9] = [&TOP, &HTTP, &RESP, &REDIS, &EVENTS, &HEALTH, &HISTORY, &OTLP, &DEFAULT_NAMESPACE];
 
 impl Section {
     /// The setting of this name.

@@ -54,6 +54,8 @@ fn with(policy: Policy, name: &str, value: &Value, givens: &Givens) -> Policy {
         ("tags", Value::Texts(tags)) => tags.iter().fold(policy, |policy, tag| policy.tag(tag)),
         ("memory", Value::Size(bytes)) => policy.own_memory(*bytes),
         ("backing", Value::Flag(flag)) => policy.backing(*flag),
+        // The door's, not the cache's.
+        ("miss_lease", _) => policy,
         ("mode", Value::Choice(word)) => policy.mode(mode(word)),
         ("max_staleness", Value::Time(time)) => policy.max_staleness(*time),
         ("one_load_in_fleet", Value::Time(time)) => policy.one_load_in_fleet(*time),

@@ -12,8 +12,8 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::larder_cache::LarderCache;
 use crate::health::Watched;
-use crate::serve::{Bound, Serve, ServeError};
-use crate::settings::{HttpLimits, Webhooks};
+use crate::serve::{BindError, Bound, Serve, ServeError};
+use crate::settings::{HttpLimits, RespSettings, Webhooks};
 
 /// How long someone who is looking may keep the demo from ending.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ pub enum EmbeddedError {
     /// The cache cannot be opened or closed.
     Cache(larder::Error),
     /// No address can be listened on.
-    Listen(io::Error),
+    Listen(BindError),
     /// Serving did not end in order.
     Serve(ServeError),
     /// The server broke.
@@ -83,12 +83,13 @@ impl Embedded {
     }
 }
 
-async fn bind(larder: &Larder) -> io::Result<Bound> {
+async fn bind(larder: &Larder) -> Result<Bound, BindError> {
     let http = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let serve = Serve {
         larder: larder.clone(),
         http,
         limits: HttpLimits::default(),
+        resp: RespSettings::default(),
         webhooks: Webhooks::default(),
         is_strict: false,
         watched: Watched::default(),

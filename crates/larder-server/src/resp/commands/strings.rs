@@ -1,0 +1,389 @@
+//! Values: `GET`, `SET` and what is like them.
+
+use bytes::Bytes;
+use larder::{Answer, Change, Item, Life};
+
+use super::{Call, Done, NOT_AN_INTEGER, Refusal, SYNTAX};
+use crate::resp::lease;
+use crate::resp::tracking::has_written;
+
+/// A life that somebody asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Until {
+    /// As the namespace's policy has it.
+    #[default]
+    Policy,
+    /// Up to then, in milliseconds since 1970.
+    At(u64),
+    /// As it was.
+    Kept,
+}
+
+/// How the end of a life is given: the word, in what unit, and whether from now.
+pub type TimeOption = (&'static str, i64, bool);
+
+const TIME_OPTIONS: [TimeOption; 4] = [("EX", 1_000, true), ("PX", 1, true), ("EXAT", 1_000, false), ("PXAT", 1, false)];
+
+/// Which of `EX`, `PX`, `EXAT` and `PXAT` a word is, if a number follows it.
+pub fn time_option(call: &Call<'_>, at: usize) -> Option<TimeOption> {
+    TIME_OPTIONS.into_iter().find(|(word, ..)| call.is(at, word)).filter(|_| at + 1 < call.args.len())
+}
+
+/// When the life is over that an option gives with the word at `at`.
+pub fn until(call: &Call<'_>, (_, unit, is_relative): TimeOption, at: usize, command: &str) -> Result<u64, Refusal> {
+    moment(call, call.integer(at)?, unit, is_relative, command)
+}
+
+/// When a life of so many units is over, if it is one that begins.
+pub fn moment(call: &Call<'_>, number: i64, unit: i64, is_relative: bool, command: &str) -> Result<u64, Refusal> {
+    let wrong = || Refusal::of(format!("ERR invalid expire time in '{command}' command"));
+    if number <= 0 {
+        return Err(wrong());
+    }
+    let ms = number.checked_mul(unit).ok_or_else(wrong)?;
+    let from = if is_relative { call.resp.now_ms() as i64 } else { 0 };
+    let at = ms.checked_add(from).ok_or_else(wrong)?;
+    Ok(at.unsigned_abs())
+}
+
+/// An item of a value and a life; what is `Kept` is for those to see to who know what was.
+pub fn item(value: &[u8], until: Until) -> Item<Bytes> {
+    let item = Item::new(Bytes::copy_from_slice(value));
+    match until {
+        Until::At(ms) => item.expires_at(ms),
+        Until::Policy | Until::Kept => item,
+    }
+}
+
+/// `GET key`
+pub async fn get(call: &mut Call<'_>) -> Done {
+    let key = call.args.at(1);
+    // What is at hand is answered without another look at anything, unless the client is to be told when it changes.
+    if call.session.reads_plainly()
+        && let Some(value) = call.resp.raw.quick(key)
+    {
+        call.out.bulk(&value);
+        return Ok(());
+    }
+    match found(call, key).await? {
+        Some(value) => call.out.bulk(&value),
+        None => call.out.null(),
+    }
+    Ok(())
+}
+
+/// A read as any client makes it: counted, tracked, and with a lease for what it misses.
+async fn found(call: &mut Call<'_>, key: &[u8]) -> Result<Option<Bytes>, Refusal> {
+    if key.is_empty() {
+        return Ok(None);
+    }
+    // Before it is looked for: what is invalidated while it is, was invalidated after the miss.
+    let token = call.resp.raw.begin_fill(key);
+    let answer = if call.session.no_touch { call.resp.raw.peek(key).await? } else { call.resp.raw.lookup(key).await?.into_answer() };
+    crate::resp::tracking::has_read(call, key, answer.as_ref(), token);
+    if answer.is_none() {
+        call.resp.leases.missed(key, call.session.client.id, token, call.resp.now_ms());
+    }
+    Ok(answer.map(|answer| (*answer.value).clone()))
+}
+
+/// `MGET key [key ...]`
+pub async fn mget(call: &mut Call<'_>) -> Done {
+    call.out.array(call.args.len() - 1);
+    for key in call.args.skip(1).iter() {
+        match call.session.reads_plainly().then(|| call.resp.raw.quick(key)).flatten() {
+            Some(value) => call.out.bulk(&value),
+            None => match found(call, key).await? {
+                Some(value) => call.out.bulk(&value),
+                None => call.out.null(),
+            },
+        }
+        if call.out.len() > call.resp.limits.reply_bytes_max {
+            return Err(too_large(call));
+        }
+    }
+    Ok(())
+}
+
+fn too_large(call: &Call<'_>) -> Refusal {
+    Refusal::of(format!("ERR the reply would have more than {} bytes; ask for less at once", call.resp.limits.reply_bytes_max))
+}
+
+/// When `SET` sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum If {
+    #[default]
+    Always,
+    Absent,
+    There,
+}
+
+/// `SET key value [NX | XX] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]`
+pub async fn set(call: &mut Call<'_>) -> Done {
+    let (key, value) = (call.args.at(1), call.args.at(2));
+    if call.args.len() == 3 {
+        return put(call, key, item(value, Until::Policy)).await.map(|()| call.out.ok());
+    }
+    let (mut condition, mut keeps, mut returns) = (If::Always, false, false);
+    // The same option may come twice, and the last counts, as in Redis. Numbers are looked at when all words are known.
+    let mut time: Option<(TimeOption, usize)> = None;
+    let mut at = 3;
+    while at < call.args.len() {
+        let option = time_option(call, at).filter(|option| !keeps && time.is_none_or(|(other, _)| other == *option));
+        if call.is(at, "NX") && condition != If::There {
+            condition = If::Absent;
+        } else if call.is(at, "XX") && condition != If::Absent {
+            condition = If::There;
+        } else if call.is(at, "GET") {
+            returns = true;
+        } else if call.is(at, "KEEPTTL") && time.is_none() {
+            keeps = true;
+        } else if let Some(option) = option {
+            at += 1;
+            time = Some((option, at));
+        } else {
+            return Err(SYNTAX);
+        }
+        at += 1;
+    }
+    let life = match time {
+        Some((option, at)) => Until::At(until(call, option, at, "set")?),
+        None if keeps => Until::Kept,
+        None => Until::Policy,
+    };
+    if condition == If::Always && !returns && life != Until::Kept {
+        return put(call, key, item(value, life)).await.map(|()| call.out.ok());
+    }
+    let _held = call.hold(key).await;
+    let changed = call.resp.raw.change(key, |now| {
+        let sets = match condition {
+            If::Always => true,
+            If::Absent => now.is_none(),
+            If::There => now.is_some(),
+        };
+        let change = if sets { Change::Replace(kept(item(value, life), life, now)) } else { Change::Keep };
+        (change, (sets, now.map(|answer| (*answer.value).clone())))
+    });
+    let (sets, before) = changed.await?.outcome;
+    if sets {
+        wrote(call, key);
+    }
+    match (returns, before) {
+        (true, Some(before)) => call.out.bulk(&before),
+        (false, _) if sets => call.out.ok(),
+        _ => call.out.null(),
+    }
+    Ok(())
+}
+
+/// An item with the life that the entry before it had.
+fn kept(item: Item<Bytes>, life: Until, before: Option<&Answer<Bytes>>) -> Item<Bytes> {
+    match before {
+        Some(before) if life == Until::Kept => before.expires_at().map_or_else(|| item.clone().forever(), |at| item.clone().expires_at(at)),
+        _ => item,
+    }
+}
+
+/// A plain write: where a miss of this key was answered not long ago, only if nothing was invalidated since.
+pub async fn put(call: &mut Call<'_>, key: &[u8], item: Item<Bytes>) -> Done {
+    let _held = call.hold(key).await;
+    if lease::put(call.resp, key, call.session.client.id, item).await? {
+        has_written(call, key);
+    }
+    Ok(())
+}
+
+/// A key was changed by this connection by what was there, which answers a miss as a plain write does.
+pub fn wrote(call: &mut Call<'_>, key: &[u8]) {
+    call.resp.leases.redeem(key, call.session.client.id, call.resp.now_ms());
+    has_written(call, key);
+}
+
+/// `SETEX key seconds value`, `PSETEX key milliseconds value`
+pub async fn setex(call: &mut Call<'_>, unit: i64, name: &str) -> Done {
+    let (key, value) = (call.args.at(1), call.args.at(3));
+    let at = moment(call, call.integer(2)?, unit, true, name)?;
+    put(call, key, item(value, Until::At(at))).await?;
+    call.out.ok();
+    Ok(())
+}
+
+/// `SETNX key value`
+pub async fn setnx(call: &mut Call<'_>) -> Done {
+    let (key, value) = (call.args.at(1), call.args.at(2));
+    let _held = call.hold(key).await;
+    let changed = call.resp.raw.change(key, |now| match now {
+        None => (Change::Replace(item(value, Until::Policy)), true),
+        Some(_) => (Change::Keep, false),
+    });
+    let sets = changed.await?.outcome;
+    if sets {
+        wrote(call, key);
+    }
+    call.out.integer(sets.into());
+    Ok(())
+}
+
+/// `GETSET key value`
+pub async fn getset(call: &mut Call<'_>) -> Done {
+    let (key, value) = (call.args.at(1), call.args.at(2));
+    let _held = call.hold(key).await;
+    let before = |now: Option<&Answer<Bytes>>| now.map(|answer| (*answer.value).clone());
+    let changed = call.resp.raw.change(key, |now| (Change::Replace(item(value, Until::Policy)), before(now)));
+    let before = changed.await?.outcome;
+    wrote(call, key);
+    answer(call, before)
+}
+
+fn answer(call: &mut Call<'_>, value: Option<Bytes>) -> Done {
+    match value {
+        Some(value) => call.out.bulk(&value),
+        None => call.out.null(),
+    }
+    Ok(())
+}
+
+/// `GETDEL key`
+pub async fn getdel(call: &mut Call<'_>) -> Done {
+    let key = call.args.at(1);
+    let _held = call.hold(key).await;
+    let changed = call.resp.raw.change(key, |now| match now {
+        Some(answer) => (Change::Remove, Some((*answer.value).clone())),
+        None => (Change::Keep, None),
+    });
+    let before = changed.await?.outcome;
+    if before.is_some() {
+        wrote(call, key);
+    }
+    answer(call, before)
+}
+
+/// `GETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST]`
+pub async fn getex(call: &mut Call<'_>) -> Done {
+    let key = call.args.at(1);
+    let mut time: Option<(TimeOption, usize)> = None;
+    let mut persists = false;
+    let mut at = 2;
+    while at < call.args.len() {
+        let option = time_option(call, at).filter(|option| !persists && time.is_none_or(|(other, _)| other == *option));
+        if call.is(at, "PERSIST") && time.is_none() {
+            persists = true;
+        } else if let Some(option) = option {
+            at += 1;
+            time = Some((option, at));
+        } else {
+            return Err(SYNTAX);
+        }
+        at += 1;
+    }
+    if time.is_none() && !persists {
+        return get(call).await;
+    }
+    let _held = call.hold(key).await;
+    // What is not there is answered before the number is looked at, as in Redis.
+    if super::keys::peek(call, key).await?.is_none() {
+        call.out.null();
+        return Ok(());
+    }
+    let life = time.map(|(option, at)| until(call, option, at, "getex")).transpose()?.map_or(Life::Forever, Life::Until);
+    let changed = call.resp.raw.change(key, |now| match now {
+        Some(answer) if life == Life::Forever && answer.expires_at().is_none() => (Change::Keep, Some((*answer.value).clone())),
+        Some(answer) => (Change::Life(life), Some((*answer.value).clone())),
+        None => (Change::Keep, None),
+    });
+    let value = changed.await?.outcome;
+    if value.is_some() {
+        wrote(call, key);
+    }
+    answer(call, value)
+}
+
+/// `APPEND key value`
+pub async fn append(call: &mut Call<'_>) -> Done {
+    let (key, more) = (call.args.at(1), call.args.at(2));
+    let _held = call.hold(key).await;
+    let changed = call.resp.raw.change(key, |now| {
+        let value = [now.map_or(&[][..], |answer| &answer.value), more].concat();
+        let len = value.len();
+        (Change::Value(value.into()), len)
+    });
+    let len = changed.await?.outcome;
+    wrote(call, key);
+    call.out.count(len);
+    Ok(())
+}
+
+/// `STRLEN key`
+pub async fn strlen(call: &mut Call<'_>) -> Done {
+    let key = call.args.at(1);
+    let len = found(call, key).await?.map_or(0, |value| value.len());
+    call.out.count(len);
+    Ok(())
+}
+
+/// `GETRANGE key start end`, both counted from the end where they are negative
+pub async fn getrange(call: &mut Call<'_>) -> Done {
+    let (start, end) = (call.integer(2)?, call.integer(3)?);
+    let key = call.args.at(1);
+    let value = found(call, key).await?.unwrap_or_default();
+    call.out.bulk(part(&value, start, end));
+    Ok(())
+}
+
+/// What lies from `start` up to and with `end`.
+fn part(value: &[u8], start: i64, end: i64) -> &[u8] {
+    let len = value.len() as i64;
+    if start < 0 && end < 0 && start > end {
+        return &[];
+    }
+    let place = |at: i64| if at < 0 { at.saturating_add(len).max(0) } else { at };
+    let (start, end) = (place(start), place(end).min(len - 1));
+    if start > end || len == 0 {
+        return &[];
+    }
+    &value[start as usize..=end as usize]
+}
+
+/// `MSET key value [key value ...]`
+pub async fn mset(call: &mut Call<'_>) -> Done {
+    if call.args.len().is_multiple_of(2) {
+        return Err(Refusal::new("ERR wrong number of arguments for 'mset' command"));
+    }
+    let words: Vec<&[u8]> = call.args.skip(1).iter().collect();
+    let pairs = words.chunks_exact(2);
+    let _held = if call.holds { None } else { Some(call.resp.stripes.hold_all(pairs.clone().map(|pair| pair[0])).await) };
+    let id = call.session.client.id;
+    if call.resp.leases.are_there() {
+        for pair in pairs {
+            if lease::put(call.resp, pair[0], id, item(pair[1], Until::Policy)).await? {
+                has_written(call, pair[0]);
+            }
+        }
+    } else {
+        call.resp.raw.put_many(pairs.clone().map(|pair| (pair[0], item(pair[1], Until::Policy)))).await?;
+        pairs.for_each(|pair| has_written(call, pair[0]));
+    }
+    call.out.ok();
+    Ok(())
+}
+
+/// A word as a number that a client may also mean as text.
+pub fn whole(value: &[u8]) -> Result<i64, Refusal> {
+    crate::resp::frame::integer(value).ok_or(NOT_AN_INTEGER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_redis_own() {
+        let of = |start, end| part(b"Hello World", start, end);
+        assert_eq!(of(0, 4), b"Hello");
+        assert_eq!(of(-5, -1), b"World");
+        assert_eq!(of(-100, 2), b"Hel");
+        assert_eq!((of(0, 100), of(5, 3)), (b"Hello World".as_slice(), b"".as_slice()));
+        assert_eq!((of(-1, -5), of(11, 20)), (b"".as_slice(), b"".as_slice()));
+        assert_eq!(part(b"", 0, -1), b"");
+    }
+}

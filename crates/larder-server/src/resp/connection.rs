@@ -1,0 +1,175 @@
+//! A connection: what comes is carried out in order, and answered in as few writes as it came in reads.
+//!
+//! ```text
+//!   readable -> read -> each whole request: carried out, its reply appended -> one write -> readable
+//!                       replies grow beyond FLUSH_AT: written first, and if the client does not take them, waited for
+//! ```
+//!
+//! So a client that sends without reading is not read from either: nothing grows but what the system's buffers hold. A connection that
+//! waits for its client has no buffer: it takes one of its thread's when there is something to read, and keeps it only while half a
+//! request is in it.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Resp;
+use super::clients::{Client, Stream};
+use super::commands;
+use super::frame::{Decoder, Step};
+use super::reply::Replies;
+use super::session::{Answers, Session};
+
+/// Room for what a client sends at once.
+const READ_BYTES: usize = 16 << 10;
+
+/// Replies are written when there are so many, though more requests are here.
+const FLUSH_AT: usize = 64 << 10;
+
+/// A buffer that became larger is not kept.
+const KEPT_BYTES: usize = 256 << 10;
+
+/// Buffers that a thread keeps for its connections.
+const BUFFERS_MAX: usize = 16;
+
+thread_local! {
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn take_buffer() -> Vec<u8> {
+    BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(READ_BYTES))
+}
+
+fn give_back(mut buffer: Vec<u8>) {
+    if (1..=KEPT_BYTES).contains(&buffer.capacity()) {
+        buffer.clear();
+        BUFFERS.with_borrow_mut(|buffers| {
+            if buffers.len() < BUFFERS_MAX {
+                buffers.push(buffer);
+            }
+        });
+    }
+}
+
+/// Serves a connection until it ends, and takes it off the list.
+pub async fn serve(resp: Arc<Resp>, stream: Arc<Stream>, client: Arc<Client>) {
+    let mut session = Session::new(client.clone());
+    let served = converse(&resp, &stream, &mut session).await;
+    commands::forget(&resp, &mut session);
+    if let Err(error) = served
+        && !matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected)
+    {
+        tracing::debug!(%error, client = client.id, "a connection has ended");
+    }
+    resp.clients.closed(client.id);
+}
+
+async fn converse(resp: &Arc<Resp>, stream: &Stream, session: &mut Session) -> io::Result<()> {
+    let mut decoder = Decoder::new(resp.limits.requests);
+    let mut out = Replies::default();
+    let mut buffer = Vec::new();
+    let mut more = 1;
+    loop {
+        if session.listens() {
+            tokio::select! {
+                readable = stream.readable() => readable?,
+                () = session.client.mailbox.come() => {
+                    out.raw(&session.client.mailbox.take());
+                    write(stream, &session.client, &mut out, resp).await?;
+                    continue;
+                }
+            }
+        } else {
+            stream.readable().await?;
+        }
+        if buffer.capacity() == 0 {
+            buffer = take_buffer();
+            out.give(take_buffer());
+        }
+        // What is said to come is not believed: room is made as it comes, for as much again at most.
+        if buffer.capacity() - buffer.len() < READ_BYTES {
+            buffer.reserve(more.min(buffer.len()).max(READ_BYTES));
+        }
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if buffer.is_empty() {
+                    give_back(std::mem::take(&mut buffer));
+                    give_back(out.take());
+                }
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        let mut done = 0;
+        loop {
+            match decoder.decode(&buffer[done..]) {
+                Ok(Step::Request(len)) => {
+                    let args = decoder.args(&buffer[done..]);
+                    if !args.is_empty() {
+                        commands::execute(resp, session, args, &mut out).await;
+                    }
+                    done += len;
+                    if session.ends {
+                        return write(stream, &session.client, &mut out, resp).await;
+                    }
+                    if out.len() >= FLUSH_AT {
+                        write(stream, &session.client, &mut out, resp).await?;
+                    }
+                }
+                Ok(Step::More(least)) => {
+                    more = least;
+                    break;
+                }
+                Err(malformed) => {
+                    if session.answers != Answers::Off {
+                        out.error(format!("ERR {malformed}").as_bytes());
+                    }
+                    return write(stream, &session.client, &mut out, resp).await;
+                }
+            }
+        }
+        let now = resp.now_ms();
+        if done > 0 {
+            session.client.asked_at.store(now, Relaxed);
+        }
+        write(stream, &session.client, &mut out, resp).await?;
+        if done == buffer.len() {
+            session.client.half_since.store(0, Relaxed);
+            if buffer.capacity() > KEPT_BYTES {
+                decoder.slim();
+            }
+            give_back(std::mem::take(&mut buffer));
+            give_back(out.take());
+        } else {
+            if done > 0 || session.client.half_since.load(Relaxed) == 0 {
+                session.client.half_since.store(now.max(1), Relaxed);
+            }
+            buffer.drain(..done);
+        }
+    }
+}
+
+/// Writes all replies, waiting for the client to take them.
+async fn write(stream: &Stream, client: &Client, out: &mut Replies, resp: &Resp) -> io::Result<()> {
+    let mut at = 0;
+    while at < out.len() {
+        match stream.try_write(&out.bytes()[at..]) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(n) => at += n,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                client.stuck_since.store(resp.now_ms().max(1), Relaxed);
+                stream.writable().await?;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if at > 0 {
+        client.stuck_since.store(0, Relaxed);
+        out.sent();
+    }
+    Ok(())
+}
