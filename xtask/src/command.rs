@@ -1,7 +1,7 @@
 //! What a command is, and the table of all of them: help, dispatch and tidy read it, so it is written once.
 
 use crate::failure::Failure;
-use crate::{bench, chaos, ci, docs, help, model, setup, suggest, test, tidy};
+use crate::{bench, chaos, ci, docs, fuzz, help, model, setup, suggest, test, tidy};
 
 /// One `cargo xtask` command.
 pub struct Command {
@@ -18,7 +18,7 @@ pub struct Command {
 }
 
 /// Every command, in the order in which a newcomer needs them.
-pub const COMMANDS: [&Command; 9] = [
+pub const COMMANDS: [&Command; 10] = [
     &setup::COMMAND,
     &test::COMMAND,
     &ci::COMMAND,
@@ -26,6 +26,7 @@ pub const COMMANDS: [&Command; 9] = [
     &docs::COMMAND,
     &model::COMMAND,
     &chaos::COMMAND,
+    &fuzz::COMMAND,
     &bench::COMMAND,
     &help::COMMAND,
 ];

@@ -6,9 +6,11 @@
 mod bench;
 mod chaos;
 mod ci;
+mod clients;
 mod command;
 mod docs;
 mod failure;
+mod fuzz;
 mod help;
 mod model;
 mod process;

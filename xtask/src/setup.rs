@@ -1,12 +1,13 @@
 //! `cargo xtask setup`: brings the programs that tests run against. It may install packages, as root on Debian or
-//! Ubuntu, and nothing else: it asks for no password, changes no configuration, and leaves no service running.
+//! Ubuntu, and clients into `target`, and nothing else: it asks for no password, changes no configuration, and leaves no service
+//! running.
 
 use std::path::Path;
 use std::process::Command as Process;
 
 use crate::command::{Command, takes_none};
 use crate::failure::Failure;
-use crate::process;
+use crate::{clients, process, workspace};
 
 /// The command.
 pub const COMMAND: Command = Command {
@@ -14,7 +15,8 @@ pub const COMMAND: Command = Command {
     arguments: "",
     summary: "Install the programs that tests need, where that is allowed.",
     details: "As root on Debian or Ubuntu it installs what is missing with apt-get. Anywhere else it says in\n\
-              one line what to install and goes on: a test whose program is missing skips and says so.",
+              one line what to install and goes on: a test whose program is missing skips and says so.\n\
+              The Redis clients that tests run come from their own registries, into target/clients.",
     run,
 };
 
@@ -32,7 +34,7 @@ struct Requirement {
 }
 
 /// All of them. A new one is a new line.
-const REQUIREMENTS: [Requirement; 4] = [
+const REQUIREMENTS: [Requirement; 7] = [
     Requirement { package: "redis-server", program: "redis-server", service: Some("redis-server"), needed_by: "the Redis tier's tests" },
     Requirement { package: "openssl", program: "openssl", service: None, needed_by: "the tests of Redis over TLS" },
     Requirement {
@@ -47,21 +49,32 @@ const REQUIREMENTS: [Requirement; 4] = [
         service: Some("prometheus"),
         needed_by: "the checks of metrics and alerts by Prometheus' own tool",
     },
+    Requirement { package: "python3-venv", program: "python3", service: None, needed_by: "the tests of Python's Redis client" },
+    Requirement { package: "nodejs", program: "node", service: None, needed_by: "the tests of Node's Redis clients" },
+    Requirement { package: "npm", program: "npm", service: None, needed_by: "the installation of Node's Redis clients" },
 ];
 
 /// Installs what is missing, or says what to install.
 ///
 /// # Errors
-/// Only for arguments: it takes none. A machine on which nothing can be installed is no failure, since the tests
-/// that need the missing program skip and say so.
+/// For arguments, since it takes none, and when the project's folder cannot be found. A machine on which nothing can be installed is
+/// no failure, since the tests that need the missing program skip and say so.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
     takes_none(COMMAND.name, arguments)?;
-    prepare();
-    Ok(())
+    prepare()
 }
 
 /// The same, for the commands that begin with it.
-pub fn prepare() {
+///
+/// # Errors
+/// When the project's folder cannot be found.
+pub fn prepare() -> Result<(), Failure> {
+    programs();
+    clients::prepare(&workspace::root()?.join("target"));
+    Ok(())
+}
+
+fn programs() {
     let missing = missing(&REQUIREMENTS, |program| process::find_program(program).is_some());
     if missing.is_empty() {
         println!("setup: every program that the tests need is here");

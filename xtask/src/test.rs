@@ -70,7 +70,7 @@ struct Pass {
 /// # Errors
 /// When a test fails or does not build, or a pass ran no test at all.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
-    setup::prepare();
+    setup::prepare()?;
     let root = workspace::root()?;
     let has_nextest = process::read(&mut process::cargo(&["nextest", "--version"])?).is_ok();
     for pass in passes(arguments, has_nextest, |file| root.join(file).is_file()) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use larder::Larder;
 use larder_server::health::Watched;
 use larder_server::serve::{Serve, shutdown_signal};
-use larder_server::settings::{HttpLimits, Webhooks};
+use larder_server::settings::{HttpLimits, RespSettings, Webhooks};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_stops_the_server_in_order() {
@@ -16,6 +16,7 @@ async fn sigterm_stops_the_server_in_order() {
         larder,
         http: ([127, 0, 0, 1], 0).into(),
         limits: HttpLimits::default(),
+        resp: RespSettings::default(),
         webhooks: Webhooks::default(),
         is_strict: false,
         watched: Watched::default(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use larder::{Builder, Larder};
 use larder_server::health::Watched;
 use larder_server::serve::{Serve, ServeError};
-use larder_server::settings::{HttpLimits, Webhooks};
+use larder_server::settings::{HttpLimits, RespSettings, Webhooks};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -49,6 +49,7 @@ impl Server {
                 larder: larder.clone(),
                 http: ([127, 0, 0, 1], 0).into(),
                 limits,
+                resp: RespSettings::default(),
                 webhooks,
                 is_strict: false,
                 watched: Watched::default(),
