@@ -13,7 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
 use larder::{Larder, Raw};
@@ -81,6 +81,8 @@ pub struct Resp {
     /// What answers from the backing tier are said to come from.
     pub backing: &'static str,
     port: AtomicUsize,
+    /// Whether no connection is taken any more.
+    is_ending: AtomicBool,
     /// Where work goes that no connection is to wait for.
     runtime: Handle,
 }
@@ -133,6 +135,7 @@ impl Resp {
             started_at: larder.clock().refresh(),
             backing,
             port: 0.into(),
+            is_ending: false.into(),
             runtime: Handle::current(),
             larder,
         })
@@ -293,6 +296,7 @@ impl Bound {
                 every.tick().await;
                 let Some(resp) = reaping.upgrade() else { return };
                 resp.clients.reap(resp.now_ms(), resp.patience());
+                resp.leases.sweep(resp.now_ms());
             }
         }));
         Ok(Serving { resp, accepting, threads, unix: path })
@@ -339,7 +343,13 @@ async fn take_over(resp: Arc<Resp>, accepted: Accepted) {
         Err(error) => return tracing::warn!(%error, "a connection could not be taken over"),
     };
     match resp.clients.open(stream, addr, resp.now_ms(), resp.limits().connections_max as usize) {
-        Ok((stream, client)) => connection::serve(resp, stream, client).await,
+        Ok((stream, client)) => {
+            // On the list, or seen here: whoever ends the server has told all on the list before it looks at who is left.
+            if resp.is_ending.load(SeqCst) {
+                client.drain();
+            }
+            connection::serve(resp, stream, client).await;
+        }
         Err(refused) => {
             let told = async {
                 refused.writable().await?;
@@ -377,6 +387,7 @@ impl Serving {
         {
             tracing::warn!(%error, path = %path.display(), "the socket is left behind");
         }
+        self.resp.is_ending.store(true, SeqCst);
         let cut = match timeout_at(deadline, self.resp.clients.drain()).await {
             Ok(()) => 0,
             Err(_) => self.resp.clients.cut_all(),

@@ -72,7 +72,7 @@ pub struct RespSettings {
     pub miss_lease: Duration,
     /// The same for some namespaces.
     pub miss_leases: HashMap<String, Duration>,
-    /// Keys that have such leases at most. Default 100,000.
+    /// Keys that have such leases at most; of more, the oldest have none. Default 250,000.
     pub lease_keys_max: usize,
 }
 
@@ -93,7 +93,7 @@ impl Default for RespSettings {
             tracked_keys_max: 1_000_000,
             miss_lease: Duration::from_secs(10),
             miss_leases: HashMap::new(),
-            lease_keys_max: 100_000,
+            lease_keys_max: 250_000,
         }
     }
 }

@@ -144,7 +144,12 @@ pub const RESP: Section = Section {
             "1000000",
             "Keys that are remembered for clients which keep what they read (CLIENT TRACKING).",
         ),
-        setting("lease_keys_max", Kind::Count { least: 16, most: 1 << 30 }, "100000", "Keys that have a miss lease at once."),
+        setting(
+            "lease_keys_max",
+            Kind::Count { least: 16, most: 1 << 30 },
+            "250000",
+            "Keys that have a miss lease at once; of more, the oldest have none.",
+        ),
     ],
 };
 

@@ -12,10 +12,16 @@ use parking_lot::Mutex;
 
 use super::Resp;
 use super::clients::Client;
-use super::commands::{Call, Done};
+use super::commands::{Call, Done, Refusal};
 use super::glob;
 use super::reply::{Protocol, Replies};
 use super::session::Session;
+
+/// Channels and patterns that a connection listens to at most.
+const LISTENED_MAX: usize = 16_384;
+
+/// The longest name of one.
+const NAME_BYTES_MAX: usize = 4_096;
 
 /// What is listened to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +142,10 @@ pub fn subscribe(call: &mut Call<'_>, kind: Kind) -> Done {
     super::tracking::hear(call.resp);
     let word: &[u8] = if kind == Kind::Channel { b"subscribe" } else { b"psubscribe" };
     for name in call.args.skip(1).iter() {
+        if call.session.channels.len() + call.session.patterns.len() >= LISTENED_MAX || name.len() > NAME_BYTES_MAX {
+            let why = format!("ERR a connection listens to {LISTENED_MAX} channels and patterns of {NAME_BYTES_MAX} bytes at most");
+            return Err(Refusal::of(why));
+        }
         if own(call.session, kind).insert(name.to_vec()) {
             call.resp.channels.add(kind, name, call.session.client.id);
         }

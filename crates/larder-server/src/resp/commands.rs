@@ -57,13 +57,13 @@ impl Call<'_> {
     }
 
     /// Waits until nobody else on this server changes a key; at once, within a transaction.
-    pub async fn hold<'a>(&self, key: &[u8]) -> Option<tokio::sync::MutexGuard<'a, ()>>
+    pub async fn hold<'a>(&self, key: &[u8]) -> Result<Option<tokio::sync::RwLockWriteGuard<'a, ()>>, Refusal>
     where
         Self: 'a,
     {
         let resp: &Arc<Resp> = self.resp;
         // The stripes live as long as the server does, which outlives the call.
-        if self.holds { None } else { Some(resp.stripes.hold(key).await) }
+        if self.holds { Ok(None) } else { Ok(Some(resp.stripes.hold(key).await?)) }
     }
 }
 
@@ -180,10 +180,10 @@ pub async fn run_told(command: &'static Command, call: Call<'_>) -> Done {
     if call.session.tracked.is_none() {
         return run(command, call).await;
     }
-    let (resp, session) = (call.resp, call.session);
+    let (resp, session, holds) = (call.resp, call.session, call.holds);
     tracking::begins(resp, session, command, call.args);
     let done = run(command, Call { resp, session, ..call }).await;
-    tracking::has_ended(resp, session, command);
+    tracking::has_ended(resp, session, command, holds);
     done
 }
 

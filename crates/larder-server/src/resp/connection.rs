@@ -14,6 +14,8 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use tokio::task::consume_budget;
+
 use super::Resp;
 use super::clients::{Client, Stream};
 use super::commands;
@@ -52,17 +54,28 @@ fn give_back(mut buffer: Vec<u8>) {
     }
 }
 
+/// A connection's session, which is let go of however the connection ends, by a panic as well.
+struct Open {
+    resp: Arc<Resp>,
+    session: Session,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        commands::forget(&self.resp, &mut self.session);
+        self.resp.clients.closed(self.session.client.id);
+    }
+}
+
 /// Serves a connection until it ends, and takes it off the list.
 pub async fn serve(resp: Arc<Resp>, stream: Arc<Stream>, client: Arc<Client>) {
-    let mut session = Session::new(client.clone());
-    let served = converse(&resp, &stream, &mut session).await;
-    commands::forget(&resp, &mut session);
-    if let Err(error) = served
+    let id = client.id;
+    let mut open = Open { resp: resp.clone(), session: Session::new(client) };
+    if let Err(error) = converse(&resp, &stream, &mut open.session).await
         && !matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected)
     {
-        tracing::debug!(%error, client = client.id, "a connection has ended");
+        tracing::debug!(%error, client = id, "a connection has ended");
     }
-    resp.clients.closed(client.id);
 }
 
 async fn converse(resp: &Arc<Resp>, stream: &Stream, session: &mut Session) -> io::Result<()> {
@@ -70,8 +83,14 @@ async fn converse(resp: &Arc<Resp>, stream: &Stream, session: &mut Session) -> i
     let mut out = Replies::default();
     let mut buffer = Vec::new();
     let mut more = 1;
+    let mut listened = false;
     loop {
-        if session.listens() {
+        if listened && !session.listens() {
+            // What was said before it stopped listening is not for whatever it listens to next.
+            drop(session.client.mailbox.take());
+        }
+        listened = session.listens();
+        if listened {
             tokio::select! {
                 readable = stream.readable() => readable?,
                 () = session.client.mailbox.come() => {
@@ -109,6 +128,8 @@ async fn converse(resp: &Arc<Resp>, stream: &Stream, session: &mut Session) -> i
                 Ok(Step::Request(len)) => {
                     let args = decoder.args(&buffer[done..]);
                     if !args.is_empty() {
+                        // Others of this thread have their turn, however long the pipeline.
+                        consume_budget().await;
                         commands::execute(resp, session, args, &mut out).await;
                     }
                     done += len;

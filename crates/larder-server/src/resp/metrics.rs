@@ -20,9 +20,11 @@ impl Resp {
         families.counter("larder_resp_connections_accepted", "Connections that were accepted.", opened);
         families.counter("larder_resp_connections_refused", "Connections that were one too many.", refused);
         families.counter("larder_resp_connections_cut", "Connections that were cut off for asking nothing, or taking nothing.", cut);
-        let [given, dropped] = self.leases.counts();
+        let [given, dropped, evicted] = self.leases.counts();
         families.counter("larder_resp_miss_leases", "Misses that left a lease.", given);
         let help = "Writes that were dropped, because what they depend on was invalidated since the miss that they answer.";
         families.counter("larder_resp_miss_leases_dropped", help, dropped);
+        let help = "Keys that lost their leases before their time for want of room (lease_keys_max): what is set there is not protected.";
+        families.counter("larder_resp_miss_leases_evicted", help, evicted);
     }
 }

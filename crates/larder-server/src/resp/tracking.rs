@@ -12,14 +12,19 @@
 //!
 //! A broadcast (`BCAST`) puts nothing down: who asked for it is told of every changed key that begins as it said, and to forget
 //! everything when a tag or a pattern changed, whose keys nobody knows.
+//!
+//! A client that wants no echo (`NOLOOP`) is not told of what it changes itself. While a command of it that may change a key is under way,
+//! notices of that key wait; then it is known at which position the change stands, if there was one, and all others are told.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use larder::{Answer, FillToken, NOTICES_MAX, Notice, Noticed, Witness};
+use larder::{Answer, FillToken, NOTICES_MAX, Notice, Noticed, Position, Receipt, Witness};
 use parking_lot::Mutex;
 
 use super::Resp;
@@ -44,7 +49,7 @@ pub struct Tracked {
     /// What `CLIENT CACHING` said for the next command.
     said: Option<bool>,
     /// Keys that the command under way may change, and has not yet.
-    began: Vec<Box<[u8]>>,
+    began: HashSet<Box<[u8]>>,
 }
 
 impl Tracked {
@@ -53,61 +58,166 @@ impl Tracked {
     }
 }
 
-/// By client and key.
-type Own = HashMap<(u64, Box<[u8]>), u32>;
+/// Locks that what was read is spread over: an invalidation by tag looks at all of it, and holds up reads of one part at a time.
+const SHARDS: usize = 64;
+
+/// Clients of one key after which those that are gone are looked for.
+const CLIENTS_MANY: usize = 256;
+
+/// Notices that are taken at once.
+const AT_ONCE: usize = 1_024;
+
+/// Prefixes of a connection's broadcast at most.
+const PREFIXES_MAX: usize = 1_024;
+
+/// How often what was read is looked through for what has expired: what only the backing tier had, is not told by anybody.
+const EXPIRED_EVERY: Duration = Duration::from_secs(1);
 
 /// Who read what.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tracking {
-    keys: Mutex<HashMap<Box<[u8]>, Reads, RandomState>>,
+    keys: Box<[Mutex<Keys>]>,
+    /// How many keys those are.
+    count: AtomicUsize,
     /// Clients by what they want to be told of.
     broadcasts: Mutex<BTreeMap<Vec<u8>, HashSet<u64>>>,
-    /// Keys that a client is changing itself and does not want to be told of, and how often.
+    /// What clients that want no echo are changing, and have changed.
     own: Mutex<Own>,
     /// All who are tracked.
     clients: Mutex<HashSet<u64>>,
-    is_heard: AtomicBool,
+    is_heard: Mutex<bool>,
 }
+
+type Keys = HashMap<Box<[u8]>, Reads, RandomState>;
 
 #[derive(Debug, Default)]
 struct Reads {
     clients: HashSet<u64, RandomState>,
     /// Of the entry as it was read; none where there was none.
     witness: Option<Witness>,
+    expires_at: Option<u64>,
 }
 
-/// Begins to hear what changes, once somebody wants to know.
+/// See the head of this file.
+#[derive(Debug, Default)]
+struct Own {
+    /// By key: whose command is under way, and the notices that wait for its end.
+    under_way: HashMap<Box<[u8]>, Vec<(u64, Vec<Option<Position>>)>>,
+    /// By key: whose changes stand where, of which the notice is yet to come.
+    made: HashMap<Box<[u8]>, Vec<(u64, Position)>>,
+}
+
+impl Own {
+    /// A command of a client that may have changed a key is over: the notices that waited for it.
+    fn ends(&mut self, client: u64, key: &[u8]) -> Vec<Option<Position>> {
+        let Some(all) = self.under_way.get_mut(key) else { return Vec::new() };
+        let waited = all.iter().position(|(other, _)| *other == client).map(|at| all.swap_remove(at).1);
+        if all.is_empty() {
+            self.under_way.remove(key);
+        }
+        waited.unwrap_or_default()
+    }
+}
+
+impl Default for Tracking {
+    fn default() -> Self {
+        Tracking {
+            keys: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            count: 0.into(),
+            broadcasts: Mutex::default(),
+            own: Mutex::default(),
+            clients: Mutex::default(),
+            is_heard: Mutex::default(),
+        }
+    }
+}
+
+impl Tracking {
+    fn shard(&self, key: &[u8]) -> &Mutex<Keys> {
+        &self.keys[foldhash::fast::FixedState::with_seed(0x7a2c).hash_one(key) as usize % SHARDS]
+    }
+
+    fn remove(&self, key: &[u8]) -> Option<Reads> {
+        let reads = self.shard(key).lock().remove(key);
+        self.count.fetch_sub(reads.is_some().into(), Relaxed);
+        reads
+    }
+
+    /// Takes out what is gone, a part at a time.
+    fn take(&self, is_gone: impl Fn(&[u8], &Reads) -> bool) -> Vec<(Box<[u8]>, Reads)> {
+        let mut gone = Vec::new();
+        for shard in &self.keys {
+            gone.extend(shard.lock().extract_if(|key, reads| is_gone(key, reads)));
+        }
+        self.count.fetch_sub(gone.len(), Relaxed);
+        gone
+    }
+
+    /// Whether a notice is of a client's own change, or waits until that is known.
+    fn is_own(&self, client: u64, key: &[u8], position: Option<Position>) -> bool {
+        let mut own = self.own.lock();
+        if let Some((_, waiting)) = own.under_way.get_mut(key).and_then(|all| all.iter_mut().find(|(other, _)| *other == client)) {
+            waiting.push(position);
+            return true;
+        }
+        let Some(made) = own.made.get(key) else { return false };
+        made.iter().any(|(other, at)| *other == client && Some(*at) == position)
+    }
+}
+
+/// Begins to hear what changes, once somebody wants to know. When this returns it is heard.
 pub fn hear(resp: &Arc<Resp>) {
-    if resp.tracking.is_heard.swap(true, Relaxed) {
+    let mut is_heard = resp.tracking.is_heard.lock();
+    if std::mem::replace(&mut *is_heard, true) {
         return;
     }
     let mut notices = resp.larder.notices(NOTICES_MAX);
-    // Ends with the server: it holds nothing that would keep that from ending.
-    let (runtime, resp) = (resp.runtime().clone(), Arc::downgrade(resp));
+    // They end with the server: they hold nothing that would keep that from ending.
+    let (runtime, weak) = (resp.runtime().clone(), Arc::downgrade(resp));
     runtime.spawn(async move {
-        while let Some(notice) = notices.next().await {
-            let Some(resp) = resp.upgrade() else { return };
-            heard(&resp, notice);
+        while let Some(first) = notices.next().await {
+            let Some(resp) = weak.upgrade() else { return };
+            // One look at all that was read for as many tags and patterns as there are by now.
+            let mut others = heard(&resp, first);
+            for _ in 0..AT_ONCE {
+                let Some(notice) = notices.try_next() else { break };
+                others |= heard(&resp, notice);
+            }
+            if others {
+                look_again(&resp);
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let weak = Arc::downgrade(resp);
+    runtime.spawn(async move {
+        let mut every = tokio::time::interval(EXPIRED_EVERY);
+        loop {
+            every.tick().await;
+            let Some(resp) = weak.upgrade() else { return };
+            let now = resp.now_ms();
+            let alive = resp.tracking.clients.lock().clone();
+            let is_over = |reads: &Reads| reads.expires_at.is_some_and(|at| at <= now);
+            let gone = resp.tracking.take(|_, reads| is_over(reads) || reads.clients.iter().all(|client| !alive.contains(client)));
+            tell_all(&resp, gone);
         }
     });
 }
 
-fn heard(resp: &Resp, notice: Notice) {
+/// Tells who is to be told of a notice. Returns whether what was read has to be looked at again.
+fn heard(resp: &Resp, notice: Notice) -> bool {
+    let mut others = false;
     match notice {
-        Notice::Invalidated { names, put, .. } => {
-            let mut others = false;
+        Notice::Invalidated { names, put, position } => {
             for name in names.iter() {
                 match name {
                     Noticed::Key(key) => {
-                        changed(resp, key);
+                        changed(resp, key, position);
                         channels::event(resp, if put == Some(true) { "set" } else { "del" }, key);
                     }
-                    Noticed::Everything => return forget_everything(resp),
+                    Noticed::Everything => forget_everything(resp),
                     _ => others = true,
                 }
-            }
-            if others {
-                look_again(resp);
             }
         }
         Notice::Expired(key) => left(resp, "expired", &key),
@@ -116,70 +226,63 @@ fn heard(resp: &Resp, notice: Notice) {
         // What else there may be, too: to be told too much costs a read.
         _ => forget_everything(resp),
     }
+    others
 }
 
 fn left(resp: &Resp, event: &str, key: &[u8]) {
-    changed(resp, key);
+    changed(resp, key, None);
     channels::event(resp, event, key);
 }
 
 /// A key is not what it was: who read it is told, and put down no more.
-fn changed(resp: &Resp, key: &[u8]) {
-    let reads = resp.tracking.keys.lock().remove(key);
+fn changed(resp: &Resp, key: &[u8], position: Option<Position>) {
+    let reads = resp.tracking.remove(key);
     let broadcast: HashSet<u64> = {
         let broadcasts = resp.tracking.broadcasts.lock();
         broadcasts.iter().filter(|(prefix, _)| key.starts_with(prefix)).flat_map(|(_, clients)| clients).copied().collect()
     };
     for client in reads.iter().flat_map(|reads| &reads.clients).copied().chain(broadcast) {
-        if !is_own(resp, client, key) {
+        if !resp.tracking.is_own(client, key, position) {
             tell(resp, client, Some(key));
+        }
+    }
+    // Notices come in the order of positions: what was made up to here has had its own.
+    let mut own = resp.tracking.own.lock();
+    if let (Some(position), Some(made)) = (position, own.made.get_mut(key)) {
+        made.retain(|(_, at)| *at > position);
+        if made.is_empty() {
+            own.made.remove(key);
         }
     }
 }
 
-/// Whether it is a client's own change, which is then taken off the list.
-fn is_own(resp: &Resp, client: u64, key: &[u8]) -> bool {
-    let mut own = resp.tracking.own.lock();
-    if own.is_empty() {
-        return false;
-    }
-    take_off(&mut own, client, key)
-}
-
-fn take_off(own: &mut Own, client: u64, key: &[u8]) -> bool {
-    let place = (client, Box::from(key));
-    let Some(times) = own.get_mut(&place) else { return false };
-    *times -= 1;
-    if *times == 0 {
-        own.remove(&place);
-    }
-    true
-}
-
 /// Something other than a key was invalidated: whose witness does not hold any more is told.
 fn look_again(resp: &Resp) {
-    let gone: Vec<(Box<[u8]>, Reads)> = {
-        let mut keys = resp.tracking.keys.lock();
-        let is_gone = |key: &[u8], reads: &Reads| reads.witness.as_ref().is_some_and(|witness| !resp.larder.is_current(key, witness));
-        keys.extract_if(|key, reads| is_gone(key, reads)).collect()
-    };
-    for (key, reads) in gone {
-        reads.clients.iter().for_each(|client| tell(resp, *client, Some(&key)));
-    }
+    let is_gone = |key: &[u8], reads: &Reads| reads.witness.as_ref().is_some_and(|witness| !resp.larder.is_current(key, witness));
+    tell_all(resp, resp.tracking.take(is_gone));
     let broadcast: HashSet<u64> = resp.tracking.broadcasts.lock().values().flatten().copied().collect();
     broadcast.into_iter().for_each(|client| tell(resp, client, None));
 }
 
+fn tell_all(resp: &Resp, gone: Vec<(Box<[u8]>, Reads)>) {
+    for (key, reads) in gone {
+        reads.clients.iter().for_each(|client| tell(resp, *client, Some(&key)));
+    }
+}
+
 fn forget_everything(resp: &Resp) {
-    resp.tracking.keys.lock().clear();
-    resp.tracking.own.lock().clear();
+    drop(resp.tracking.take(|_, _| true));
+    resp.tracking.own.lock().made.clear();
     let clients: Vec<u64> = resp.tracking.clients.lock().iter().copied().collect();
     clients.into_iter().for_each(|client| tell(resp, client, None));
 }
 
 /// Tells a client that a key changed, or everything. One that speaks version 2 cannot be told anything that it did not ask for.
 fn tell(resp: &Resp, client: u64, key: Option<&[u8]>) {
-    let Some(client) = resp.clients.get(client).filter(|client| client.protocol.load(Relaxed) == 3) else { return };
+    let Some(client) = resp.clients.get(client).filter(|client| client.protocol.load(Relaxed) == 3 && client.is_tracked.load(Relaxed))
+    else {
+        return;
+    };
     channels::send(resp, &client, |out| {
         out.push(2);
         out.bulk(b"invalidate");
@@ -201,26 +304,35 @@ pub fn has_read(call: &mut Call<'_>, key: &[u8], answer: Option<&Answer<Bytes>>,
     }
     let (resp, id) = (call.resp, call.session.client.id);
     let witness = answer.map(Answer::witness);
-    let put_down = {
-        let mut keys = resp.tracking.keys.lock();
-        if keys.len() >= resp.limits.tracked_keys_max && !keys.contains_key(key) {
-            None
-        } else {
-            let reads = keys.entry(key.into()).or_default();
-            reads.clients.insert(id);
-            if witness.is_some() {
-                reads.witness.clone_from(&witness);
-            }
-            Some(())
+    let evicted = {
+        let tracking = &resp.tracking;
+        let mut keys = tracking.shard(key).lock();
+        let is_new = !keys.contains_key(key);
+        let is_full = is_new && tracking.count.load(Relaxed) >= resp.limits.tracked_keys_max;
+        // Any will do, as in Redis: whoever read it reads it again.
+        let victim = keys.keys().next().filter(|_| is_full).cloned();
+        let evicted = victim.and_then(|victim| keys.remove_entry(&victim));
+        tracking.count.fetch_sub(evicted.is_some().into(), Relaxed);
+        tracking.count.fetch_add(is_new.into(), Relaxed);
+        let reads = keys.entry(key.into()).or_default();
+        if reads.clients.len() >= CLIENTS_MANY {
+            let alive = tracking.clients.lock();
+            reads.clients.retain(|client| alive.contains(client));
         }
+        reads.clients.insert(id);
+        if witness.is_some() {
+            reads.witness.clone_from(&witness);
+            reads.expires_at = answer.and_then(Answer::expires_at);
+        }
+        evicted
     };
+    tell_all(resp, evicted.into_iter().collect());
     // Looked at again behind the putting down: what changed before was not told to this client, and what changes from now on will be.
     let is_current = match &witness {
         Some(witness) => resp.larder.is_current(key, witness),
         None => resp.raw.is_unchanged_since(key, since),
     };
-    if put_down.is_none() || !is_current {
-        // Where there is no room to put it down, the client is not to keep it.
+    if !is_current {
         tell(resp, id, Some(key));
     }
 }
@@ -230,29 +342,46 @@ pub fn begins(resp: &Resp, session: &mut Session, command: &Command, args: Args<
     let Some(tracked) = session.tracked.as_mut().filter(|tracked| tracked.no_loop && command.is(Flag::Write)) else { return };
     let mut own = resp.tracking.own.lock();
     for key in keys_of(command, args) {
-        if !tracked.began.iter().any(|began| **began == *key) {
-            *own.entry((session.client.id, key.into())).or_default() += 1;
-            tracked.began.push(key.into());
+        if tracked.began.insert(key.into()) {
+            own.under_way.entry(key.into()).or_default().push((session.client.id, Vec::new()));
         }
     }
 }
 
-/// It has changed a key: the notice of that takes its own change off the list.
-pub fn has_written(call: &mut Call<'_>, key: &[u8]) {
-    if let Some(tracked) = &mut call.session.tracked {
-        tracked.began.retain(|began| **began != *key);
+/// It has changed a key, at a position.
+pub fn has_written(call: &mut Call<'_>, key: &[u8], receipt: Option<&Receipt>) {
+    if let (Some(tracked), Some(receipt)) = (&mut call.session.tracked, receipt)
+        && tracked.began.remove(key)
+    {
+        let (resp, id, position) = (call.resp, call.session.client.id, receipt.position());
+        let waited = {
+            let mut own = resp.tracking.own.lock();
+            let waited = own.ends(id, key);
+            if !waited.contains(&Some(position)) {
+                own.made.entry(key.into()).or_default().push((id, position));
+            }
+            waited
+        };
+        if waited.iter().any(|at| *at != Some(position)) {
+            tell(resp, id, Some(key));
+        }
     }
 }
 
-/// It has ended a command. Keys that it left as they are will bring no notice, which is then somebody else's.
-pub fn has_ended(resp: &Resp, session: &mut Session, command: &Command) {
+/// It has ended a command. What became of keys that it left as they are was somebody else's doing.
+pub fn has_ended(resp: &Resp, session: &mut Session, command: &Command, is_within: bool) {
     let id = session.client.id;
+    let is_over = !is_within && session.queue.is_none() && command.run != Run::ClientCaching;
     let Some(tracked) = &mut session.tracked else { return };
-    if command.run != Run::ClientCaching {
+    // What was said holds for the next command, and a transaction is one.
+    if is_over {
         tracked.said = None;
     }
-    for key in tracked.began.drain(..) {
-        take_off(&mut resp.tracking.own.lock(), id, &key);
+    for key in tracked.began.drain() {
+        let waited = resp.tracking.own.lock().ends(id, &key);
+        if !waited.is_empty() {
+            tell(resp, id, Some(&key));
+        }
     }
 }
 
@@ -306,11 +435,16 @@ pub fn switch(call: &mut Call<'_>) -> Done {
         }
         at += 1;
     }
+    let before = call.session.tracked.as_ref().filter(|before| is_on && before.is_broadcast && tracked.is_broadcast);
+    if let Some(before) = before {
+        // What it is told of already, it goes on to be told of.
+        tracked.prefixes.splice(0..0, before.prefixes.iter().cloned());
+    }
     check(call, is_on, &tracked)?;
-    forget(call.resp, call.session);
     if is_on {
         let id = call.session.client.id;
         hear(call.resp);
+        call.session.client.is_tracked.store(true, Relaxed);
         call.resp.tracking.clients.lock().insert(id);
         if tracked.is_broadcast {
             if tracked.prefixes.is_empty() {
@@ -322,7 +456,8 @@ pub fn switch(call: &mut Call<'_>) -> Done {
             }
         }
         call.session.tracked = Some(tracked);
-        call.session.client.is_tracked.store(true, Relaxed);
+    } else {
+        forget(call.resp, call.session);
     }
     call.out.ok();
     Ok(())
@@ -331,6 +466,9 @@ pub fn switch(call: &mut Call<'_>) -> Done {
 fn check(call: &Call<'_>, is_on: bool, tracked: &Tracked) -> Done {
     if !is_on {
         return Ok(());
+    }
+    if tracked.prefixes.len() > PREFIXES_MAX {
+        return Err(Refusal::of(format!("ERR a client is told of no more than {PREFIXES_MAX} prefixes")));
     }
     if !tracked.prefixes.is_empty() && !tracked.is_broadcast {
         return Err(Refusal::new("ERR PREFIX option requires BCAST mode to be enabled"));
@@ -408,5 +546,12 @@ pub fn forget(resp: &Resp, session: &mut Session) {
         }
     }
     drop(broadcasts);
-    resp.tracking.own.lock().retain(|(client, _), _| *client != id);
+    tracked.began.iter().for_each(|key| drop(resp.tracking.own.lock().ends(id, key)));
+    if tracked.no_loop {
+        let made = &mut resp.tracking.own.lock().made;
+        made.retain(|_, made| {
+            made.retain(|(client, _)| *client != id);
+            !made.is_empty()
+        });
+    }
 }

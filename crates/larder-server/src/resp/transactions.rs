@@ -8,9 +8,13 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use larder::{FillToken, Witness};
+use tokio::task::consume_budget;
 
 use super::commands::{Call, Done, Refusal, keys_of, run_told};
 use super::session::{Queue, Session};
+
+/// Keys that a connection watches at most.
+const WATCHED_MAX: usize = 4_096;
 
 /// A key, and what it was when it was watched.
 #[derive(Debug)]
@@ -63,6 +67,9 @@ pub async fn watch(call: &mut Call<'_>) -> Done {
         if call.session.watched.iter().any(|watched| *watched.key == *key) {
             continue;
         }
+        if call.session.watched.len() >= WATCHED_MAX {
+            return Err(Refusal::of(format!("ERR no more than {WATCHED_MAX} keys can be watched")));
+        }
         // Before it is looked at: what changes it meanwhile, changed it since.
         let since = call.resp.raw.begin_fill(key);
         let entry = super::commands::peek(call, key).await?;
@@ -92,7 +99,7 @@ pub async fn exec(call: &mut Call<'_>) -> Done {
     }
     let named = queue.calls.iter().flat_map(|(command, args)| keys_of(command, args.args()));
     let resp = call.resp.clone();
-    let _held = resp.stripes.hold_all(named.chain(watched.iter().map(|watched| &*watched.key))).await;
+    let _held = resp.stripes.hold_all(named.chain(watched.iter().map(|watched| &*watched.key))).await?;
     for watched in &watched {
         if is_changed(call, watched).await? {
             call.out.null_array();
@@ -104,9 +111,14 @@ pub async fn exec(call: &mut Call<'_>) -> Done {
         let before = call.out.len();
         let one = Call { resp: call.resp, session: call.session, args: args.args(), out: call.out, holds: true };
         // In a box, since a transaction is a command, and commands are what it runs.
+        consume_budget().await;
         if let Err(refusal) = Box::pin(run_told(command, one)).await {
             call.out.back_to(before);
             call.out.error(&refusal.0);
+        } else if call.out.len() > call.resp.limits.reply_bytes_max {
+            // What it did is done; only the telling of it has a bound.
+            call.out.back_to(before);
+            call.out.error(b"ERR the reply of the transaction would be too large");
         }
     }
     Ok(())

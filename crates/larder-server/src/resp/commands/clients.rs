@@ -1,5 +1,6 @@
 //! The connection itself: `HELLO`, `PING`, `CLIENT` and their like.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Call, Done, Refusal, Run, SYNTAX, forget};
@@ -62,6 +63,10 @@ pub fn hello(call: &mut Call<'_>) -> Done {
     if let Some(name) = name {
         call.session.client.told.lock().name = name;
     }
+    if call.out.protocol != protocol {
+        // It is written in the other version.
+        drop(call.session.client.mailbox.take());
+    }
     call.out.protocol = protocol;
     let number = if protocol == Protocol::Resp3 { 3 } else { 2 };
     call.session.client.protocol.store(number, Relaxed);
@@ -119,6 +124,7 @@ pub fn quit(call: &mut Call<'_>) -> Done {
 pub fn reset(call: &mut Call<'_>) -> Done {
     forget(call.resp, call.session);
     let client = call.session.client.clone();
+    drop(client.mailbox.take());
     client.told.lock().name.clear();
     client.protocol.store(2, Relaxed);
     *call.session = Session::new(client);
@@ -200,9 +206,9 @@ pub fn list(call: &mut Call<'_>) -> Done {
         let kind = kind(call.args.at(3))?;
         clients.retain(|client| self::kind_of(client) == kind);
     } else if call.args.len() > 3 && call.is(2, "ID") {
-        let mut ids = Vec::new();
+        let mut ids = HashSet::new();
         for word in call.args.skip(3).iter() {
-            ids.push(integer(word).filter(|id| *id > 0).ok_or(const { Refusal::new("ERR Invalid client ID") })? as u64);
+            ids.insert(integer(word).filter(|id| *id > 0).ok_or(const { Refusal::new("ERR Invalid client ID") })? as u64);
         }
         clients.retain(|client| ids.contains(&client.id));
     } else if call.args.len() != 2 {

@@ -1,32 +1,44 @@
 //! Keys, whatever they hold: `DEL`, `EXISTS`, `OBJECT` and their like.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use larder::Answer;
+use tokio::task::consume_budget;
 
 use super::{Call, Done, Refusal, SYNTAX};
 use crate::resp::frame::integer;
-use crate::resp::tracking::has_written;
+use crate::resp::tracking::{has_read, has_written};
 
 /// What there is, without counting as a read.
 pub async fn peek(call: &Call<'_>, key: &[u8]) -> Result<Option<Answer<Bytes>>, Refusal> {
     if key.is_empty() { Ok(None) } else { Ok(call.resp.raw.peek(key).await?) }
 }
 
+/// The same for what a client is told, who may keep it: put down, if it is tracked.
+pub async fn look(call: &mut Call<'_>, key: &[u8]) -> Result<Option<Answer<Bytes>>, Refusal> {
+    let token = call.resp.raw.begin_fill(key);
+    let answer = peek(call, key).await?;
+    has_read(call, key, answer.as_ref(), token);
+    Ok(answer)
+}
+
 /// `DEL key [key ...]`, `UNLINK`
 pub async fn del(call: &mut Call<'_>) -> Done {
     let keys: Vec<&[u8]> = call.args.skip(1).iter().filter(|key| !key.is_empty()).collect();
-    let _held = if call.holds { None } else { Some(call.resp.stripes.hold_all(keys.iter().copied()).await) };
+    let _held = if call.holds { None } else { Some(call.resp.stripes.hold_all(keys.iter().copied()).await?) };
     let mut there = 0;
-    for (at, key) in keys.iter().enumerate() {
-        let is_first = !keys[..at].contains(key);
-        there += i64::from(is_first && peek(call, key).await?.is_some());
+    let mut seen = HashSet::with_capacity(keys.len());
+    for key in &keys {
+        consume_budget().await;
+        there += i64::from(seen.insert(*key) && peek(call, key).await?.is_some());
     }
-    // Also of keys that are not there: somebody may be about to store what this was to take out.
+    // Also of keys that are not there: somebody may be about to store what this was to take out. It answers no miss: whoever read before
+    // it is not to store what it read.
     if !keys.is_empty() {
-        call.resp.raw.remove(keys.iter()).await?;
+        let receipt = call.resp.raw.remove(keys.iter()).await?;
+        keys.iter().for_each(|key| has_written(call, key, Some(&receipt)));
     }
-    // It answers no miss: whoever read before it is not to store what it read.
-    keys.iter().for_each(|key| has_written(call, key));
     call.out.integer(there);
     Ok(())
 }
@@ -35,7 +47,8 @@ pub async fn del(call: &mut Call<'_>) -> Done {
 pub async fn exists(call: &mut Call<'_>) -> Done {
     let mut there = 0;
     for key in call.args.skip(1).iter() {
-        there += i64::from(peek(call, key).await?.is_some());
+        consume_budget().await;
+        there += i64::from(look(call, key).await?.is_some());
     }
     call.out.integer(there);
     Ok(())
@@ -45,6 +58,7 @@ pub async fn exists(call: &mut Call<'_>) -> Done {
 pub async fn touch(call: &mut Call<'_>) -> Done {
     let mut there = 0;
     for key in call.args.skip(1).iter().filter(|key| !key.is_empty()) {
+        consume_budget().await;
         there += i64::from(call.resp.raw.lookup(key).await?.fresh().is_some());
     }
     call.out.integer(there);
@@ -53,7 +67,7 @@ pub async fn touch(call: &mut Call<'_>) -> Done {
 
 /// `TYPE key`
 pub async fn kind(call: &mut Call<'_>) -> Done {
-    let kind = if peek(call, call.args.at(1)).await?.is_some() { "string" } else { "none" };
+    let kind = if look(call, call.args.at(1)).await?.is_some() { "string" } else { "none" };
     call.out.simple(kind);
     Ok(())
 }
@@ -69,7 +83,7 @@ pub async fn random(call: &mut Call<'_>) -> Done {
 
 /// `OBJECT ENCODING key`
 pub async fn encoding(call: &mut Call<'_>) -> Done {
-    let Some(answer) = peek(call, call.args.at(2)).await? else {
+    let Some(answer) = look(call, call.args.at(2)).await? else {
         call.out.null();
         return Ok(());
     };
@@ -88,7 +102,7 @@ pub async fn encoding(call: &mut Call<'_>) -> Done {
 
 /// `OBJECT IDLETIME key`
 pub async fn idle(call: &mut Call<'_>) -> Done {
-    match peek(call, call.args.at(2)).await? {
+    match look(call, call.args.at(2)).await? {
         Some(answer) => call.out.integer(answer.idle_for(call.resp.now_ms()).as_secs() as i64),
         None => call.out.null(),
     }
@@ -98,7 +112,7 @@ pub async fn idle(call: &mut Call<'_>) -> Done {
 /// `OBJECT FREQ key`
 pub async fn freq(call: &mut Call<'_>) -> Done {
     let key = call.args.at(2);
-    if peek(call, key).await?.is_none() {
+    if look(call, key).await?.is_none() {
         call.out.null();
         return Ok(());
     }
@@ -121,7 +135,7 @@ pub async fn usage(call: &mut Call<'_>) -> Done {
         _ => return Err(SYNTAX),
     }
     let key = call.args.at(2);
-    match peek(call, key).await? {
+    match look(call, key).await? {
         // What is not in memory takes what it would take there.
         Some(answer) => call.out.count(answer.memory_bytes().unwrap_or(key.len() + answer.value.len())),
         None => call.out.null(),

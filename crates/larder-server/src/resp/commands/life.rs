@@ -2,7 +2,7 @@
 
 use larder::{Change, Life};
 
-use super::strings::wrote;
+use super::strings::change;
 use super::{Call, Done, Refusal};
 
 /// How a time is told: in what unit, and whether from now or since 1970.
@@ -78,18 +78,15 @@ pub async fn expire(call: &mut Call<'_>, time: Time) -> Done {
     let now = call.resp.now_ms() as i64;
     let ms = number.checked_mul(time.unit).ok_or_else(wrong)?;
     let at = if time.is_relative { ms.checked_add(now).ok_or_else(wrong)? } else { ms };
-    let _held = call.hold(key).await;
-    let changed = call.resp.raw.change(key, |entry| match entry {
+    let _held = call.hold(key).await?;
+    let changed = change(call, key, |entry| match entry {
         Some(entry) if conditions.hold(entry.expires_at(), at) => {
             let change = if at <= now { Change::Remove } else { Change::Life(Life::Until(at.unsigned_abs())) };
             (change, true)
         }
         _ => (Change::Keep, false),
     });
-    let is_set = changed.await?.outcome;
-    if is_set {
-        wrote(call, key);
-    }
+    let is_set = changed.await?;
     call.out.integer(is_set.into());
     Ok(())
 }
@@ -97,22 +94,19 @@ pub async fn expire(call: &mut Call<'_>, time: Time) -> Done {
 /// `PERSIST key`
 pub async fn persist(call: &mut Call<'_>) -> Done {
     let key = call.args.at(1);
-    let _held = call.hold(key).await;
-    let changed = call.resp.raw.change(key, |entry| match entry.and_then(larder::Answer::expires_at) {
+    let _held = call.hold(key).await?;
+    let changed = change(call, key, |entry| match entry.and_then(larder::Answer::expires_at) {
         Some(_) => (Change::Life(Life::Forever), true),
         None => (Change::Keep, false),
     });
-    let is_set = changed.await?.outcome;
-    if is_set {
-        wrote(call, key);
-    }
+    let is_set = changed.await?;
     call.out.integer(is_set.into());
     Ok(())
 }
 
 /// `TTL key` and the three others: -2 without a value, -1 without an end
 pub async fn left(call: &mut Call<'_>, time: Time) -> Done {
-    let entry = super::keys::peek(call, call.args.at(1)).await?;
+    let entry = super::keys::look(call, call.args.at(1)).await?;
     let told = match entry.map(|entry| entry.expires_at()) {
         None => -2,
         Some(None) => -1,

@@ -4,7 +4,7 @@ use larder::{Answer, Change};
 
 use bytes::Bytes;
 
-use super::strings::{whole, wrote};
+use super::strings::{change, whole};
 use super::{Call, Done, Refusal};
 use crate::resp::reply::decimal;
 
@@ -21,7 +21,7 @@ pub async fn decrby(call: &mut Call<'_>) -> Done {
 /// `INCR key`, `DECR key`, `INCRBY key increment`
 pub async fn add(call: &mut Call<'_>, by: Option<i64>) -> Done {
     let by = by.map_or_else(|| call.integer(2), Ok)?;
-    let sum = change(call, |before| {
+    let sum = recount(call, |before| {
         let sum = before.map_or(Ok(0), |before| whole(before))?.checked_add(by).ok_or(OVERFLOW)?;
         Ok((Bytes::copy_from_slice(decimal(sum, &mut [0; 20])), sum))
     });
@@ -33,7 +33,7 @@ pub async fn add(call: &mut Call<'_>, by: Option<i64>) -> Done {
 /// `INCRBYFLOAT key increment`
 pub async fn add_float(call: &mut Call<'_>) -> Done {
     let by = Decimal::read(call.args.at(2)).ok_or(NOT_A_FLOAT)?;
-    let sum = change(call, |before| {
+    let sum = recount(call, |before| {
         let before = before.map_or(Some(Decimal::default()), |before| Decimal::read(before)).ok_or(NOT_A_FLOAT)?;
         let sum = before.plus(by).ok_or(NOT_FINITE)?;
         Ok((Bytes::from(sum.clone()), sum))
@@ -44,19 +44,17 @@ pub async fn add_float(call: &mut Call<'_>) -> Done {
 }
 
 /// Puts a value that is made from the one before, and everything else as it was.
-async fn change<T>(call: &mut Call<'_>, make: impl Fn(Option<&Bytes>) -> Result<(Bytes, T), Refusal> + Send + Sync) -> Result<T, Refusal>
+async fn recount<T>(call: &mut Call<'_>, make: impl Fn(Option<&Bytes>) -> Result<(Bytes, T), Refusal> + Send + Sync) -> Result<T, Refusal>
 where
     T: Send,
 {
     let key = call.args.at(1);
-    let _held = call.hold(key).await;
-    let changed = call.resp.raw.change(key, |now: Option<&Answer<Bytes>>| match make(now.map(|answer| &*answer.value)) {
+    let _held = call.hold(key).await?;
+    let changed = change(call, key, |now: Option<&Answer<Bytes>>| match make(now.map(|answer| &*answer.value)) {
         Ok((value, told)) => (Change::Value(value), Ok(told)),
         Err(refusal) => (Change::Keep, Err(refusal)),
     });
-    let told = changed.await?.outcome?;
-    wrote(call, key);
-    Ok(told)
+    changed.await?
 }
 
 /// A number as Redis adds them, which has 64 bits of mantissa and shows 17 places: exact where 17 places and 20 digits before them are
@@ -129,7 +127,7 @@ fn read_exact(text: &str) -> Option<i128> {
         return None;
     }
     let mut units = digits().try_fold(0i128, |sum, digit| sum.checked_mul(10)?.checked_add((digit - b'0').into()))?;
-    let shift = PLACES as i32 + exponent - behind.len() as i32;
+    let shift = (PLACES as i32).checked_add(exponent)?.checked_sub(i32::try_from(behind.len()).ok()?)?;
     let power = 10i128.checked_pow(shift.unsigned_abs())?;
     if shift >= 0 {
         units = units.checked_mul(power)?;
@@ -177,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_none() {
-        for text in ["", " 1", "1 ", "nan", "1x", "e5", "--1", "."] {
+        for text in ["1e99999", "1e2147483647", "", " 1", "1 ", "nan", "1x", "e5", "--1", "."] {
             assert_eq!(Decimal::read(text.as_bytes()), None, "{text:?}");
         }
         assert_eq!(Decimal::read(b"inf").and_then(|inf| inf.plus(Decimal::default())), None);

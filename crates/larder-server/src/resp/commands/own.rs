@@ -6,8 +6,9 @@ use bytes::Bytes;
 use larder::events::Event;
 use larder::{Freshness, Item, Lookup, Miss, Names, Position, Source};
 
-use super::strings::{Until, item, time_option, until, wrote};
+use super::strings::{Until, item, time_option, until};
 use super::{Call, Done, Refusal, SYNTAX};
+use crate::resp::tracking::has_written;
 
 /// How long a read waits for this server to get to a position.
 const REACH: Duration = Duration::from_secs(1);
@@ -37,9 +38,9 @@ fn options(call: &Call<'_>, value: &[u8], mut at: usize, command: &str) -> Resul
 pub async fn set(call: &mut Call<'_>) -> Done {
     let (key, value) = (call.args.at(1), call.args.at(2));
     let item = options(call, value, 3, "larder.set")?;
-    let _held = call.hold(key).await;
+    let _held = call.hold(key).await?;
     let receipt = call.resp.raw.put(key, item).await?;
-    wrote(call, key);
+    has_written(call, key, Some(&receipt));
     call.out.bulk(receipt.position().to_string().as_bytes());
     Ok(())
 }
@@ -49,7 +50,7 @@ pub async fn fill(call: &mut Call<'_>) -> Done {
     let (key, value) = (call.args.at(1), call.args.at(3));
     let token = std::str::from_utf8(call.args.at(2)).unwrap_or_default().parse::<larder::FillToken>()?;
     let item = options(call, value, 4, "larder.fill")?;
-    let _held = call.hold(key).await;
+    let _held = call.hold(key).await?;
     let is_kept = call.resp.raw.fill(key, token, item).await?;
     call.out.integer(is_kept.into());
     Ok(())

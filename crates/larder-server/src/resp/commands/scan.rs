@@ -19,17 +19,25 @@ const PAGE: usize = 10_000;
 /// Scans that are under way at most; more, and the one that was not asked for the longest is forgotten.
 const SCANS_MAX: usize = 256;
 
+/// Bytes of keys that they hold at most, all together.
+const SCANS_BYTES_MAX: usize = 64 << 20;
+
 /// What `COUNT` is unless given.
 const COUNT: i64 = 10;
 
 /// The scans under way.
 #[derive(Debug, Default)]
-pub struct Scans(Mutex<UnderWay>);
+pub struct Scans {
+    under_way: Mutex<UnderWay>,
+    /// Held by a KEYS: each is many walks through memory, so they take turns.
+    whole: tokio::sync::Mutex<()>,
+}
 
 #[derive(Debug, Default)]
 struct UnderWay {
     scans: HashMap<u64, Scan>,
     order: VecDeque<u64>,
+    bytes: usize,
     last: u64,
 }
 
@@ -39,29 +47,42 @@ struct Scan {
     next: Option<Cursor>,
 }
 
+impl Scan {
+    fn bytes(&self) -> usize {
+        self.found.iter().map(|key| key.len() + size_of::<Box<[u8]>>()).sum()
+    }
+}
+
 impl Scans {
     fn take(&self, cursor: u64) -> Option<Scan> {
-        let mut all = self.0.lock();
-        let scan = all.scans.remove(&cursor);
-        if scan.is_some() {
-            all.order.retain(|other| *other != cursor);
-        }
-        scan
+        let mut all = self.under_way.lock();
+        let scan = all.scans.remove(&cursor)?;
+        all.order.retain(|other| *other != cursor);
+        all.bytes -= scan.bytes();
+        Some(scan)
     }
 
     fn keep(&self, scan: Scan) -> u64 {
-        let mut all = self.0.lock();
+        let mut all = self.under_way.lock();
         all.last += 1;
         let cursor = all.last;
+        all.bytes += scan.bytes();
         all.scans.insert(cursor, scan);
         all.order.push_back(cursor);
-        if all.order.len() > SCANS_MAX
+        while (all.order.len() > SCANS_MAX || all.bytes > SCANS_BYTES_MAX && all.order.len() > 1)
             && let Some(oldest) = all.order.pop_front()
         {
-            all.scans.remove(&oldest);
+            all.bytes -= all.scans.remove(&oldest).map_or(0, |scan| scan.bytes());
         }
         cursor
     }
+}
+
+/// The next keys. Looked for elsewhere: it is a walk through all of memory, and the other connections of this thread do not wait for it.
+async fn page(call: &Call<'_>, cursor: Cursor) -> Result<larder::Keys, Refusal> {
+    let raw = call.resp.raw.clone();
+    let found = call.resp.runtime().spawn(async move { raw.keys("**", cursor, PAGE).await }).await;
+    Ok(found.map_err(|_| const { Refusal::new("UNAVAILABLE the server is ending") })??)
 }
 
 /// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`
@@ -97,10 +118,12 @@ pub async fn scan(call: &mut Call<'_>) -> Done {
     let mut scan = begun;
     let mut told: Vec<Box<[u8]>> = Vec::new();
     let mut looked = 0;
+    // A hint, and bounded: a reply of all keys is what KEYS is for.
+    let count = count.min(PAGE as i64);
     while looked < count {
         let Some(key) = scan.found.pop_front() else {
             let Some(next) = scan.next.take() else { break };
-            let page = call.resp.raw.keys("**", next, PAGE).await?;
+            let page = page(call, next).await?;
             (scan.found, scan.next) = (page.keys.into(), page.next);
             continue;
         };
@@ -121,11 +144,13 @@ pub async fn scan(call: &mut Call<'_>) -> Done {
 /// `KEYS pattern`
 pub async fn keys(call: &mut Call<'_>) -> Done {
     let pattern = call.args.at(1);
+    let resp = call.resp.clone();
+    let _turn = resp.scans.whole.lock().await;
     let mut told: Vec<Box<[u8]>> = Vec::new();
     let mut bytes = 0;
     let mut next = Some(Cursor::start());
     while let Some(cursor) = next {
-        let page = call.resp.raw.keys("**", cursor, PAGE).await?;
+        let page = page(call, cursor).await?;
         for key in page.keys {
             if glob::matches(pattern, &key) {
                 bytes += key.len();

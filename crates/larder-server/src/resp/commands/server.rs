@@ -9,7 +9,7 @@ use super::{Call, Done, Refusal, SYNTAX};
 use crate::resp::glob;
 
 /// Keys up to which they are counted one by one.
-const COUNTED_MAX: u64 = 100_000;
+const COUNTED_MAX: u64 = 10_000;
 
 /// `DBSIZE`: exact where there are not too many; then about, with what was invalidated and is not swept yet
 pub async fn dbsize(call: &mut Call<'_>) -> Done {
@@ -75,7 +75,7 @@ fn sections(call: &Call<'_>) -> [(&'static str, Lines); 6] {
     let now = resp.now_ms();
     let uptime = now.saturating_sub(resp.started_at) / 1_000;
     let [open, opened, refused, _] = resp.clients.counts();
-    let [leases, dropped] = resp.leases.counts();
+    let [leases, dropped, _] = resp.leases.counts();
     let (hits, misses) =
         stats.namespaces.iter().fold((0, 0), |(hits, misses), space| (hits + space.counts.hits(), misses + space.counts.misses()));
     let sum = |count: fn(&larder::Counts) -> u64| stats.namespaces.iter().map(|space| count(&space.counts)).sum::<u64>().to_string();

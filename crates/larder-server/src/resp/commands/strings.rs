@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use larder::{Answer, Change, Item, Life};
+use tokio::task::consume_budget;
 
 use super::{Call, Done, NOT_AN_INTEGER, Refusal, SYNTAX};
 use crate::resp::lease;
@@ -91,6 +92,7 @@ async fn found(call: &mut Call<'_>, key: &[u8]) -> Result<Option<Bytes>, Refusal
 pub async fn mget(call: &mut Call<'_>) -> Done {
     call.out.array(call.args.len() - 1);
     for key in call.args.skip(1).iter() {
+        consume_budget().await;
         match call.session.reads_plainly().then(|| call.resp.raw.quick(key)).flatten() {
             Some(value) => call.out.bulk(&value),
             None => match found(call, key).await? {
@@ -154,8 +156,8 @@ pub async fn set(call: &mut Call<'_>) -> Done {
     if condition == If::Always && !returns && life != Until::Kept {
         return put(call, key, item(value, life)).await.map(|()| call.out.ok());
     }
-    let _held = call.hold(key).await;
-    let changed = call.resp.raw.change(key, |now| {
+    let _held = call.hold(key).await?;
+    let changed = change(call, key, |now| {
         let sets = match condition {
             If::Always => true,
             If::Absent => now.is_none(),
@@ -164,10 +166,7 @@ pub async fn set(call: &mut Call<'_>) -> Done {
         let change = if sets { Change::Replace(kept(item(value, life), life, now)) } else { Change::Keep };
         (change, (sets, now.map(|answer| (*answer.value).clone())))
     });
-    let (sets, before) = changed.await?.outcome;
-    if sets {
-        wrote(call, key);
-    }
+    let (sets, before) = changed.await?;
     match (returns, before) {
         (true, Some(before)) => call.out.bulk(&before),
         (false, _) if sets => call.out.ok(),
@@ -186,17 +185,30 @@ fn kept(item: Item<Bytes>, life: Until, before: Option<&Answer<Bytes>>) -> Item<
 
 /// A plain write: where a miss of this key was answered not long ago, only if nothing was invalidated since.
 pub async fn put(call: &mut Call<'_>, key: &[u8], item: Item<Bytes>) -> Done {
-    let _held = call.hold(key).await;
-    if lease::put(call.resp, key, call.session.client.id, item).await? {
-        has_written(call, key);
-    }
+    let receipt = lease::put(call.resp, key, call.session.client.id, item, call.holds).await?;
+    has_written(call, key, receipt.as_ref());
     Ok(())
 }
 
-/// A key was changed by this connection by what was there, which answers a miss as a plain write does.
-pub fn wrote(call: &mut Call<'_>, key: &[u8]) {
-    call.resp.leases.redeem(key, call.session.client.id, call.resp.now_ms());
-    has_written(call, key);
+/// Changes a key by what is there. A value that it puts answers a miss of its own connection, which knows what is there now. Nobody else
+/// on this server may change the key meanwhile.
+pub async fn change<T: Send>(
+    call: &mut Call<'_>,
+    key: &[u8],
+    mut decide: impl FnMut(Option<&Answer<Bytes>>) -> (Change, T) + Send,
+) -> Result<T, Refusal> {
+    let mut puts = false;
+    let noting = |there: Option<&Answer<Bytes>>| {
+        let (change, outcome) = decide(there);
+        puts = matches!(change, Change::Replace(_) | Change::Value(_));
+        (change, outcome)
+    };
+    let changed = call.resp.raw.change(key, noting).await?;
+    if puts && changed.receipt.is_some() {
+        call.resp.leases.answered(key, call.session.client.id, true);
+    }
+    has_written(call, key, changed.receipt.as_ref());
+    Ok(changed.outcome)
 }
 
 /// `SETEX key seconds value`, `PSETEX key milliseconds value`
@@ -211,15 +223,12 @@ pub async fn setex(call: &mut Call<'_>, unit: i64, name: &str) -> Done {
 /// `SETNX key value`
 pub async fn setnx(call: &mut Call<'_>) -> Done {
     let (key, value) = (call.args.at(1), call.args.at(2));
-    let _held = call.hold(key).await;
-    let changed = call.resp.raw.change(key, |now| match now {
+    let _held = call.hold(key).await?;
+    let changed = change(call, key, |now| match now {
         None => (Change::Replace(item(value, Until::Policy)), true),
         Some(_) => (Change::Keep, false),
     });
-    let sets = changed.await?.outcome;
-    if sets {
-        wrote(call, key);
-    }
+    let sets = changed.await?;
     call.out.integer(sets.into());
     Ok(())
 }
@@ -227,11 +236,10 @@ pub async fn setnx(call: &mut Call<'_>) -> Done {
 /// `GETSET key value`
 pub async fn getset(call: &mut Call<'_>) -> Done {
     let (key, value) = (call.args.at(1), call.args.at(2));
-    let _held = call.hold(key).await;
+    let _held = call.hold(key).await?;
     let before = |now: Option<&Answer<Bytes>>| now.map(|answer| (*answer.value).clone());
-    let changed = call.resp.raw.change(key, |now| (Change::Replace(item(value, Until::Policy)), before(now)));
-    let before = changed.await?.outcome;
-    wrote(call, key);
+    let changed = change(call, key, |now| (Change::Replace(item(value, Until::Policy)), before(now)));
+    let before = changed.await?;
     answer(call, before)
 }
 
@@ -246,15 +254,12 @@ fn answer(call: &mut Call<'_>, value: Option<Bytes>) -> Done {
 /// `GETDEL key`
 pub async fn getdel(call: &mut Call<'_>) -> Done {
     let key = call.args.at(1);
-    let _held = call.hold(key).await;
-    let changed = call.resp.raw.change(key, |now| match now {
+    let _held = call.hold(key).await?;
+    let changed = change(call, key, |now| match now {
         Some(answer) => (Change::Remove, Some((*answer.value).clone())),
         None => (Change::Keep, None),
     });
-    let before = changed.await?.outcome;
-    if before.is_some() {
-        wrote(call, key);
-    }
+    let before = changed.await?;
     answer(call, before)
 }
 
@@ -279,36 +284,32 @@ pub async fn getex(call: &mut Call<'_>) -> Done {
     if time.is_none() && !persists {
         return get(call).await;
     }
-    let _held = call.hold(key).await;
+    let _held = call.hold(key).await?;
     // What is not there is answered before the number is looked at, as in Redis.
     if super::keys::peek(call, key).await?.is_none() {
         call.out.null();
         return Ok(());
     }
     let life = time.map(|(option, at)| until(call, option, at, "getex")).transpose()?.map_or(Life::Forever, Life::Until);
-    let changed = call.resp.raw.change(key, |now| match now {
+    let changed = change(call, key, |now| match now {
         Some(answer) if life == Life::Forever && answer.expires_at().is_none() => (Change::Keep, Some((*answer.value).clone())),
         Some(answer) => (Change::Life(life), Some((*answer.value).clone())),
         None => (Change::Keep, None),
     });
-    let value = changed.await?.outcome;
-    if value.is_some() {
-        wrote(call, key);
-    }
+    let value = changed.await?;
     answer(call, value)
 }
 
 /// `APPEND key value`
 pub async fn append(call: &mut Call<'_>) -> Done {
     let (key, more) = (call.args.at(1), call.args.at(2));
-    let _held = call.hold(key).await;
-    let changed = call.resp.raw.change(key, |now| {
+    let _held = call.hold(key).await?;
+    let changed = change(call, key, |now| {
         let value = [now.map_or(&[][..], |answer| &answer.value), more].concat();
         let len = value.len();
         (Change::Value(value.into()), len)
     });
-    let len = changed.await?.outcome;
-    wrote(call, key);
+    let len = changed.await?;
     call.out.count(len);
     Ok(())
 }
@@ -351,17 +352,14 @@ pub async fn mset(call: &mut Call<'_>) -> Done {
     }
     let words: Vec<&[u8]> = call.args.skip(1).iter().collect();
     let pairs = words.chunks_exact(2);
-    let _held = if call.holds { None } else { Some(call.resp.stripes.hold_all(pairs.clone().map(|pair| pair[0])).await) };
-    let id = call.session.client.id;
-    if call.resp.leases.are_there() {
-        for pair in pairs {
-            if lease::put(call.resp, pair[0], id, item(pair[1], Until::Policy)).await? {
-                has_written(call, pair[0]);
-            }
-        }
-    } else {
-        call.resp.raw.put_many(pairs.clone().map(|pair| (pair[0], item(pair[1], Until::Policy)))).await?;
-        pairs.for_each(|pair| has_written(call, pair[0]));
+    let _held = if call.holds { None } else { Some(call.resp.stripes.hold_all(pairs.clone().map(|pair| pair[0])).await?) };
+    let (id, now) = (call.session.client.id, call.resp.now_ms());
+    let (leased, plain): (Vec<&[&[u8]]>, Vec<&[&[u8]]>) = pairs.partition(|pair| call.resp.leases.judge(pair[0], now).is_some());
+    let receipt = call.resp.raw.put_many(plain.iter().map(|pair| (pair[0], item(pair[1], Until::Policy)))).await?;
+    plain.iter().for_each(|pair| has_written(call, pair[0], receipt.as_ref()));
+    for pair in leased {
+        let receipt = lease::put(call.resp, pair[0], id, item(pair[1], Until::Policy), true).await?;
+        has_written(call, pair[0], receipt.as_ref());
     }
     call.out.ok();
     Ok(())
