@@ -98,18 +98,21 @@ struct Reads {
     expires_at: Option<u64>,
 }
 
+/// Where changes stand, as far as that is known.
+type Positions = Vec<Option<Position>>;
+
 /// See the head of this file.
 #[derive(Debug, Default)]
 struct Own {
     /// By key: whose command is under way, and the notices that wait for its end.
-    under_way: HashMap<Box<[u8]>, Vec<(u64, Vec<Option<Position>>)>>,
+    under_way: HashMap<Box<[u8]>, Vec<(u64, Positions)>>,
     /// By key: whose changes stand where, of which the notice is yet to come.
     made: HashMap<Box<[u8]>, Vec<(u64, Position)>>,
 }
 
 impl Own {
     /// A command of a client that may have changed a key is over: the notices that waited for it.
-    fn ends(&mut self, client: u64, key: &[u8]) -> Vec<Option<Position>> {
+    fn ends(&mut self, client: u64, key: &[u8]) -> Positions {
         let Some(all) = self.under_way.get_mut(key) else { return Vec::new() };
         let waited = all.iter().position(|(other, _)| *other == client).map(|at| all.swap_remove(at).1);
         if all.is_empty() {

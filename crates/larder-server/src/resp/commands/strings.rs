@@ -354,7 +354,7 @@ pub async fn mset(call: &mut Call<'_>) -> Done {
     let pairs = words.chunks_exact(2);
     let _held = if call.holds { None } else { Some(call.resp.stripes.hold_all(pairs.clone().map(|pair| pair[0])).await?) };
     let (id, now) = (call.session.client.id, call.resp.now_ms());
-    let (leased, plain): (Vec<&[&[u8]]>, Vec<&[&[u8]]>) = pairs.partition(|pair| call.resp.leases.judge(pair[0], now).is_some());
+    let (leased, plain) = pairs.partition::<Vec<_>, _>(|pair| call.resp.leases.judge(pair[0], now).is_some());
     let receipt = call.resp.raw.put_many(plain.iter().map(|pair| (pair[0], item(pair[1], Until::Policy)))).await?;
     plain.iter().for_each(|pair| has_written(call, pair[0], receipt.as_ref()));
     for pair in leased {
