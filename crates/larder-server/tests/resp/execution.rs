@@ -69,7 +69,7 @@ fn bytes(random: &mut Rng, generator: &mut Generator) -> Vec<u8> {
             bytes.extend(encoded(&words));
         }
     }
-    if random.u32(..4) == 0 {
+    if !bytes.is_empty() && random.u32(..4) == 0 {
         let at = random.usize(..bytes.len());
         bytes[at] = random.u8(..);
     }

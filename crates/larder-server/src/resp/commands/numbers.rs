@@ -87,8 +87,10 @@ impl Decimal {
         let is_number = unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.');
         let is_infinite = ["inf", "infinity"].iter().any(|name| unsigned.eq_ignore_ascii_case(name));
         let number: f64 = text.parse().ok().filter(|number: &f64| !number.is_nan())?;
-        // One that is too large for a double is no number, as one that is too large for more than that is none in Redis.
-        (is_number && number.is_finite() || is_infinite).then_some(Decimal::Double(number))
+        // One that is too large for a double, or too small, is no number, as one that is so for more than that is none in Redis.
+        let mantissa = unsigned.split(['e', 'E']).next().unwrap_or_default();
+        let is_lost = number == 0.0 && mantissa.bytes().any(|digit| matches!(digit, b'1'..=b'9'));
+        (is_number && number.is_finite() && !is_lost || is_infinite).then_some(Decimal::Double(number))
     }
 
     /// The sum, as it is shown; `None` if there is no such number.
@@ -175,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_none() {
-        for text in ["1e99999", "1e2147483647", "", " 1", "1 ", "nan", "1x", "e5", "--1", "."] {
+        for text in ["1e99999", "1e-99999", "1e2147483647", "", " 1", "1 ", "nan", "1x", "e5", "--1", "."] {
             assert_eq!(Decimal::read(text.as_bytes()), None, "{text:?}");
         }
         assert_eq!(Decimal::read(b"inf").and_then(|inf| inf.plus(Decimal::default())), None);
