@@ -4,7 +4,7 @@
 //!   listener (TCP, Unix)      accepts, counts, refuses what is too much; gives each connection to one thread
 //!   threads                   a runtime each: a connection's commands run where its bytes arrive, without a hand-over
 //!     connection.rs           read -> frame.rs -> commands.rs -> reply.rs -> write
-//!   reaper                    once a second: connections that only cost
+//!   reaper                    twice a second: connections that only cost, leases that are over
 //! ```
 //!
 //! `table.rs` is the list of commands, `commands/` what they do. Semantics, and where they differ from Redis': `docs/resp.md`.
@@ -80,7 +80,7 @@ pub struct Resp {
     pub started_at: u64,
     /// What answers from the backing tier are said to come from.
     pub backing: &'static str,
-    port: AtomicUsize,
+    port: u16,
     /// Whether no connection is taken any more.
     is_ending: AtomicBool,
     /// Where work goes that no connection is to wait for.
@@ -112,7 +112,7 @@ pub struct Live {
 }
 
 impl Resp {
-    fn new(larder: Larder, settings: &RespSettings) -> Arc<Self> {
+    fn new(larder: Larder, settings: &RespSettings, port: u16) -> Arc<Self> {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         Arc::new(Resp {
             raw: larder.raw(),
@@ -134,7 +134,7 @@ impl Resp {
             calls: COMMANDS.iter().map(|_| AtomicU64::new(0)).collect(),
             started_at: larder.clock().refresh(),
             backing,
-            port: 0.into(),
+            port,
             is_ending: false.into(),
             runtime: Handle::current(),
             larder,
@@ -170,8 +170,8 @@ impl Resp {
     }
 
     /// The port it listens on; 0: on none.
-    pub fn port(&self) -> usize {
-        self.port.load(Relaxed)
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     fn patience(&self) -> Patience {
@@ -207,8 +207,7 @@ pub async fn bind(larder: &Larder, settings: &RespSettings) -> Result<Bound, Bin
         Err(error) => Err(BindError { door: path.display().to_string(), error }),
     };
     let unix = settings.unix.as_ref().map(listen).transpose()?;
-    let resp = Resp::new(larder.clone(), settings);
-    resp.port.store(addr.map_or(0, |addr| addr.port().into()), Relaxed);
+    let resp = Resp::new(larder.clone(), settings, addr.map_or(0, |addr| addr.port()));
     Ok(Bound { resp, tcp, unix, addr, threads: settings.threads.max(1) as usize })
 }
 

@@ -21,6 +21,7 @@ pub mod model;
 pub mod port;
 pub mod postgres;
 pub mod process;
+pub mod program;
 pub mod proxy;
 pub mod redis;
 pub mod trace;

@@ -48,12 +48,17 @@ pub struct Call<'a> {
 impl Call<'_> {
     /// A word as a whole number.
     pub fn integer(&self, at: usize) -> Result<i64, Refusal> {
-        super::frame::integer(self.args.at(at)).ok_or(NOT_AN_INTEGER)
+        whole(self.args.at(at))
     }
 
     /// Whether a word is this option, however it is written.
     pub fn is(&self, at: usize, option: &str) -> bool {
         self.args.at(at).eq_ignore_ascii_case(option.as_bytes())
+    }
+
+    /// Which of two options a word is, and whether it is the first: one of them it has to be.
+    pub fn one_of(&self, at: usize, [yes, no]: [&str; 2]) -> Result<bool, Refusal> {
+        if self.is(at, yes) || self.is(at, no) { Ok(self.is(at, yes)) } else { Err(SYNTAX) }
     }
 
     /// Waits until nobody else on this server changes a key; at once, within a transaction.
@@ -101,6 +106,11 @@ pub const NOT_AN_INTEGER: Refusal = Refusal::new("ERR value is not an integer or
 /// See [`NOT_AN_INTEGER`].
 pub const SYNTAX: Refusal = Refusal::new("ERR syntax error");
 
+/// A whole number, as Redis takes them.
+pub fn whole(text: &[u8]) -> Result<i64, Refusal> {
+    super::frame::integer(text).ok_or(NOT_AN_INTEGER)
+}
+
 /// What handlers return.
 pub type Done = Result<(), Refusal>;
 
@@ -129,8 +139,8 @@ pub async fn execute(resp: &Arc<Resp>, session: &mut Session, args: Args<'_>, ou
 }
 
 async fn admit(resp: &Arc<Resp>, session: &mut Session, args: Args<'_>, out: &mut Replies) -> Done {
-    let command = match look_up(args) {
-        Ok(command) => command,
+    let (place, command) = match look_up(args) {
+        Ok(found) => found,
         Err(_) if is_http(args.at(0)) => {
             // A web page can have a browser send this to a server of the same machine, with commands in its body.
             tracing::warn!(client = session.client.id, addr = %session.client.addr, "HTTP where RESP is spoken: the connection is closed");
@@ -149,7 +159,6 @@ async fn admit(resp: &Arc<Resp>, session: &mut Session, args: Args<'_>, out: &mu
             return Err(refusal);
         }
     };
-    let place = table::place(command);
     session.client.command.store(place, Relaxed);
     resp.called(place);
     if session.only_listens(out) && !(command.is(Flag::Pubsub) && command.run != Run::Publish) && !ALWAYS.contains(&command.run) {
@@ -195,10 +204,9 @@ fn is_http(word: &[u8]) -> bool {
 /// What may be run while listening in version 2.
 const ALWAYS: [Run; 3] = [Run::Ping, Run::Quit, Run::Reset];
 
-/// The command of a request, if it is one and has the right number of words.
-fn look_up(args: Args<'_>) -> Result<&'static Command, Refusal> {
-    let name = args.at(0);
-    let mut command = table::find(name).ok_or_else(|| unknown(args))?;
+/// The command of a request, if it is one and has the right number of words, and the place of its family in the table.
+fn look_up(args: Args<'_>) -> Result<(usize, &'static Command), Refusal> {
+    let (place, mut command) = table::find(args.at(0)).ok_or_else(|| unknown(args))?;
     if !command.subcommands.is_empty() && args.len() > 1 {
         command = table::find_sub(command, args.at(1)).ok_or_else(|| {
             let word = &args.at(1)[..args.at(1).len().min(128)];
@@ -209,7 +217,7 @@ fn look_up(args: Args<'_>) -> Result<&'static Command, Refusal> {
     if !command.takes(args.len()) {
         return Err(Refusal::of(format!("ERR wrong number of arguments for '{}' command", command.name)));
     }
-    Ok(command)
+    Ok((place, command))
 }
 
 /// In the words of Redis, with what was said of it.

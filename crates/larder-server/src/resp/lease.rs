@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use larder::{Answer, Change, FillToken, Item, Position, Receipt};
+use larder::{Change, FillToken, Item, Position, Receipt};
 use parking_lot::Mutex;
 
 use super::Resp;
@@ -226,8 +226,7 @@ pub async fn put(resp: &Resp, key: &[u8], client: u64, item: Item<Bytes>, holds:
         Some(receipt) => resp.leases.stored(key, receipt.position()),
         None => {
             // Where nothing is, nothing is appended: that would be one more change for those who have just missed it.
-            let take_out = |there: Option<&Answer<Bytes>>| (if there.is_some() { Change::Remove } else { Change::Keep }, ());
-            resp.raw.change(key, take_out).await?;
+            resp.raw.change(key, |_| (Change::Remove, ())).await?;
             resp.leases.dropped.fetch_add(1, Relaxed);
         }
     }

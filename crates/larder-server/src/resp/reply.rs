@@ -113,6 +113,14 @@ impl Replies {
         self.bytes.extend_from_slice(b"\r\n");
     }
 
+    /// Bytes, or nothing.
+    pub fn bulk_or_null(&mut self, bytes: Option<&[u8]>) {
+        match bytes {
+            Some(bytes) => self.bulk(bytes),
+            None => self.null(),
+        }
+    }
+
     /// Nothing, where there could have been bytes.
     pub fn null(&mut self) {
         self.bytes.extend_from_slice(if self.is_3() { b"_\r\n" } else { b"$-1\r\n" });

@@ -155,9 +155,10 @@ impl Command {
     }
 }
 
-/// Finds a command by its name, however it is written.
+/// Finds a command by its name, however it is written, and its place in [`COMMANDS`], by which it is counted. A subcommand counts as the
+/// command that it belongs to.
 #[inline]
-pub fn find(name: &[u8]) -> Option<&'static Command> {
+pub fn find(name: &[u8]) -> Option<(usize, &'static Command)> {
     let mut room = [0u8; NAME_MAX];
     let small = room.get_mut(..name.len())?;
     small.copy_from_slice(name);
@@ -173,16 +174,10 @@ pub fn find_sub(command: &'static Command, word: &[u8]) -> Option<&'static Comma
 
 const NAME_MAX: usize = 24;
 
-static BY_NAME: LazyLock<HashMap<&'static [u8], &'static Command, foldhash::fast::RandomState>> =
-    LazyLock::new(|| COMMANDS.iter().map(|command| (command.name.as_bytes(), command)).collect());
+type Found = (usize, &'static Command);
 
-/// The place of a command in [`COMMANDS`], by which it is counted; a subcommand counts as the command that it belongs to.
-pub fn place(command: &'static Command) -> usize {
-    static PLACES: LazyLock<HashMap<&'static str, usize, foldhash::fast::RandomState>> =
-        LazyLock::new(|| COMMANDS.iter().enumerate().map(|(place, command)| (command.name, place)).collect());
-    let name = command.name.split('|').next().unwrap_or(command.name);
-    PLACES.get(name).copied().unwrap_or_default()
-}
+static BY_NAME: LazyLock<HashMap<&'static [u8], Found, foldhash::fast::RandomState>> =
+    LazyLock::new(|| COMMANDS.iter().enumerate().map(|(place, command)| (command.name.as_bytes(), (place, command))).collect());
 
 /// What carries a command out: one for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -480,8 +475,8 @@ mod tests {
 
     #[test]
     fn a_command_is_found_however_it_is_written() {
-        assert_eq!(find(b"GeT").unwrap().run, Run::Get);
-        assert_eq!(find_sub(find(b"client").unwrap(), b"No-Evict").unwrap().run, Run::ClientNoEvict);
+        assert_eq!(find(b"GeT").unwrap().1.run, Run::Get);
+        assert_eq!(find_sub(find(b"client").unwrap().1, b"No-Evict").unwrap().run, Run::ClientNoEvict);
         assert!(find(b"hset").is_none() && find(&[b'x'; 100]).is_none() && find(b"").is_none());
     }
 
@@ -493,7 +488,7 @@ mod tests {
         let all = names.len();
         names.dedup();
         assert_eq!(names.len(), all);
-        assert!(COMMANDS.iter().all(|command| COMMANDS[place(command)].name == command.name));
+        assert!(COMMANDS.iter().enumerate().all(|(place, command)| find(command.name.as_bytes()).is_some_and(|found| found.0 == place)));
         let subs = COMMANDS.iter().flat_map(|command| command.subcommands.iter().map(move |sub| (command, sub)));
         assert!(subs.clone().all(|(command, sub)| sub.name.starts_with(&format!("{}|", command.name))));
         assert!(subs.count() > 20);
@@ -501,7 +496,7 @@ mod tests {
 
     #[test]
     fn keys_are_where_the_table_says() {
-        let places = |name: &str, words| find(name.as_bytes()).unwrap().keys.places(words).collect::<Vec<_>>();
+        let places = |name: &str, words| find(name.as_bytes()).unwrap().1.keys.places(words).collect::<Vec<_>>();
         assert_eq!(places("mset", 5), [1, 3]);
         assert_eq!(places("del", 4), [1, 2, 3]);
         assert_eq!(places("set", 5), [1]);
@@ -510,7 +505,7 @@ mod tests {
 
     #[test]
     fn words_are_counted() {
-        let takes = |name: &str, words| find(name.as_bytes()).unwrap().takes(words);
+        let takes = |name: &str, words| find(name.as_bytes()).unwrap().1.takes(words);
         assert!(takes("get", 2) && !takes("get", 3) && takes("del", 9) && !takes("del", 1));
     }
 }

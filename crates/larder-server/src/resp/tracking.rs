@@ -408,13 +408,7 @@ pub fn caching(call: &mut Call<'_>, is_yes: bool) -> Done {
 
 /// `CLIENT TRACKING ON | OFF [BCAST] [PREFIX prefix ...] [OPTIN] [OPTOUT] [NOLOOP]`
 pub fn switch(call: &mut Call<'_>) -> Done {
-    let is_on = if call.is(2, "ON") {
-        true
-    } else if call.is(2, "OFF") {
-        false
-    } else {
-        return Err(SYNTAX);
-    };
+    let is_on = call.one_of(2, ["ON", "OFF"])?;
     let mut tracked = Tracked::default();
     let mut at = 3;
     while at < call.args.len() {

@@ -1,9 +1,7 @@
 //! The servers of a run: processes of the program, as a user starts them, that are killed, paused and looked at.
 
-use std::fs::OpenOptions;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
@@ -14,6 +12,7 @@ use larder_testkit::chaos::{Chronicle, Fleet, History, Life, Moment};
 use larder_testkit::history::World;
 use larder_testkit::port::Port;
 use larder_testkit::process::Running;
+use larder_testkit::program;
 use larder_testkit::wait;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -34,9 +33,6 @@ const STRICT: usize = 1;
 
 /// The limit of promise G3 in this run.
 const MAX_STALENESS: Duration = Duration::from_millis(500);
-
-/// How long a server may take until it listens. It takes milliseconds, or a few seconds without Redis.
-const START_MAX: Duration = Duration::from_secs(30);
 
 /// How long a server may take to end in order.
 const END_MAX: Duration = Duration::from_secs(20);
@@ -154,22 +150,7 @@ impl Servers {
         let addr: SocketAddr = (Ipv4Addr::LOCALHOST, port.number()).into();
         let [config, log] = ["toml", "log"].map(|kind| self.folder.path().join(format!("{server}.{kind}")));
         std::fs::write(&config, self.config(server, addr)).expect("temporary files can be written");
-        let said = OpenOptions::new().create(true).append(true).open(&log).expect("temporary files can be written");
-        let mut command = Command::new(&self.program);
-        // What is set where the tests run must not decide what they find.
-        let set = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("LARDER_"));
-        set.for_each(|name| {
-            command.env_remove(name);
-        });
-        command.args(["serve", "--config"]).arg(&config).env("LARDER_LOG", "error");
-        let mut process = Running::start(&command, &said).expect("the program was built for this test");
-        let mut ended = false;
-        let listens = wait::until(START_MAX, || {
-            ended = process.has_ended();
-            ended || TcpStream::connect(addr).is_ok()
-        });
-        let told = || std::fs::read_to_string(&log).unwrap_or_default();
-        assert!(listens && !ended, "server {server} does not listen on {addr}; it said:\n{}", told());
+        let process = program::serve(&self.program, &config, (&log, "error"), addr);
         Arc::new(Up { life, addr, pauses: AtomicU64::new(0), process: Mutex::new(Some(process)), port })
     }
 

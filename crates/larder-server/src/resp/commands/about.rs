@@ -74,7 +74,7 @@ pub fn docs(call: &mut Call<'_>) -> Done {
 pub fn getkeys(call: &mut Call<'_>) -> Done {
     let words = OwnedArgs::of(call.args.skip(2));
     let words = words.args();
-    let command = look_up(words).map_err(|refusal| {
+    let (_, command) = look_up(words).map_err(|refusal| {
         let is_unknown = refusal.0.starts_with(b"ERR unknown");
         Refusal::new(if is_unknown { "ERR Invalid command specified" } else { "ERR Invalid number of arguments specified for command" })
     })?;
@@ -90,8 +90,8 @@ pub fn getkeys(call: &mut Call<'_>) -> Done {
 /// By its name, or by that of a family and the subcommand's, joined by `|`.
 fn by_name(name: &[u8]) -> Option<&'static Command> {
     match name.iter().position(|byte| *byte == b'|') {
-        Some(at) => find_sub(find(&name[..at])?, &name[at + 1..]),
-        None => find(name),
+        Some(at) => find_sub(find(&name[..at])?.1, &name[at + 1..]),
+        None => find(name).map(|(_, command)| command),
     }
 }
 

@@ -318,13 +318,7 @@ pub fn reply(call: &mut Call<'_>) -> Done {
 
 /// `CLIENT NO-EVICT ON | OFF`, `CLIENT NO-TOUCH ON | OFF`
 pub fn on_or_off(call: &mut Call<'_>, run: Run) -> Done {
-    let is_on = if call.is(2, "ON") {
-        true
-    } else if call.is(2, "OFF") {
-        false
-    } else {
-        return Err(SYNTAX);
-    };
+    let is_on = call.one_of(2, ["ON", "OFF"])?;
     if run == Run::ClientNoTouch {
         call.session.no_touch = is_on;
     }
@@ -340,12 +334,6 @@ pub fn getredir(call: &mut Call<'_>) -> Done {
 
 /// `CLIENT CACHING YES | NO`
 pub fn caching(call: &mut Call<'_>) -> Done {
-    let is_yes = if call.is(2, "YES") {
-        true
-    } else if call.is(2, "NO") {
-        false
-    } else {
-        return Err(SYNTAX);
-    };
+    let is_yes = call.one_of(2, ["YES", "NO"])?;
     crate::resp::tracking::caching(call, is_yes)
 }

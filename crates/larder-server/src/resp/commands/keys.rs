@@ -74,10 +74,8 @@ pub async fn kind(call: &mut Call<'_>) -> Done {
 
 /// `RANDOMKEY`
 pub async fn random(call: &mut Call<'_>) -> Done {
-    match call.resp.raw.random_key().await? {
-        Some(key) => call.out.bulk(&key),
-        None => call.out.null(),
-    }
+    let key = call.resp.raw.random_key().await?;
+    call.out.bulk_or_null(key.as_deref());
     Ok(())
 }
 

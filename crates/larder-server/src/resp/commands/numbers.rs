@@ -4,8 +4,8 @@ use larder::{Answer, Change};
 
 use bytes::Bytes;
 
-use super::strings::{change, whole};
-use super::{Call, Done, Refusal};
+use super::strings::change;
+use super::{Call, Done, Refusal, whole};
 use crate::resp::reply::decimal;
 
 const OVERFLOW: Refusal = Refusal::new("ERR increment or decrement would overflow");

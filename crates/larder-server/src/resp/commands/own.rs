@@ -108,10 +108,7 @@ pub async fn get(call: &mut Call<'_>) -> Done {
     out.bulk(b"tier");
     out.bulk(tier.as_bytes());
     out.bulk(b"position");
-    match answer.position {
-        Some(position) => out.bulk(position.to_string().as_bytes()),
-        None => out.null(),
-    }
+    out.bulk_or_null(answer.position.map(|position| position.to_string()).as_deref().map(str::as_bytes));
     Ok(())
 }
 
@@ -153,10 +150,7 @@ pub async fn emit(call: &mut Call<'_>) -> Done {
     let kind = std::str::from_utf8(call.args.at(1)).map_err(|_| Refusal::new("ERR the type of an event is text"))?;
     let data = serde_json::from_slice(call.args.at(2)).map_err(|error| Refusal::of(format!("ERR the data is no JSON: {error}")))?;
     let emitted = call.resp.larder.emit_from(Event::new(kind, data), "resp").await?;
-    match emitted.position {
-        Some(position) => call.out.bulk(position.to_string().as_bytes()),
-        None => call.out.null(),
-    }
+    call.out.bulk_or_null(emitted.position.map(|position| position.to_string()).as_deref().map(str::as_bytes));
     Ok(())
 }
 

@@ -9,8 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use larder::Cursor;
 use parking_lot::Mutex;
 
-use super::{Call, Done, NOT_AN_INTEGER, Refusal, SYNTAX};
-use crate::resp::frame::integer;
+use super::{Call, Done, Refusal, SYNTAX, whole};
 use crate::resp::glob;
 
 /// Keys that are found at once.
@@ -97,7 +96,7 @@ pub async fn scan(call: &mut Call<'_>) -> Done {
         }
         let word = call.args.at(at + 1);
         if call.is(at, "COUNT") {
-            count = integer(word).ok_or(NOT_AN_INTEGER)?;
+            count = whole(word)?;
             if count < 1 {
                 return Err(SYNTAX);
             }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use larder::{Answer, Change, Item, Life};
 use tokio::task::consume_budget;
 
-use super::{Call, Done, NOT_AN_INTEGER, Refusal, SYNTAX};
+use super::{Call, Done, Refusal, SYNTAX};
 use crate::resp::lease;
 use crate::resp::tracking::has_written;
 
@@ -28,6 +28,16 @@ const TIME_OPTIONS: [TimeOption; 4] = [("EX", 1_000, true), ("PX", 1, true), ("E
 /// Which of `EX`, `PX`, `EXAT` and `PXAT` a word is, if a number follows it.
 pub fn time_option(call: &Call<'_>, at: usize) -> Option<TimeOption> {
     TIME_OPTIONS.into_iter().find(|(word, ..)| call.is(at, word)).filter(|_| at + 1 < call.args.len())
+}
+
+/// The time among a command's options, and where its number is. The same option may come twice, and the last counts, as in Redis.
+type Time = Option<(TimeOption, usize)>;
+
+/// Takes in the option at `at` if it is one of time that may stand beside the one before. Returns whether it was; its number follows.
+fn takes_time(call: &Call<'_>, at: usize, time: &mut Time) -> bool {
+    let option = time_option(call, at).filter(|option| time.is_none_or(|(other, _)| other == *option));
+    *time = option.map(|option| (option, at + 1)).or(*time);
+    option.is_some()
 }
 
 /// When the life is over that an option gives with the word at `at`.
@@ -58,7 +68,11 @@ pub fn item(value: &[u8], until: Until) -> Item<Bytes> {
 
 /// `GET key`
 pub async fn get(call: &mut Call<'_>) -> Done {
-    let key = call.args.at(1);
+    read(call, call.args.at(1)).await
+}
+
+/// Tells a value.
+async fn read(call: &mut Call<'_>, key: &[u8]) -> Done {
     // What is at hand is answered without another look at anything, unless the client is to be told when it changes.
     if call.session.reads_plainly()
         && let Some(value) = call.resp.raw.quick(key)
@@ -66,10 +80,8 @@ pub async fn get(call: &mut Call<'_>) -> Done {
         call.out.bulk(&value);
         return Ok(());
     }
-    match found(call, key).await? {
-        Some(value) => call.out.bulk(&value),
-        None => call.out.null(),
-    }
+    let value = found(call, key).await?;
+    call.out.bulk_or_null(value.as_deref());
     Ok(())
 }
 
@@ -93,22 +105,13 @@ pub async fn mget(call: &mut Call<'_>) -> Done {
     call.out.array(call.args.len() - 1);
     for key in call.args.skip(1).iter() {
         consume_budget().await;
-        match call.session.reads_plainly().then(|| call.resp.raw.quick(key)).flatten() {
-            Some(value) => call.out.bulk(&value),
-            None => match found(call, key).await? {
-                Some(value) => call.out.bulk(&value),
-                None => call.out.null(),
-            },
-        }
+        read(call, key).await?;
         if call.out.len() > call.resp.limits.reply_bytes_max {
-            return Err(too_large(call));
+            let most = call.resp.limits.reply_bytes_max;
+            return Err(Refusal::of(format!("ERR the reply would have more than {most} bytes; ask for less at once")));
         }
     }
     Ok(())
-}
-
-fn too_large(call: &Call<'_>) -> Refusal {
-    Refusal::of(format!("ERR the reply would have more than {} bytes; ask for less at once", call.resp.limits.reply_bytes_max))
 }
 
 /// When `SET` sets.
@@ -127,11 +130,10 @@ pub async fn set(call: &mut Call<'_>) -> Done {
         return put(call, key, item(value, Until::Policy)).await.map(|()| call.out.ok());
     }
     let (mut condition, mut keeps, mut returns) = (If::Always, false, false);
-    // The same option may come twice, and the last counts, as in Redis. Numbers are looked at when all words are known.
-    let mut time: Option<(TimeOption, usize)> = None;
+    // Numbers are looked at when all words are known.
+    let mut time: Time = None;
     let mut at = 3;
     while at < call.args.len() {
-        let option = time_option(call, at).filter(|option| !keeps && time.is_none_or(|(other, _)| other == *option));
         if call.is(at, "NX") && condition != If::There {
             condition = If::Absent;
         } else if call.is(at, "XX") && condition != If::Absent {
@@ -140,9 +142,8 @@ pub async fn set(call: &mut Call<'_>) -> Done {
             returns = true;
         } else if call.is(at, "KEEPTTL") && time.is_none() {
             keeps = true;
-        } else if let Some(option) = option {
+        } else if !keeps && takes_time(call, at, &mut time) {
             at += 1;
-            time = Some((option, at));
         } else {
             return Err(SYNTAX);
         }
@@ -164,7 +165,7 @@ pub async fn set(call: &mut Call<'_>) -> Done {
             If::There => now.is_some(),
         };
         let change = if sets { Change::Replace(kept(item(value, life), life, now)) } else { Change::Keep };
-        (change, (sets, now.map(|answer| (*answer.value).clone())))
+        (change, (sets, value_of(now)))
     });
     let (sets, before) = changed.await?;
     match (returns, before) {
@@ -178,7 +179,10 @@ pub async fn set(call: &mut Call<'_>) -> Done {
 /// An item with the life that the entry before it had.
 fn kept(item: Item<Bytes>, life: Until, before: Option<&Answer<Bytes>>) -> Item<Bytes> {
     match before {
-        Some(before) if life == Until::Kept => before.expires_at().map_or_else(|| item.clone().forever(), |at| item.clone().expires_at(at)),
+        Some(before) if life == Until::Kept => match before.expires_at() {
+            Some(at) => item.expires_at(at),
+            None => item.forever(),
+        },
         _ => item,
     }
 }
@@ -237,45 +241,35 @@ pub async fn setnx(call: &mut Call<'_>) -> Done {
 pub async fn getset(call: &mut Call<'_>) -> Done {
     let (key, value) = (call.args.at(1), call.args.at(2));
     let _held = call.hold(key).await?;
-    let before = |now: Option<&Answer<Bytes>>| now.map(|answer| (*answer.value).clone());
-    let changed = change(call, key, |now| (Change::Replace(item(value, Until::Policy)), before(now)));
-    let before = changed.await?;
-    answer(call, before)
+    let before = change(call, key, |now| (Change::Replace(item(value, Until::Policy)), value_of(now))).await?;
+    call.out.bulk_or_null(before.as_deref());
+    Ok(())
 }
 
-fn answer(call: &mut Call<'_>, value: Option<Bytes>) -> Done {
-    match value {
-        Some(value) => call.out.bulk(&value),
-        None => call.out.null(),
-    }
-    Ok(())
+fn value_of(there: Option<&Answer<Bytes>>) -> Option<Bytes> {
+    there.map(|answer| (*answer.value).clone())
 }
 
 /// `GETDEL key`
 pub async fn getdel(call: &mut Call<'_>) -> Done {
     let key = call.args.at(1);
     let _held = call.hold(key).await?;
-    let changed = change(call, key, |now| match now {
-        Some(answer) => (Change::Remove, Some((*answer.value).clone())),
-        None => (Change::Keep, None),
-    });
-    let before = changed.await?;
-    answer(call, before)
+    let before = change(call, key, |now| (Change::Remove, value_of(now))).await?;
+    call.out.bulk_or_null(before.as_deref());
+    Ok(())
 }
 
 /// `GETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST]`
 pub async fn getex(call: &mut Call<'_>) -> Done {
     let key = call.args.at(1);
-    let mut time: Option<(TimeOption, usize)> = None;
+    let mut time: Time = None;
     let mut persists = false;
     let mut at = 2;
     while at < call.args.len() {
-        let option = time_option(call, at).filter(|option| !persists && time.is_none_or(|(other, _)| other == *option));
         if call.is(at, "PERSIST") && time.is_none() {
             persists = true;
-        } else if let Some(option) = option {
+        } else if !persists && takes_time(call, at, &mut time) {
             at += 1;
-            time = Some((option, at));
         } else {
             return Err(SYNTAX);
         }
@@ -291,13 +285,13 @@ pub async fn getex(call: &mut Call<'_>) -> Done {
         return Ok(());
     }
     let life = time.map(|(option, at)| until(call, option, at, "getex")).transpose()?.map_or(Life::Forever, Life::Until);
-    let changed = change(call, key, |now| match now {
-        Some(answer) if life == Life::Forever && answer.expires_at().is_none() => (Change::Keep, Some((*answer.value).clone())),
-        Some(answer) => (Change::Life(life), Some((*answer.value).clone())),
-        None => (Change::Keep, None),
+    let changed = change(call, key, |now| {
+        let has_it = life == Life::Forever && now.is_some_and(|answer| answer.expires_at().is_none());
+        (if has_it { Change::Keep } else { Change::Life(life) }, value_of(now))
     });
     let value = changed.await?;
-    answer(call, value)
+    call.out.bulk_or_null(value.as_deref());
+    Ok(())
 }
 
 /// `APPEND key value`
@@ -363,11 +357,6 @@ pub async fn mset(call: &mut Call<'_>) -> Done {
     }
     call.out.ok();
     Ok(())
-}
-
-/// A word as a number that a client may also mean as text.
-pub fn whole(value: &[u8]) -> Result<i64, Refusal> {
-    crate::resp::frame::integer(value).ok_or(NOT_AN_INTEGER)
 }
 
 #[cfg(test)]
