@@ -156,9 +156,10 @@ async fn play(seed: u64, wrong: Wrong) -> Vec<String> {
         let (seen, at_once, most) = (seen.clone(), at_once.clone(), most.clone());
         async move {
             most.fetch_max(at_once.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-            pass(Duration::from_millis(fastrand::u64(0..5))).await;
+            let number = event.data()["number"].as_u64().unwrap();
+            pass(Duration::from_millis(fastrand::Rng::with_seed(seed ^ number).u64(0..5))).await;
             at_once.fetch_sub(1, Ordering::Relaxed);
-            seen.lock().handled.push(event.data()["number"].as_u64().unwrap() as usize);
+            seen.lock().handled.push(number as usize);
             Ok::<_, std::io::Error>(())
         }
     });
@@ -216,16 +217,25 @@ async fn whatever_fails_each_event_takes_effect_in_its_order() {
     }
 }
 
+/// As many rounds as without a planted fault: in a single one, chance may keep to the rule that nobody keeps.
+async fn is_noticed(wrong: Wrong, as_what: &str) -> bool {
+    let seed = seed();
+    for round in 0..20 {
+        if play(seed.wrapping_add(round), wrong).await.iter().any(|fault| fault.contains(as_what)) {
+            return true;
+        }
+    }
+    false
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_source_that_tells_partitions_wrongly_is_noticed() {
-    let faults = play(seed(), Wrong::Order).await;
-    assert!(faults.iter().any(|fault| fault.contains("came after")), "{faults:?}");
+    assert!(is_noticed(Wrong::Order, "came after").await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_forgets_is_noticed() {
-    let faults = play(seed(), Wrong::Forgetful).await;
-    assert!(faults.iter().any(|fault| fault.contains("never took effect")), "{faults:?}");
+    assert!(is_noticed(Wrong::Forgetful, "never took effect").await);
 }
 
 #[tokio::test(start_paused = true)]
