@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bell::Bell;
 use crate::cache::{Larder, Parts};
 use crate::clock::Clock;
 use crate::config::{MAX_STALENESS, MEMORY_BYTES_MIN, Mode, Policy};
@@ -308,7 +309,7 @@ impl Builder {
             return Err(Error::new(ErrorKind::InvalidConfig, message));
         }
         let clock = Clock::following(self.wall_clock_off);
-        let told: Arc<tokio::sync::Notify> = Arc::default();
+        let told: Arc<Bell> = Arc::default();
         let link = Arc::new(crate::remote::link::Link::new(options.clone()));
         let invalidations: Arc<InvalidationCounters> = Arc::default();
         let parts = (clock.clone(), told.clone(), invalidations.clone());
@@ -327,7 +328,7 @@ impl Builder {
         runtime: tokio::runtime::Handle,
         (log, index): (Log, Arc<crate::freshness::Index>),
         (tier, folder): (Option<Arc<dyn Tier>>, Option<FolderLock>),
-        (clock, appended, invalidations): (Clock, Arc<tokio::sync::Notify>, Arc<InvalidationCounters>),
+        (clock, appended, invalidations): (Clock, Arc<Bell>, Arc<InvalidationCounters>),
     ) -> Result<Parts> {
         let events = Events::new(self.rules, self.data.as_ref().map(|data| data.join("dead-letters")))?;
         Ok(Parts {

@@ -9,10 +9,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::Notify;
 use tracing::Instrument;
 
 use crate::analytics::Sketches;
+use crate::bell::Bell;
 use crate::builder::{Builder, FolderLock};
 use crate::clock::Clock;
 use crate::codec::Value;
@@ -83,7 +83,7 @@ pub(crate) struct Shared {
     pub(crate) turns: Turns,
     pub(crate) invalidations: Arc<InvalidationCounters>,
     /// Woken by every append, for reads that wait for a position.
-    appended: Arc<Notify>,
+    appended: Arc<Bell>,
     closed: AtomicBool,
     pub(crate) mutations: Mutations,
     /// Held until closed.
@@ -97,7 +97,7 @@ pub(crate) type Spaces = HashMap<Box<[u8]>, Arc<Space>, foldhash::fast::RandomSt
 pub(crate) struct Parts {
     pub(crate) index: Arc<Index>,
     pub(crate) log: Log,
-    pub(crate) appended: Arc<Notify>,
+    pub(crate) appended: Arc<Bell>,
     pub(crate) clock: Clock,
     pub(crate) tier: Option<Arc<dyn Tier>>,
     pub(crate) mode: Mode,
@@ -210,17 +210,8 @@ impl Larder {
         if !self.0.log.is_shared() {
             index.stamp_of(position).ok_or_else(unknown)?;
         }
-        let reached = async {
-            loop {
-                // Listening begins before the look, so that an append in between is not missed. Where others append, even the
-                // epoch may be one that this instance has still to hear of.
-                let appended = self.0.appended.notified();
-                if index.has_applied(position) {
-                    return;
-                }
-                appended.await;
-            }
-        };
+        // Where others append, even the epoch may be one that this instance has still to hear of.
+        let reached = self.0.appended.until(|| index.has_applied(position));
         let late = |_| Error::new(ErrorKind::NotReached, format!("position {position} was not reached within {deadline:?}"));
         let reached = tokio::time::timeout(deadline, reached).await.map_err(late);
         if reached.is_err() && index.stamp_of(position).is_none() { Err(unknown()) } else { reached }
@@ -390,11 +381,11 @@ impl Shared {
         appending.instrument(span).await
     }
 
-    /// The same for a log that is [in memory](Log::is_in_memory).
-    pub(crate) fn append_at_once(&self, append: Append) -> Result<Appended> {
+    /// The same for a put of a key, where the log is [in memory](Log::is_in_memory).
+    pub(crate) fn append_put_at_once(&self, key: &[u8]) -> Result<Appended> {
         let _told = Told(&self.appended);
-        spans::append(append.names.len()).in_scope(|| {
-            let appended = self.log.append_at_once(append);
+        spans::append(1).in_scope(|| {
+            let appended = self.log.append_put_at_once(key);
             spans::appended(&appended);
             appended
         })
@@ -403,15 +394,7 @@ impl Shared {
     /// Waits until everything is here that others had appended to the log when this was called, but not for longer than `limit`.
     pub(crate) async fn caught_up(&self, limit: Duration) {
         let asked = tokio::time::Instant::now();
-        let heard = async {
-            loop {
-                let appended = self.appended.notified();
-                if self.log.unheard_for() <= asked.elapsed() {
-                    return;
-                }
-                appended.await;
-            }
-        };
+        let heard = self.appended.until(|| self.log.unheard_for() <= asked.elapsed());
         if tokio::time::timeout(limit, heard).await.is_err() {
             tracing::debug!("the log was not heard in time; events that others carried out may take effect twice");
         }
@@ -458,11 +441,11 @@ async fn close_log(shared: &Arc<Shared>) -> Result<()> {
 }
 
 /// Wakes those who wait for a position.
-struct Told<'a>(&'a Notify);
+struct Told<'a>(&'a Bell);
 
 impl Drop for Told<'_> {
     fn drop(&mut self) {
-        self.0.notify_waiters();
+        self.0.ring();
     }
 }
 

@@ -213,8 +213,8 @@ impl View<Bytes> {
             codec: meta.codec,
             metrics: self.space.metrics.clone(),
         };
-        let entry = Entry { meta: Meta::new(new, key.len(), self.shared.clock.now_ms()), value: value.clone() };
-        Made { entry: std::sync::Arc::new(entry), encoded: value }
+        let entry = Entry { meta: Meta::new(new, key.len(), self.shared.clock.now_ms()), value };
+        Made { entry: std::sync::Arc::new(entry), encoded: None }
     }
 
     /// The append, with the guard that makes it a compare-and-set; then what follows from it.

@@ -15,6 +15,25 @@ pub trait Value: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Value for V {}
 
+/// A value in its encoded form.
+pub(crate) enum Encoded<'v> {
+    /// It is bytes already. A second handle to them costs an allocation, so there is none until somebody needs it.
+    Itself(&'v Bytes),
+    /// Bytes that were made of it.
+    Made(Bytes),
+}
+
+impl std::ops::Deref for Encoded<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Encoded::Itself(bytes) => bytes,
+            Encoded::Made(bytes) => bytes,
+        }
+    }
+}
+
 /// How values become bytes for the backing tier and for other protocols.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -61,14 +80,23 @@ impl Codec {
     }
 
     pub(crate) fn encode<V: Value>(self, value: &V) -> Result<Bytes> {
+        self.encoded(value).map(|encoded| match encoded {
+            Encoded::Itself(bytes) => bytes.clone(),
+            Encoded::Made(bytes) => bytes,
+        })
+    }
+
+    /// The same without a handle of its own where the value is its own encoded form.
+    pub(crate) fn encoded<V: Value>(self, value: &V) -> Result<Encoded<'_>> {
         let failed =
             |e: Box<dyn std::error::Error + Send + Sync>| Error::new(ErrorKind::Codec, "the value cannot be encoded").with_source(e);
         match self {
-            Codec::Bytes => Ok(as_bytes(value)),
-            Codec::Json => serde_json::to_vec(value).map(Bytes::from).map_err(|e| failed(e.into())),
-            Codec::Postcard => postcard::to_stdvec(value).map(Bytes::from).map_err(|e| failed(e.into())),
-            Codec::MessagePack => rmp_serde::to_vec_named(value).map(Bytes::from).map_err(|e| failed(e.into())),
+            Codec::Bytes => return Ok(as_bytes(value)),
+            Codec::Json => serde_json::to_vec(value).map_err(|e| failed(e.into())),
+            Codec::Postcard => postcard::to_stdvec(value).map_err(|e| failed(e.into())),
+            Codec::MessagePack => rmp_serde::to_vec_named(value).map_err(|e| failed(e.into())),
         }
+        .map(|bytes| Encoded::Made(bytes.into()))
     }
 
     pub(crate) fn decode<V: Value>(self, bytes: Bytes) -> Result<V> {
@@ -86,12 +114,12 @@ impl Codec {
 }
 
 /// The value's own bytes. [`Codec::for_type`] has made sure that it is one of the three types.
-fn as_bytes<V: Value>(value: &V) -> Bytes {
+fn as_bytes<V: Value>(value: &V) -> Encoded<'_> {
     let value: &dyn Any = value;
-    let bytes = value.downcast_ref::<Bytes>().cloned();
-    let bytes = bytes.or_else(|| value.downcast_ref::<Vec<u8>>().map(|bytes| Bytes::copy_from_slice(bytes)));
+    let bytes = value.downcast_ref::<Bytes>().map(Encoded::Itself);
+    let bytes = bytes.or_else(|| value.downcast_ref::<Vec<u8>>().map(|bytes| Encoded::Made(Bytes::copy_from_slice(bytes))));
     bytes
-        .or_else(|| value.downcast_ref::<String>().map(|text| Bytes::copy_from_slice(text.as_bytes())))
+        .or_else(|| value.downcast_ref::<String>().map(|text| Encoded::Made(Bytes::copy_from_slice(text.as_bytes()))))
         .expect("the codec was checked when the namespace was opened")
 }
 

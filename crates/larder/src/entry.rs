@@ -24,8 +24,9 @@ const READ_AT_EVERY_MS: Millis = 256;
 
 /// Everything about an entry but its value.
 ///
-/// What a hit needs stands here, beside the value; the rest is a pointer away, so that a hit on a small value touches one
-/// cache line of the entry and not five.
+/// What a hit needs stands first, and right behind the value, so that a hit on a small value touches one cache line of the entry, or two,
+/// and not five. All of it is one allocation with the value: the rest in a box of its own was a fifth of what the memory of a put cost.
+#[repr(C)]
 pub(crate) struct Meta {
     /// When it was read last, give or take [`READ_AT_EVERY_MS`]; zero before the first time.
     read_at: AtomicU64,
@@ -33,7 +34,7 @@ pub(crate) struct Meta {
     /// Before this moment a hit has nothing to do but return: when it is [due](Details::due_at), or before, when it is one of those
     /// whose reads are followed.
     attention_at: AtomicU64,
-    details: Box<Details>,
+    details: Details,
 }
 
 /// What is known of an entry, for those who look closer.
@@ -172,12 +173,7 @@ impl Meta {
             metrics,
             weight: u32::try_from(weight).unwrap_or(u32::MAX),
         };
-        Meta {
-            stamp: AtomicU64::new(stamp.0),
-            attention_at: AtomicU64::new(due_at),
-            read_at: AtomicU64::new(0),
-            details: Box::new(details),
-        }
+        Meta { stamp: AtomicU64::new(stamp.0), attention_at: AtomicU64::new(due_at), read_at: AtomicU64::new(0), details }
     }
 
     #[inline]
@@ -292,11 +288,11 @@ impl Meta {
     }
 }
 
-/// An entry with its value.
+/// An entry with its value, in this order: see [`Meta`].
 #[repr(C)]
 pub(crate) struct Entry<V> {
-    pub(crate) meta: Meta,
     pub(crate) value: V,
+    pub(crate) meta: Meta,
 }
 
 /// An entry that says there is no value.

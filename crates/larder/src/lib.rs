@@ -37,6 +37,7 @@
 //! from a replica that lags, or about how long the caller takes to use a value.
 
 // In reading order: the surface, the paths, the tiers and the log, then the values that know nothing of either.
+mod bell;
 mod blocking;
 mod builder;
 mod cache;

@@ -138,13 +138,13 @@ impl Log {
         matches!(self, Log::Local(log) if log.is_in_memory())
     }
 
-    /// An append to a log that [is in memory](Self::is_in_memory).
+    /// A put of a key in a log that [is in memory](Self::is_in_memory).
     ///
     /// # Panics
     /// If it is not.
-    pub(crate) fn append_at_once(&self, append: Append) -> Result<Appended> {
+    pub(crate) fn append_put_at_once(&self, key: &[u8]) -> Result<Appended> {
         match self {
-            Log::Local(log) => log.append_in_memory(append),
+            Log::Local(log) => log.append_put_in_memory(key),
             #[cfg(feature = "redis")]
             Log::Redis(_) => unreachable!("a log that others share is not in memory"),
         }

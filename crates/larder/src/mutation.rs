@@ -55,6 +55,15 @@ impl Mutations {
         Mutations { on: Some(mutation) }
     }
 
+    /// Whether all rules are in force.
+    #[inline]
+    pub(crate) fn are_none(self) -> bool {
+        #[cfg(feature = "test-mutations")]
+        return self.on.is_none();
+        #[cfg(not(feature = "test-mutations"))]
+        true
+    }
+
     #[inline]
     pub(crate) fn on(self, mutation: Mutation) -> bool {
         #[cfg(feature = "test-mutations")]

@@ -154,6 +154,14 @@ impl Board {
         }
     }
 
+    /// The same of a single key, which was put.
+    #[inline]
+    pub(crate) fn tell_put(&self, key: &[u8], position: impl FnOnce() -> Option<Position>) {
+        if self.is_watched() {
+            self.tell(&[Name::Key(key.into())], position, Some(true));
+        }
+    }
+
     pub(crate) fn expired(&self, key: &[u8]) {
         self.tell_key(key, Notice::Expired);
     }

@@ -103,6 +103,35 @@ impl Raw {
         self.view(key).put(key, item.into()).await.map_err(|error| error.during("put", key))
     }
 
+    /// Puts a bare value, if nothing has to be waited for: where values and log are in memory alone. `None`: nothing was done, and
+    /// [`put`](Self::put) is to be asked.
+    ///
+    /// As [`quick`](Self::quick) for writes: no future, and no task being switched.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let raw = larder::Larder::builder().build().await?.raw();
+    /// let receipt = match raw.quick_put("a:1", b"x") {
+    ///     Some(put) => put?,
+    ///     None => raw.put("a:1", bytes::Bytes::from("x")).await?,
+    /// };
+    /// assert_eq!(receipt.names, 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn quick_put(&self, key: impl AsRef<[u8]>, value: &[u8]) -> Option<Result<Receipt>> {
+        let key = key.as_ref();
+        let view = self.view(key);
+        // Copied only if it is kept.
+        view.waits_for_nothing().then(|| {
+            view.shared.index.fetch_key(key);
+            let put = view.put_at_once(key, Item::new(Bytes::copy_from_slice(value)));
+            put.map_err(|error| error.during("put", key))
+        })
+    }
+
     /// Puts a value unless the same is there already: see [`Namespace::put_if_changed`](crate::Namespace::put_if_changed). Values with
     /// a media type of JSON are compared as JSON.
     ///

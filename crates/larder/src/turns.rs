@@ -7,9 +7,10 @@
 //!
 //! Changes of one key go one after the other, since all but one of those that went at once would have to begin again.
 
-use tokio::sync::{Mutex, MutexGuard, Notify};
+use tokio::sync::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::bell::Bell;
 use crate::sync::{AtomicUsize, Ordering};
 
 /// Keys that share one wait for each other now and then, which costs time and nothing else.
@@ -18,9 +19,8 @@ const STRIPES: usize = 1024;
 /// See the head of this file.
 pub(crate) struct Turns {
     stripes: Box<[Stripe]>,
-    /// Changes that wait for puts, so that puts need not wake anybody where nobody waits.
-    waiting: AtomicUsize,
-    arrived: Notify,
+    /// Rung for changes that wait for puts.
+    arrived: Bell,
 }
 
 #[derive(Default)]
@@ -37,7 +37,7 @@ pub(crate) struct Putting<'a> {
 
 impl Turns {
     pub(crate) fn new() -> Self {
-        Turns { stripes: (0..STRIPES).map(|_| Stripe::default()).collect(), waiting: AtomicUsize::new(0), arrived: Notify::new() }
+        Turns { stripes: (0..STRIPES).map(|_| Stripe::default()).collect(), arrived: Bell::default() }
     }
 
     fn stripe(&self, key: &[u8]) -> &Stripe {
@@ -59,44 +59,15 @@ impl Turns {
     /// Waits until no put of a key is on its way. All that were appended before this was called have arrived then.
     pub(crate) async fn arrived(&self, key: &[u8]) {
         let stripe = self.stripe(key);
-        if stripe.putting.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        let _waiting = Waiting::begin(&self.waiting);
-        loop {
-            // Listening begins before the look, so that an arrival in between is not missed.
-            let mut arrived = std::pin::pin!(self.arrived.notified());
-            arrived.as_mut().enable();
-            if stripe.putting.load(Ordering::SeqCst) == 0 {
-                return;
-            }
-            arrived.await;
-        }
+        self.arrived.until(|| stripe.putting.load(Ordering::SeqCst) == 0).await;
     }
 }
 
 impl Drop for Putting<'_> {
     fn drop(&mut self) {
-        // In this order, and the other one where one waits: either the waiter sees that it is the last, or this sees the waiter.
-        if self.stripe.putting.fetch_sub(1, Ordering::SeqCst) == 1 && self.turns.waiting.load(Ordering::SeqCst) > 0 {
-            self.turns.arrived.notify_waiters();
+        if self.stripe.putting.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.turns.arrived.ring();
         }
-    }
-}
-
-/// Counts one who waits, for as long as he does.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Waiting(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -123,7 +94,7 @@ mod tests {
         assert!(poll(arrived.as_mut()).is_pending(), "one is still on its way");
         drop(second);
         assert!(poll(arrived.as_mut()).is_ready());
-        assert_eq!(turns.waiting.load(Ordering::SeqCst), 0, "it waits no more");
+        assert_eq!(turns.arrived.waiting(), 0, "it waits no more");
     }
 
     #[test]

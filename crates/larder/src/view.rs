@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::cache::Shared;
-use crate::codec::{Codec, Value, decompress};
+use crate::codec::{Codec, Encoded, Value, decompress};
 use crate::config::check_ttl;
 use crate::entry::{Entry, Life, Meta, NewMeta, Slot, Times};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,7 +35,8 @@ impl<V> Clone for View<V> {
 /// An entry ready to be stored, and its encoded value for the backing tier.
 pub(crate) struct Made<V> {
     pub(crate) entry: Arc<Entry<V>>,
-    pub(crate) encoded: Bytes,
+    /// `None`: the value itself.
+    pub(crate) encoded: Option<Bytes>,
 }
 
 impl<V: Value> View<V> {
@@ -53,7 +54,7 @@ impl<V: Value> View<V> {
     pub(crate) fn make(&self, key: &[u8], item: Item<V>, stamp: Stamp, load_cost_us: u32) -> Result<Made<V>> {
         debug_assert!(item.claims.is_empty(), "what an item was computed from is settled before");
         let policy = &self.space.policy;
-        let encoded = self.codec().encode(&item.value)?;
+        let encoded = self.codec().encoded(&item.value)?;
         self.check_len(encoded.len())?;
         if item.media.as_ref().is_some_and(|media| media.len() > MEDIA_LEN_MAX) {
             return Err(Error::new(ErrorKind::InvalidConfig, format!("a media type has at most {MEDIA_LEN_MAX} bytes")));
@@ -75,6 +76,10 @@ impl<V: Value> View<V> {
             encoded_len: encoded.len() as u32,
             codec: self.codec() as u8,
             metrics: self.space.metrics.clone(),
+        };
+        let encoded = match encoded {
+            Encoded::Itself(_) => None,
+            Encoded::Made(bytes) => Some(bytes),
         };
         Ok(Made { entry: Arc::new(Entry { meta: Meta::new(meta, key.len(), now), value: item.value }), encoded })
     }
@@ -134,7 +139,16 @@ impl<V: Value> View<V> {
     }
 
     /// The record of an entry, unless its epoch is over, in which case it is stale everywhere.
-    pub(crate) fn record_of(&self, meta: &Meta, stamp: Stamp, encoded: Bytes) -> Option<Record> {
+    pub(crate) fn record_of(&self, made: &Made<V>, stamp: Stamp) -> Option<Record> {
+        let encoded = match &made.encoded {
+            Some(bytes) => bytes.clone(),
+            None => self.encode(&made.entry.value).expect("bytes are their own encoded form"),
+        };
+        self.record_of_encoded(&made.entry.meta, stamp, encoded)
+    }
+
+    /// The same of an entry whose encoded value is at hand.
+    pub(crate) fn record_of_encoded(&self, meta: &Meta, stamp: Stamp, encoded: Bytes) -> Option<Record> {
         let position = self.shared.index.position_of(stamp)?;
         let raw_len = encoded.len() as u32;
         let (payload, compression) = crate::codec::compress(encoded, self.space.policy.compression);

@@ -49,19 +49,18 @@ impl<V: Value> View<V> {
     }
 
     /// Whether nothing that a put does can have to be waited for: there is memory alone.
-    fn waits_for_nothing(&self) -> bool {
+    pub(crate) fn waits_for_nothing(&self) -> bool {
         self.shared.log.is_in_memory() && (self.shared.tier.is_none() || !self.space.policy.backing)
     }
 
     /// The same in one go, without a future for each of its steps: half of what a put into memory cost was moving those about.
-    fn put_at_once(&self, key: &[u8], mut item: Item<V>) -> Result<Receipt> {
+    pub(crate) fn put_at_once(&self, key: &[u8], mut item: Item<V>) -> Result<Receipt> {
         check_key(key)?;
         let since = self.shared.index.latest();
         settle_nothing(key, &mut item);
         let made = self.make(key, item, since, 0)?;
         let _putting = self.shared.turns.putting(key);
-        let append = self.append_of(vec![Name::Key(key.into())], self.shared.put_durability, None, Vec::new());
-        let appended = self.shared.append_at_once(Append { is_put: true, ..append })?;
+        let appended = self.shared.append_put_at_once(key)?;
         self.space.metrics.count(Count::Put);
         if self.shared.index.judge(made.entry.meta.named(key), appended.stamp).is_some() {
             self.space.metrics.count(Count::LoadDropped);
@@ -138,7 +137,7 @@ impl<V: Value> View<V> {
             return None;
         }
         // The stamp is the append's to give; this one is only of the right epoch.
-        let record = self.record_of(&made.entry.meta, made.entry.meta.stamp(), made.encoded.clone())?;
+        let record = self.record_of(made, made.entry.meta.stamp())?;
         Some(EntryWrite { key: key.into(), expires_at: record.expires_at, record: Some(record.encode()) })
     }
 
@@ -311,7 +310,7 @@ impl<V: Value> View<V> {
         }
         made.entry.meta.restamp(stamp);
         let backed = self.space.policy.backing && self.shared.tier.is_some();
-        let record = backed.then(|| self.record_of(&made.entry.meta, stamp, made.encoded)).flatten();
+        let record = backed.then(|| self.record_of(&made, stamp)).flatten();
         self.put_in_memory(key, made.entry);
         record.map(|record| Write { key: key.into(), action: Action::Store(Arc::new(record)) })
     }
@@ -417,7 +416,7 @@ impl<V: Value> View<V> {
             return Ok(());
         }
         let encoded = self.encode(&entry.value)?;
-        let record = self.record_of(&entry.meta, entry.meta.stamp(), encoded);
+        let record = self.record_of_encoded(&entry.meta, entry.meta.stamp(), encoded);
         let writes = record.map(|record| Write { key: key.into(), action: Action::Store(Arc::new(record)) });
         self.hand_to_backing(writes.into_iter().collect(), Wait::Accepted).await
     }

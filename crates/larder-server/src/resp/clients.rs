@@ -1,6 +1,7 @@
 //! The connections that are open: who they are, what they do, and how they are ended.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::
 
 use parking_lot::Mutex;
 use rustix::net::{Shutdown, shutdown};
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
@@ -54,6 +56,16 @@ impl Stream {
             Stream::Tcp(stream) => stream.writable().await,
             Stream::Unix(stream) => stream.writable().await,
         }
+    }
+
+    /// Notes that all there was has been read, so that the next wait for more begins without asking for it once in vain. To be said right
+    /// after the read, before the task has waited for anything: what comes later is told to this thread only then.
+    pub(super) fn is_drained(&self) {
+        let nothing = || Err::<(), _>(ErrorKind::WouldBlock.into());
+        let _what_was_just_said = match self {
+            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
+            Stream::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
+        };
     }
 
     pub(super) fn try_read(&self, into: &mut Vec<u8>) -> std::io::Result<usize> {

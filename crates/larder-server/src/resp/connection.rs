@@ -23,8 +23,8 @@ use super::frame::{Decoder, Step};
 use super::reply::Replies;
 use super::session::{Answers, Session};
 
-/// Room for what a client sends at once.
-const READ_BYTES: usize = 16 << 10;
+/// Room for what a client sends at once: sixteen values of a kilobyte come in one read. Pages of it that nobody writes to are not there.
+const READ_BYTES: usize = 64 << 10;
 
 /// Replies are written when there are so many, though more requests are here.
 const FLUSH_AT: usize = 64 << 10;
@@ -110,8 +110,10 @@ async fn converse(resp: &Arc<Resp>, stream: &Stream, session: &mut Session) -> i
         if buffer.capacity() - buffer.len() < READ_BYTES {
             buffer.reserve(more.min(buffer.len()).max(READ_BYTES));
         }
+        let room = buffer.capacity() - buffer.len();
         match stream.try_read(&mut buffer) {
             Ok(0) => return Ok(()),
+            Ok(read) if read < room => stream.is_drained(),
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 if buffer.is_empty() {

@@ -4,11 +4,10 @@
 //! server being refused by each other, and hold off single changes while a transaction of several is carried out.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
-use tokio::sync::{OwnedRwLockWriteGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::timeout;
 
 use super::commands::Refusal;
@@ -23,17 +22,17 @@ const BUSY: Refusal = Refusal::new("UNAVAILABLE other changes of the key take to
 
 /// See the head of this file.
 #[derive(Debug)]
-pub struct Stripes(Box<[Arc<RwLock<()>>]>);
+pub struct Stripes(Box<[RwLock<()>]>);
 
 /// Keys that nobody else changes for now.
 #[derive(Debug)]
-pub struct Held {
-    _guards: Vec<OwnedRwLockWriteGuard<()>>,
+pub struct Held<'a> {
+    _guards: Vec<RwLockWriteGuard<'a, ()>>,
 }
 
 impl Default for Stripes {
     fn default() -> Self {
-        Stripes((0..STRIPES).map(|_| Arc::default()).collect())
+        Stripes((0..STRIPES).map(|_| RwLock::default()).collect())
     }
 }
 
@@ -47,6 +46,12 @@ impl Stripes {
         }
     }
 
+    /// The same as [`share`](Self::share), if it is to be had at once.
+    #[inline]
+    pub fn try_share(&self, key: &[u8]) -> Option<RwLockReadGuard<'_, ()>> {
+        self.0[place(key)].try_read().ok()
+    }
+
     /// Waits until nobody [holds](Self::hold) a key: for writes that do not mind each other.
     pub async fn share(&self, key: &[u8]) -> Result<RwLockReadGuard<'_, ()>, Refusal> {
         let stripe = &self.0[place(key)];
@@ -58,14 +63,14 @@ impl Stripes {
 
     /// Waits until nobody else changes any of many keys. Always in the same order, so that two who want the same keys cannot wait for
     /// each other.
-    pub async fn hold_all<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Result<Held, Refusal> {
+    pub async fn hold_all<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Result<Held<'_>, Refusal> {
         let mut places: Vec<usize> = keys.map(place).collect();
         places.sort_unstable();
         places.dedup();
         let holding = async {
             let mut guards = Vec::with_capacity(places.len());
             for place in places {
-                guards.push(self.0[place].clone().write_owned().await);
+                guards.push(self.0[place].write().await);
             }
             Held { _guards: guards }
         };

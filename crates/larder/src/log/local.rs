@@ -36,7 +36,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{Index, Snapshot};
 use crate::mutation::{Mutation, Mutations};
 use crate::name::{NAMES_MAX, Name};
-use crate::position::{Epoch, SEQ_MAX, Stamp};
+use crate::position::{Epoch, Position, SEQ_MAX, Stamp};
 
 /// Positions from one ceiling to the next: one extra `fsync` in a million appends.
 const CEILING_STEP: u64 = 1 << 20;
@@ -92,6 +92,8 @@ struct Shared {
 
 struct State {
     head: u64,
+    /// The epoch in force, which only an append can end.
+    epoch: Epoch,
     appends: u64,
     file: Option<Segment>,
     /// Set while the log must refuse appends.
@@ -192,11 +194,13 @@ impl LocalLog {
         !self.shared.has_file
     }
 
-    /// An append to a log without a file.
-    pub(crate) fn append_in_memory(&self, append: Append) -> Result<Appended> {
-        let (appended, synced) = self.shared.append(append)?;
-        assert!(synced.is_none(), "without a file there is nothing to sync");
-        Ok(appended)
+    /// A put of a key in a log without a file.
+    ///
+    /// # Panics
+    /// If it has one.
+    pub(crate) fn append_put_in_memory(&self, key: &[u8]) -> Result<Appended> {
+        assert!(self.is_in_memory(), "what is in the file must be written there");
+        self.shared.append_put(key)
     }
 
     /// Asks the thread that syncs whether the log's file can be brought onto stable storage and has room for more. Nothing is
@@ -248,7 +252,8 @@ impl Drop for LocalLog {
 impl Shared {
     fn new(index: Arc<Index>, head: u64, file: Option<Segment>, mutations: Mutations) -> Self {
         let has_file = file.is_some();
-        let state = State { head, appends: 0, file, failed: None, closed: false, buffer: Vec::new(), late: Vec::new() };
+        let state =
+            State { head, epoch: index.epoch(), appends: 0, file, failed: None, closed: false, buffer: Vec::new(), late: Vec::new() };
         Shared {
             index,
             marks: Marks::default(),
@@ -274,8 +279,7 @@ impl Shared {
         let conflict = append.guard.as_ref().is_some_and(|guard| self.index.conflicts(&guard.keys, &guard.hashes, guard.since));
         if conflict && append.refuses() {
             // The position was not used: nothing of it is in the file or in the index.
-            let stamp = self.index.latest();
-            let position = self.index.position_of(stamp).expect("the epoch cannot change under the lock");
+            let (stamp, position) = self.at(&state, self.index.latest().seq());
             return Ok((Appended { stamp, position, widened: 0, conflict, queued: false, wrote_entries: false }, None));
         }
         if let Err(error) = state.write(seq, &append) {
@@ -289,13 +293,34 @@ impl Shared {
         state.appends += 1;
         let widened = if marks_alone { 0 } else { self.enter(&mut state, append.names, seq, append.is_put) };
         self.marks.add(&append.marks);
-        let stamp = Stamp::new(self.index.latest().generation(), seq);
-        let position = self.index.position_of(stamp).expect("the epoch cannot change under the lock");
+        let (stamp, position) = self.at(&state, seq);
         let durable = append.durability == Durability::Fsync && state.file.is_some();
         let rotate = state.file.as_ref().is_some_and(|segment| segment.len > segment.place.rotate_at);
         drop(state);
         let synced = (durable || rotate).then(|| self.ask_syncer(durable, rotate)).flatten();
         Ok((Appended { stamp, position, widened, conflict, queued: false, wrote_entries: false }, synced))
+    }
+
+    /// A put of one key where there is no file: the same as an [`append`](Self::append) of it, and nothing is allocated on the way.
+    fn append_put(&self, key: &[u8]) -> Result<Appended> {
+        let mut state = self.state.lock();
+        state.admit()?;
+        let seq = self.next_position(&mut state)?;
+        (state.head, state.appends) = (seq, state.appends + 1);
+        if self.mutations.are_none() {
+            self.index.record_key(key, seq);
+            self.index.publish(seq);
+            self.index.notices.tell_put(key, || Some(self.at(&state, seq).1));
+        } else {
+            self.enter(&mut state, vec![Name::Key(key.into())], seq, true);
+        }
+        let (stamp, position) = self.at(&state, seq);
+        Ok(Appended { stamp, position, widened: 0, conflict: false, queued: false, wrote_entries: false })
+    }
+
+    /// A position of the epoch in force, as this process and as others understand it.
+    fn at(&self, state: &State, seq: u64) -> (Stamp, Position) {
+        (Stamp::new(self.index.latest().generation(), seq), Position { epoch: state.epoch, seq })
     }
 
     /// The next position, of a new epoch where this one is used up.
@@ -309,7 +334,7 @@ impl Shared {
             *segment = next.map_err(|e| unavailable("cannot begin a new epoch in", &segment.place.folder, e))?;
         }
         self.index.adopt(&Snapshot::empty(epoch));
-        state.head = 0;
+        (state.head, state.epoch) = (0, epoch);
         Ok(1)
     }
 

@@ -39,10 +39,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::{Append, Appended, LogStats, Marks, Spread};
+use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::config::Mode;
 use crate::error::{Error, ErrorKind, Result};
@@ -104,7 +105,7 @@ struct Inner {
     /// may still have one.
     left: Mutex<VecDeque<Epoch>>,
     /// Wakes those who wait for a position.
-    told: Arc<Notify>,
+    told: Arc<Bell>,
     trouble: Mutex<Option<String>>,
     counters: Counters,
     peers: peers::Peers,
@@ -181,7 +182,7 @@ impl RedisLog {
         options: &RedisOptions,
         link: Arc<Link>,
         (index_bytes, verified_for): (usize, Duration),
-        (clock, told, invalidations): (Clock, Arc<Notify>, Arc<InvalidationCounters>),
+        (clock, told, invalidations): (Clock, Arc<Bell>, Arc<InvalidationCounters>),
         runtime: &Handle,
         mutations: Mutations,
     ) -> (Self, Arc<Index>) {
@@ -394,7 +395,7 @@ impl Inner {
         let position = Position { epoch: queue.epoch, seq: stamp.seq() };
         self.index.notices.tell(&append.names, || None, Some(append.is_put));
         drop(queue);
-        self.told.notify_waiters();
+        self.told.ring();
         Some(Ok(Appended { stamp, position, widened: 0, conflict, queued: true, wrote_entries: false }))
     }
 

@@ -125,11 +125,10 @@ impl Pool {
     /// Puts an entry in, unless what is there has a higher stamp: of two writers the later position wins, in whatever
     /// order they get here.
     pub(crate) fn insert(&self, query: Query<'_>, entry: Arc<dyn Slot>) -> Inserted {
-        let metrics = entry.meta().metrics.clone();
         if u64::from(entry.meta().weight) > self.admissible() {
             // What it would have replaced must not be served in its place.
             self.remove(query, Count::Replaced);
-            metrics.count(Count::TooLarge);
+            entry.meta().metrics.count(Count::TooLarge);
             return Inserted::TooLarge;
         }
         let key = query.to_key();
@@ -139,14 +138,14 @@ impl Pool {
                 let newer = old.meta().stamp() > entry.meta().stamp();
                 EntryAction::Retain((!newer).then(|| {
                     // Counted under the lock, so that nobody can count it out before.
-                    arrived(entry.as_ref());
+                    takes_place(entry.as_ref(), old.as_ref());
                     std::mem::replace(old, entry.clone())
                 }))
             };
             match self.engine.entry(&key, None, swap) {
                 EntryResult::Retained(None) => return Inserted::Outranked,
                 EntryResult::Retained(Some(old)) => {
-                    self.left(old.as_ref(), Count::Replaced);
+                    gone(old.as_ref(), Count::Replaced, &self.clock);
                     if entry.meta().weight > old.meta().weight {
                         self.make_room();
                     }
@@ -282,6 +281,18 @@ fn departed(entry: &dyn Slot) {
     bytes.fetch_sub(entry.meta().weight.into(), Ordering::Relaxed);
 }
 
+/// One for another of the same key: nearly always of the same namespace, and often of the same weight, and then there is nothing to add.
+fn takes_place(entry: &dyn Slot, old: &dyn Slot) {
+    let (new, old_meta) = (entry.meta(), old.meta());
+    if !Arc::ptr_eq(&new.metrics, &old_meta.metrics) {
+        arrived(entry);
+        departed(old);
+    } else if new.weight != old_meta.weight {
+        // Wraps around where it is less, as the sum does.
+        new.metrics.bytes.fetch_add(u64::from(new.weight).wrapping_sub(old_meta.weight.into()), Ordering::Relaxed);
+    }
+}
+
 /// Before it is there, since a hit must find whether it is followed.
 fn came(key: &[u8], entry: &dyn Slot) {
     let (meta, hash) = (entry.meta(), xxh3_64(key));
@@ -293,6 +304,11 @@ fn came(key: &[u8], entry: &dyn Slot) {
 
 fn left(entry: &dyn Slot, why: Count, clock: &Clock) {
     departed(entry);
+    gone(entry, why, clock);
+}
+
+/// What is counted of one that is no longer there, beside how many are.
+fn gone(entry: &dyn Slot, why: Count, clock: &Clock) {
     let meta = entry.meta();
     meta.metrics.count(why);
     meta.metrics.sketching.left(why, meta.created_at, meta.read_at(), clock.now_ms());

@@ -355,7 +355,7 @@ impl Inner {
             })
         });
         let settled = settled.collect();
-        self.told.notify_waiters();
+        self.told.ring();
         settled
     }
 

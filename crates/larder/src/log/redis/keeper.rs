@@ -103,7 +103,7 @@ impl Inner {
             let server = self.link.publish(opened, epoch, fence);
             drop(queue);
             self.counters.connects.fetch_add(1, Ordering::Relaxed);
-            self.told.notify_waiters();
+            self.told.ring();
             return Ok((server, tail, inbox));
         }
         unreachable!("the rounds only end by taking the log up, or failing to")
@@ -232,7 +232,7 @@ impl Inner {
         if self.index.applied().seq() >= head && replicas >= self.link.options.replicas {
             self.heard_at(asked_ns);
         }
-        self.told.notify_waiters();
+        self.told.ring();
         Ok(())
     }
 
