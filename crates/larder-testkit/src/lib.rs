@@ -8,12 +8,14 @@
 //! - [`redis`]: real Redis servers, alone, under sentinels and as a cluster, to be killed, paused and failed over.
 //! - [`postgres`]: a real PostgreSQL server, to be killed.
 //! - [`proxy`]: a TCP connection's network, to be cut, frozen, slowed and made to lose replies.
+//! - [`certificates`]: an authority, and what it signs.
 //! - [`process`], [`port`]: a child process to be killed and paused, and a port that stays its own meanwhile.
 //! - [`trace`]: what real programs asked a cache for, where such traces are at hand.
 //! - [`wait`]: waiting for a condition, with a limit.
 //!
-//! The last six know no cache and no client library: whatever is tested over them talks to them as it would in production.
+//! The last seven know no cache and no client library: whatever is tested over them talks to them as it would in production.
 
+pub mod certificates;
 pub mod chaos;
 pub mod history;
 pub mod journal;
