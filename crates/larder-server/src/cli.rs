@@ -20,6 +20,7 @@ mod output;
 mod report;
 mod serve;
 mod stats;
+mod trust;
 
 use std::process::ExitCode;
 

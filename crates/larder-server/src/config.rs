@@ -22,6 +22,7 @@ mod schema;
 mod secret;
 mod show;
 mod sources;
+mod tls;
 pub mod units;
 mod value;
 
@@ -31,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::health::Watched;
-use crate::settings::{HealthLimits, HistorySettings, HttpLimits, Otlp, RespSettings, Webhooks};
+use crate::settings::{Guards, HealthLimits, HistorySettings, HttpLimits, Otlp, RespSettings, Webhooks};
 use larder::events::Rule;
 use larder::{Builder, Durability, Larder, Policy};
 
@@ -78,6 +79,8 @@ pub struct Config {
     pub http: Http,
     /// The door for clients of Redis.
     pub resp: RespSettings,
+    /// What stands between the doors and whoever reaches them.
+    pub guards: Guards,
     /// When what is found of the server counts as how.
     pub health: HealthLimits,
     /// Where what is counted and done is exported to, if it is.
@@ -140,6 +143,7 @@ impl Config {
         let webhooks = events::of(&document.fixed[EVENTS.name], &environment, &mut faults);
         let health = health::of(&document.fixed[HEALTH.name], &mut faults);
         let otlp = otlp::of(&document.fixed[OTLP.name], document.fixed[REDIS.name].get("instance"), &mut faults);
+        let guards = tls::of(&document, &mut faults);
         one_backing(&document, &mut faults);
         let data = Typed(&document.fixed[TOP.name]).path("data");
         let instance = match document.fixed[REDIS.name].get("instance").map(|given| &given.value) {
@@ -150,7 +154,7 @@ impl Config {
         if !faults.is_empty() {
             return Err(Faults::new(faults));
         }
-        Ok(Self { rules, sources, webhooks, health, history, otlp, ..Self::of(document, redis, (default_namespace, namespaces)) })
+        Ok(Self { rules, sources, webhooks, guards, health, history, otlp, ..Self::of(document, redis, (default_namespace, namespaces)) })
     }
 
     fn of(document: Document, redis: Option<Redis>, (default_namespace, namespaces): (Policy, BTreeMap<String, Policy>)) -> Self {
@@ -182,6 +186,7 @@ impl Config {
             rules: Vec::new(),
             sources: Vec::new(),
             webhooks: Webhooks::default(),
+            guards: Guards::default(),
             health: HealthLimits::default(),
             history: None,
             otlp: None,
@@ -211,7 +216,7 @@ impl Config {
     /// What the server looks at to know how it is.
     pub fn watched(&self) -> Watched {
         let certificates = self.redis.as_ref().map_or_else(Vec::new, |redis| redis.certificates().to_vec());
-        Watched { limits: self.health.clone(), data: self.data.clone(), certificates }
+        Watched { limits: self.health.clone(), data: self.data.clone(), certificates, ..Watched::default() }
     }
 }
 

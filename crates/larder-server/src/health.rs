@@ -21,14 +21,16 @@ use larder::Larder;
 use serde_json::Value as Json;
 use tokio::task::JoinSet;
 
+use crate::exposure::Exposed;
 use crate::settings::HealthLimits;
+use crate::tls::Tls;
 use certificates::Certificate;
 use judge::Judge;
 
 mod cache;
 pub mod certificates;
-mod der;
 mod disk;
+mod exposure;
 mod judge;
 mod performance;
 mod sources;
@@ -112,7 +114,7 @@ impl Look {
 /// A part of the server or of what it stands on, and how it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Component {
-    /// `memory`, `backing`, `log`, `disk`, `sources`, `certificates` or `performance`.
+    /// One of [`NAMES`].
     pub name: &'static str,
     /// What kind it is, as the draft for health in JSON has it: `component`, `datastore` or `system`.
     pub kind: &'static str,
@@ -131,7 +133,7 @@ pub struct Component {
 }
 
 /// The names of all components that there can be, in the order in which they are told.
-pub const NAMES: [&str; 7] = ["memory", "backing", "log", "disk", "sources", "certificates", "performance"];
+pub const NAMES: [&str; 8] = ["memory", "backing", "log", "disk", "sources", "certificates", "exposure", "performance"];
 
 /// What to look at, beside the cache itself.
 #[derive(Clone, Debug, Default)]
@@ -142,6 +144,10 @@ pub struct Watched {
     pub data: Option<PathBuf>,
     /// Certificates that should not run out.
     pub certificates: Vec<Certificate>,
+    /// What TLS is spoken with to clients, whose certificates should not run out, either.
+    pub tls: Option<Arc<Tls>>,
+    /// Doors that are open to more than this machine, and lack something.
+    pub exposed: Vec<Exposed>,
 }
 
 /// The looks under way, and what they found. They end with it.
@@ -164,15 +170,18 @@ struct Slot {
 impl Health {
     /// Begins to look, in the background of the runtime that this is called in.
     pub fn watch(larder: &Larder, watched: Watched, is_strict: bool) -> Self {
-        let Watched { limits, data, certificates } = watched;
+        let Watched { limits, data, certificates, tls, exposed } = watched;
         let mut health = Health { slots: Vec::new(), started: Arc::default(), looks: JoinSet::new() };
         cache::watch(&mut health, larder, &limits, is_strict);
         if let Some(folder) = data {
             disk::watch(&mut health, folder, &limits);
         }
         sources::watch(&mut health, larder, &limits);
-        if !certificates.is_empty() {
-            certificates::watch(&mut health, certificates, &limits);
+        if tls.is_some() || !certificates.is_empty() {
+            certificates::watch(&mut health, larder, (certificates, tls), &limits);
+        }
+        if !exposed.is_empty() {
+            exposure::watch(&mut health, &exposed, &limits);
         }
         performance::watch(&mut health, larder, &limits);
         health

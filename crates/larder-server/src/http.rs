@@ -55,6 +55,7 @@ pub mod metrics;
 pub mod octets;
 pub mod openapi;
 pub mod payload;
+pub mod peer;
 pub mod percent;
 pub mod probes;
 pub mod problem;

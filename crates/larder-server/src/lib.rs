@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod exposure;
 pub mod health;
 pub mod history;
 pub mod http;
@@ -13,4 +14,5 @@ pub mod report;
 pub mod resp;
 pub mod serve;
 pub mod settings;
+pub mod tls;
 pub mod webhook;

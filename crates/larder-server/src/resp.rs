@@ -25,7 +25,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::serve::BindError;
 use crate::settings::RespSettings;
-use clients::{Accepted, Clients, Patience};
+use crate::tls::Tls;
+use clients::{Accepted, Clients, Patience, Stream};
 use commands::Scans;
 use lease::Leases;
 use stripes::Stripes;
@@ -81,6 +82,8 @@ pub struct Resp {
     /// What answers from the backing tier are said to come from.
     pub backing: &'static str,
     port: u16,
+    /// What TLS is spoken with over the network, where it is.
+    pub tls: Option<Arc<Tls>>,
     /// Whether no connection is taken any more.
     is_ending: AtomicBool,
     /// Where work goes that no connection is to wait for.
@@ -112,7 +115,7 @@ pub struct Live {
 }
 
 impl Resp {
-    fn new(larder: Larder, settings: &RespSettings, port: u16) -> Arc<Self> {
+    fn new(larder: Larder, settings: &RespSettings, tls: Option<Arc<Tls>>, port: u16) -> Arc<Self> {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         Arc::new(Resp {
             raw: larder.raw(),
@@ -135,6 +138,7 @@ impl Resp {
             started_at: larder.clock().refresh(),
             backing,
             port,
+            tls,
             is_ending: false.into(),
             runtime: Handle::current(),
             larder,
@@ -189,11 +193,11 @@ pub struct Bound {
     threads: usize,
 }
 
-/// Takes the addresses.
+/// Takes the addresses. Over the network TLS is spoken, where there is what it is spoken with.
 ///
 /// # Errors
 /// When one cannot be had.
-pub async fn bind(larder: &Larder, settings: &RespSettings) -> Result<Bound, BindError> {
+pub async fn bind(larder: &Larder, settings: &RespSettings, tls: Option<Arc<Tls>>) -> Result<Bound, BindError> {
     let mut tcp = None;
     let mut addr = None;
     if let Some(wanted) = settings.listen {
@@ -207,7 +211,7 @@ pub async fn bind(larder: &Larder, settings: &RespSettings) -> Result<Bound, Bin
         Err(error) => Err(BindError { door: path.display().to_string(), error }),
     };
     let unix = settings.unix.as_ref().map(listen).transpose()?;
-    let resp = Resp::new(larder.clone(), settings, addr.map_or(0, |addr| addr.port()));
+    let resp = Resp::new(larder.clone(), settings, tls, addr.map_or(0, |addr| addr.port()));
     Ok(Bound { resp, tcp, unix, addr, threads: settings.threads.max(1) as usize })
 }
 
@@ -337,7 +341,7 @@ fn start(resp: Arc<Resp>, at: usize) -> io::Result<(mpsc::UnboundedSender<Accept
 
 /// Serves a connection on this thread, unless there are too many.
 async fn take_over(resp: Arc<Resp>, accepted: Accepted) {
-    let (stream, addr) = match accepted.adopt() {
+    let (stream, addr) = match accepted.adopt(resp.tls.as_deref()) {
         Ok(adopted) => adopted,
         Err(error) => return tracing::warn!(%error, "a connection could not be taken over"),
     };
@@ -349,6 +353,8 @@ async fn take_over(resp: Arc<Resp>, accepted: Accepted) {
             }
             connection::serve(resp, stream, client).await;
         }
+        // A client that waits for a handshake would not understand it.
+        Err(Stream::Tls(_)) => {}
         Err(refused) => {
             let told = async {
                 refused.writable().await?;

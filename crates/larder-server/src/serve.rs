@@ -16,13 +16,16 @@ use std::time::Duration;
 
 use larder::Larder;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use crate::exposure;
 use crate::health::{Health, Watched};
 use crate::history::Running;
 use crate::http::{self, App, Shared};
 use crate::resp;
-use crate::settings::{HttpLimits, RespSettings, Webhooks};
+use crate::settings::{Guards, HttpLimits, RespSettings, Webhooks};
+use crate::tls;
 use connections::Connections;
 
 mod connections;
@@ -39,6 +42,8 @@ pub struct Serve {
     pub resp: RespSettings,
     /// Who may send events.
     pub webhooks: Webhooks,
+    /// What stands between the doors and whoever reaches them.
+    pub guards: Guards,
     /// Whether the cache shares its log and is strict, so that it is of no use while the log cannot be reached.
     pub is_strict: bool,
     /// How the server finds out how it is.
@@ -59,26 +64,42 @@ pub struct Bound {
     resp: Option<resp::Bound>,
     drain: Duration,
     history: Option<Running>,
+    /// What goes on beside, and ends with it: certificates are renewed, and doors that stand open are told of.
+    beside: JoinSet<()>,
 }
 
 impl Serve {
-    /// Takes the address.
+    /// Takes the addresses.
     ///
     /// # Errors
-    /// When it cannot be had.
+    /// When one cannot be had, or would be open to more than this machine without access control and TLS.
     pub async fn bind(self) -> Result<Bound, BindError> {
-        let Serve { larder, http, limits, resp, webhooks, is_strict, watched, drain, history } = self;
+        let Serve { larder, http, limits, resp, webhooks, guards, is_strict, watched, drain, history } = self;
+        let exposed = exposure::exposed(http, resp.listen, &guards);
+        if let (Some(one), false) = (exposed.first(), guards.insecure) {
+            let error = io::Error::new(io::ErrorKind::PermissionDenied, format!("{one}: {}", exposure::ADVICE));
+            return Err(BindError { door: one.addr.to_string(), error });
+        }
         let listener = TcpListener::bind(http).await.map_err(|error| BindError { door: http.to_string(), error })?;
         let addr = listener.local_addr().map_err(|error| BindError { door: http.to_string(), error })?;
         let resp = match resp.listen.is_some() || resp.unix.is_some() {
-            true => Some(resp::bind(&larder, &resp).await?),
+            true => Some(resp::bind(&larder, &resp, guards.of_resp()).await?),
             false => None,
         };
+        let mut beside = JoinSet::new();
+        if let Some(tls) = &guards.tls {
+            let renewing = tls::renewing(tls.clone());
+            beside.spawn(renewing.map_err(|error| BindError { door: "SIGHUP".to_owned(), error })?);
+        }
+        if !exposed.is_empty() {
+            beside.spawn(exposure::warn(exposed.clone()));
+        }
+        let watched = Watched { tls: guards.tls.clone(), exposed, ..watched };
         let health = Health::watch(&larder, watched, is_strict);
         let kept = history.as_ref().map(|history| history.history().clone());
         let app = App::new(larder.clone(), (limits.clone(), webhooks), health, kept, resp.as_ref().map(|resp| resp.resp().clone()));
-        let connections = Connections::new(http::router(app.clone()), &limits, app.connections().clone());
-        Ok(Bound { app, connections, larder, listener, addr, resp, drain, history })
+        let connections = Connections::new(http::router(app.clone()), &limits, guards.of_http(), app.connections().clone());
+        Ok(Bound { app, connections, larder, listener, addr, resp, drain, history, beside })
     }
 }
 
@@ -98,7 +119,7 @@ impl Bound {
     /// # Errors
     /// When the cache cannot be closed in order.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Bound { app, mut connections, larder, listener, addr, resp, drain, history } = self;
+        let Bound { app, mut connections, larder, listener, addr, resp, drain, history, beside } = self;
         tracing::info!(%addr, "serving HTTP");
         let resp = match resp.map(resp::Bound::serve).transpose() {
             Ok(resp) => resp,
@@ -124,6 +145,7 @@ impl Bound {
         if cut > 0 {
             tracing::warn!(connections = cut, "connections were cut off when the time to drain was over");
         }
+        drop(beside);
         // After the last request, which is in it, and before the cache ends, which it looks at.
         if let Some(history) = history {
             history.end().await;

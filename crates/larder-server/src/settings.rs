@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use larder::Builder;
 
 use crate::history::Retention;
 use crate::resp::frame::Limits;
+use crate::tls::Tls;
 use crate::webhook::Secret;
 
 /// What a client may ask of the server at most. Every limit is answered with a problem that names it.
@@ -40,6 +42,39 @@ impl Default for HttpLimits {
             requests_max: 1_024,
             connections_max: 4_096,
         }
+    }
+}
+
+/// What stands between the server's doors and whoever reaches them.
+#[derive(Clone, Debug)]
+pub struct Guards {
+    /// What TLS is spoken with. Default: it is not spoken.
+    pub tls: Option<Arc<Tls>>,
+    /// Whether HTTP is spoken over it, where it is spoken at all. Default: it is.
+    pub http_tls: bool,
+    /// Whether clients of Redis speak it, where it is spoken at all. Default: they do.
+    pub resp_tls: bool,
+    /// Whether there is access control. Default: there is none.
+    pub access_enabled: bool,
+    /// Whether a door may be open to more than this machine without both. Default: it may not.
+    pub insecure: bool,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Guards { tls: None, http_tls: true, resp_tls: true, access_enabled: false, insecure: false }
+    }
+}
+
+impl Guards {
+    /// What TLS is spoken with over HTTP, where it is.
+    pub fn of_http(&self) -> Option<Arc<Tls>> {
+        self.tls.clone().filter(|_| self.http_tls)
+    }
+
+    /// The same for clients of Redis.
+    pub fn of_resp(&self) -> Option<Arc<Tls>> {
+        self.tls.clone().filter(|_| self.resp_tls)
     }
 }
 
@@ -118,7 +153,7 @@ pub struct HealthLimits {
     pub disk_free_degraded: u64,
     /// With less than this, unhealthy. Default 64 MiB.
     pub disk_free_unhealthy: u64,
-    /// A certificate that runs out sooner is degraded; one that has run out, unhealthy. Default 14 days.
+    /// A certificate that runs out sooner is degraded; one that has run out, unhealthy. Default 21 days.
     pub certificate_left: Duration,
     /// With a smaller share of hits performance is degraded. Default 0.8.
     pub hit_rate_min: f64,
@@ -143,7 +178,7 @@ impl Default for HealthLimits {
             log_behind_max: 10_000,
             disk_free_degraded: 1 << 30,
             disk_free_unhealthy: 64 << 20,
-            certificate_left: Duration::from_secs(14 * 24 * 3_600),
+            certificate_left: Duration::from_secs(21 * 24 * 3_600),
             hit_rate_min: 0.8,
             latency_max: Duration::from_millis(10),
             requests_min: 1_000,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use larder::Larder;
 use larder_server::health::Watched;
 use larder_server::serve::{Serve, shutdown_signal};
-use larder_server::settings::{HttpLimits, RespSettings, Webhooks};
+use larder_server::settings::{Guards, HttpLimits, RespSettings, Webhooks};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_stops_the_server_in_order() {
@@ -18,6 +18,7 @@ async fn sigterm_stops_the_server_in_order() {
         limits: HttpLimits::default(),
         resp: RespSettings::default(),
         webhooks: Webhooks::default(),
+        guards: Guards::default(),
         is_strict: false,
         watched: Watched::default(),
         drain: Duration::from_secs(5),

@@ -2,14 +2,17 @@
 //! here, with what to do about it.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value as Json;
 use ureq::http::{HeaderMap, Request, StatusCode};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, AsSendBody};
 
 use super::failure::Failure;
+use super::trust;
 
 /// Answers larger than this are not read: no value may be as large.
 const ANSWER_BYTES_MAX: u64 = 1 << 32;
@@ -23,6 +26,15 @@ pub struct ServerArgs {
     /// How long to wait for its answer
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     pub timeout: Duration,
+    /// The authority (PEM) of the server's certificate, in the place of those that the system trusts
+    #[arg(long, value_name = "FILE", env = "LARDER_CA")]
+    pub ca: Option<PathBuf>,
+    /// The certificate (PEM) to show to the server, and its key in the same file or with --client-key
+    #[arg(long, value_name = "FILE", env = "LARDER_CLIENT_CERTIFICATE")]
+    pub client_certificate: Option<PathBuf>,
+    /// The key (PEM) of --client-certificate
+    #[arg(long, value_name = "FILE", env = "LARDER_CLIENT_KEY", requires = "client_certificate")]
+    pub client_key: Option<PathBuf>,
 }
 
 /// A time on the command line.
@@ -36,6 +48,7 @@ pub struct Client {
     agent: Agent,
     timeout: Duration,
     base: String,
+    tls: TlsConfig,
 }
 
 /// What the server answered.
@@ -83,12 +96,14 @@ impl Client {
     /// A client of the server that the arguments name.
     ///
     /// # Errors
-    /// For what is no URL of a server.
+    /// For what is no URL of a server, and certificates that cannot be used.
     pub fn new(args: &ServerArgs) -> Result<Self, Failure> {
         let base = base(&args.server)?;
+        let tls = if base.starts_with("https") { trust::of(args)? } else { TlsConfig::default() };
         // Caches are reached directly: a proxy for the web has no business between a program and its cache.
         let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(args.timeout)).proxy(None);
-        Ok(Self { agent: config.build().new_agent(), timeout: args.timeout, base })
+        let config = config.tls_config(tls.clone());
+        Ok(Self { agent: config.build().new_agent(), timeout: args.timeout, base, tls })
     }
 
     /// Asks without a body.
@@ -148,7 +163,7 @@ impl Client {
     /// # Errors
     /// As [`ask`](Self::ask), and when the answer is a problem.
     pub fn stream(&self, path: &str, headers: &[(&str, String)]) -> Result<impl Read + Send + 'static, Failure> {
-        let config = Agent::config_builder().http_status_as_error(false).proxy(None);
+        let config = Agent::config_builder().http_status_as_error(false).proxy(None).tls_config(self.tls.clone());
         let config = config.timeout_connect(Some(self.timeout)).timeout_recv_response(Some(self.timeout));
         let request = Request::builder().method("GET").uri(format!("{}{path}", self.base));
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
@@ -184,6 +199,8 @@ impl Client {
             ureq::Error::Timeout(_) => {
                 Failure::new(format!("the server at {base} did not answer in time")).hint("--timeout says how long to wait")
             }
+            error if base.starts_with("https") => Failure::new(format!("no server answers by TLS at {base}: {error}"))
+                .hint("--ca FILE says whose certificates to trust, and --client-certificate FILE which one to show"),
             error => Failure::new(format!("no server answers at {base}: {error}"))
                 .hint("start one with `larder serve`, or say where it is with --server URL or LARDER_SERVER"),
         }
@@ -194,11 +211,11 @@ impl Client {
 fn base(server: &str) -> Result<String, Failure> {
     let (scheme, rest) = server.split_once("://").unwrap_or(("http", server));
     let rest = rest.trim_end_matches('/');
-    if scheme != "http" || rest.is_empty() || rest.contains(['?', '#']) || rest.contains(char::is_whitespace) {
+    if !["http", "https"].contains(&scheme) || rest.is_empty() || rest.contains(['?', '#', '@']) || rest.contains(char::is_whitespace) {
         let what = format!("\"{}\" is no server's address", server.escape_debug());
-        return Err(Failure::new(what).hint("it looks like http://127.0.0.1:7070; larder does not speak https yet"));
+        return Err(Failure::new(what).hint("it looks like http://127.0.0.1:7070, or https:// for one that speaks TLS"));
     }
-    Ok(format!("http://{rest}"))
+    Ok(format!("{scheme}://{rest}"))
 }
 
 /// The path of an entry.
@@ -221,7 +238,8 @@ mod tests {
     fn an_address_alone_is_a_server() {
         assert_eq!(base("127.0.0.1:7070").as_deref(), Ok("http://127.0.0.1:7070"));
         assert_eq!(base("http://cache.local/larder/").as_deref(), Ok("http://cache.local/larder"));
-        for bad in ["", "http://", "https://cache", "ftp://cache", "a b", "http://a?x"] {
+        assert_eq!(base("https://cache/").as_deref(), Ok("https://cache"));
+        for bad in ["", "http://", "https://", "ftp://cache", "a b", "http://a?x", "http://ada:secret@cache"] {
             assert!(base(bad).is_err(), "{bad:?}");
         }
     }
@@ -237,7 +255,8 @@ mod tests {
     fn a_server_that_is_not_there_is_told_with_what_to_do() {
         // Taken and given up again, so that nobody listens there.
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
-        let args = ServerArgs { server: format!("127.0.0.1:{port}"), timeout: Duration::from_secs(5) };
+        let server = format!("127.0.0.1:{port}");
+        let args = ServerArgs { server, timeout: Duration::from_secs(5), ca: None, client_certificate: None, client_key: None };
         let client = Client::new(&args).expect("it is an address");
         let failure = client.ask("GET", "/v1/stats").err().expect("nobody is there").to_string();
         assert!(failure.contains("no server answers at http://127.0.0.1:"), "{failure}");

@@ -58,6 +58,15 @@ pub struct ConfigArgs {
     /// Where to serve clients of Redis, such as 127.0.0.1:7379
     #[arg(long, value_name = "ADDRESS")]
     resp: Option<String>,
+    /// The certificate (PEM) for HTTP and RESP, which then speak TLS
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<String>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<String>,
+    /// Allow addresses beyond this machine without access control and TLS
+    #[arg(long)]
+    insecure: bool,
 }
 
 impl ConfigArgs {
@@ -68,6 +77,9 @@ impl ConfigArgs {
             ("memory", "--memory", &self.memory),
             ("http.listen", "--http", &self.http),
             ("resp.listen", "--resp", &self.resp),
+            ("tls.certificate", "--tls-certificate", &self.tls_certificate),
+            ("tls.key", "--tls-key", &self.tls_key),
+            ("insecure", "--insecure", &self.insecure.then(|| true.to_string())),
         ];
         let given = given.into_iter().filter_map(|(setting, flag, text)| Some((setting, flag, text.clone()?)));
         given.map(|(setting, flag, text)| FlagGiven { setting, flag, text }).collect()

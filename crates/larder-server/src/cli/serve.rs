@@ -24,6 +24,7 @@ Examples:
   larder serve --data ./larder --memory 1GiB     kept on disk in ./larder
   larder serve --redis redis://127.0.0.1:6379    one cache with all servers that share this Redis
   larder serve --resp 127.0.0.1:7379             for clients of Redis as well: redis-cli -p 7379
+  larder serve --tls-certificate server.pem --tls-key server.key    by TLS: larder get KEY --server https://127.0.0.1:7070
   larder serve --config larder.toml
   larder serve --http 127.0.0.1:0 --json         on a free port, told as one JSON object on stdout
 
@@ -91,6 +92,7 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
         limits: http.limits.clone(),
         resp: config.resp.clone(),
         webhooks: config.webhooks.clone(),
+        guards: config.guards.clone(),
         is_strict: config.redis.as_ref().is_some_and(Redis::is_strict),
         watched: config.watched(),
         drain: http.drain,
@@ -115,9 +117,11 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
 
 /// Says what is served where.
 fn say(config: &Config, larder: &Larder, bound: &Bound, out: Output) -> Result<(), Failure> {
-    let url = format!("http://{}", bound.http_addr());
+    let guards = &config.guards;
+    let url = format!("{}://{}", if guards.of_http().is_some() { "https" } else { "http" }, bound.http_addr());
+    let scheme = if guards.of_resp().is_some() { "rediss" } else { "redis" };
     let (resp, unix) =
-        (bound.resp_addr().map(|addr| format!("redis://{addr}")), config.resp.unix.as_ref().map(|path| path.display().to_string()));
+        (bound.resp_addr().map(|addr| format!("{scheme}://{addr}")), config.resp.unix.as_ref().map(|path| path.display().to_string()));
     let doors = [Some(url.clone()), resp.clone(), unix.clone()].into_iter().flatten().collect::<Vec<_>>().join(" and ");
     let data = config.data.as_ref().map(|data| data.display().to_string());
     let redis = config.redis.as_ref().map(Redis::shown);

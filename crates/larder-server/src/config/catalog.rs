@@ -64,6 +64,12 @@ pub const TOP: Section = Section {
             "When an invalidation, removal or update is acknowledged: once it is on stable storage (fsync), or once the operating system has it (os). Where the log is in Redis, its appendfsync decides.",
         ),
         setting("put_durability", DURABILITY, "os", "The same for puts. After a crash of the machine under \"os\" the cache starts cold."),
+        setting(
+            "insecure",
+            Kind::Flag,
+            "false",
+            "Whether a door may be open to more than this machine without access control and TLS. Health and the log keep saying so.",
+        ),
     ],
 };
 
@@ -76,8 +82,9 @@ pub const HTTP: Section = Section {
             "listen",
             Kind::Address,
             "127.0.0.1:7070",
-            "Where it listens. Port 0 takes a free one. There is no access control yet: keep it to addresses that you trust.",
+            "Where it listens. Port 0 takes a free one. An address beyond this machine needs access control and TLS, or insecure.",
         ),
+        setting("tls", Kind::Flag, "true", "Whether it speaks TLS, where [tls] has a certificate."),
         setting("body_bytes_max", Kind::Size { least: 1 << 10 }, "32 MiB", "The largest body of a request."),
         setting(
             "head_timeout",
@@ -111,8 +118,9 @@ pub const RESP: Section = Section {
         optional(
             "listen",
             Kind::Address,
-            "Where it listens, as 127.0.0.1:7379. Port 0 takes a free one. There is no access control yet: keep it to addresses that you trust.",
+            "Where it listens, as 127.0.0.1:7379. Port 0 takes a free one. An address beyond this machine needs access control and TLS, or insecure.",
         ),
+        setting("tls", Kind::Flag, "true", "Whether it speaks TLS there, where [tls] has a certificate. The socket of unix never does."),
         optional("unix", Kind::Path, "The path of a socket that it listens on, for clients of this machine."),
         optional(
             "threads",
@@ -150,6 +158,26 @@ pub const RESP: Section = Section {
             "250000",
             "Keys that have a miss lease at once; of more, the oldest have none.",
         ),
+    ],
+};
+
+/// What TLS is spoken with.
+pub const TLS: Section = Section {
+    name: "tls",
+    about: "TLS towards clients, over HTTP and RESP. Off unless there is a certificate. Its files may be renewed while the server runs: they are looked at now and then, and on SIGHUP. (Towards Redis: an address that begins with rediss, and [redis].)",
+    settings: &[
+        optional("certificate", Kind::File, "The certificate (PEM) that is shown, and those that lead to its authority. Needs key."),
+        optional("key", Kind::File, "The key (PEM) of certificate, not encrypted."),
+        setting(
+            "clients",
+            Kind::Choice(&["off", "optional", "required"]),
+            "off",
+            "Whether clients show certificates: they are not asked (off), may (optional) or have to (required). One that is shown has to be from client_authority, or the connection ends.",
+        ),
+        optional("client_authority", Kind::File, "The certificates (PEM) of the authorities that clients' certificates come from."),
+        setting("version_min", Kind::Choice(&["1.2", "1.3"]), "1.2", "The oldest version that is spoken."),
+        setting("handshake_timeout", Kind::Time, "10s", "How long a client may take until TLS is spoken with it."),
+        setting("look_every", Kind::Time, "30s", "How often the files are looked at."),
     ],
 };
 
@@ -352,7 +380,7 @@ pub const HEALTH: Section = Section {
         setting(
             "certificate_left",
             Kind::Time,
-            "14d",
+            "21d",
             "A certificate in use that runs out sooner than this is called degraded; one that has run out, unhealthy.",
         ),
         setting("hit_rate_min", Kind::Share, "0.8", "With a smaller share of reads that hit, performance is called degraded."),
@@ -487,7 +515,7 @@ pub const SOURCE: Section = Section {
 pub const LISTS: [&Section; 2] = [&ON, &SOURCE];
 
 /// The sections whose place is fixed: all but the namespaces and lists.
-pub const FIXED: [&Section; 9] = [&TOP, &HTTP, &RESP, &REDIS, &EVENTS, &HEALTH, &HISTORY, &OTLP, &DEFAULT_NAMESPACE];
+pub const FIXED: [&Section; 10] = [&TOP, &HTTP, &RESP, &TLS, &REDIS, &EVENTS, &HEALTH, &HISTORY, &OTLP, &DEFAULT_NAMESPACE];
 
 impl Section {
     /// The setting of this name.

@@ -48,7 +48,7 @@ fn every_fault_is_told_at_once_with_its_place() {
         "larder.toml:3:14: durability: found \"sometimes\", expected \"os\" or \"fsync\"",
         "larder.toml:6:10: http.listen: found the number 7070, expected an address with its port such as \"127.0.0.1:7070\"",
         "larder.toml:7:16: http.requests_max: found the number 0, expected a whole number from 1 to 4294967295",
-        "larder.toml:8:1: http.colour: there is no such setting; expected one of listen, body_bytes_max, head_timeout, body_timeout, request_timeout, requests_max, connections_max, drain",
+        "larder.toml:8:1: http.colour: there is no such setting; expected one of listen, tls, body_bytes_max, head_timeout, body_timeout, request_timeout, requests_max, connections_max, drain",
         "larder.toml:11:1: namespaces.features.ttl: found \"0s\"; a time to live is from 1 ms to 100 years, not 0ns; for one without end, give none",
         "larder.toml:12:10: namespaces.features.jitter: found the number 2, expected a share from 0 to 1",
         "larder.toml:13:1: namespaces.features.refresh_ahead: found 0.1; refresh_ahead needs a ttl to be ahead of",

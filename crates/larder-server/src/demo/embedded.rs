@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinHandle};
 use super::larder_cache::LarderCache;
 use crate::health::Watched;
 use crate::serve::{BindError, Bound, Serve, ServeError};
-use crate::settings::{HttpLimits, RespSettings, Webhooks};
+use crate::settings::{Guards, HttpLimits, RespSettings, Webhooks};
 
 /// How long someone who is looking may keep the demo from ending.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -91,6 +91,7 @@ async fn bind(larder: &Larder) -> Result<Bound, BindError> {
         limits: HttpLimits::default(),
         resp: RespSettings::default(),
         webhooks: Webhooks::default(),
+        guards: Guards::default(),
         is_strict: false,
         watched: Watched::default(),
         drain: DRAIN,

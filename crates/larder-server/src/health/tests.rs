@@ -66,7 +66,7 @@ fn certificates_run_out() {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_149_400);
     let day = Duration::from_secs(86_400);
     let of = |runs_out| Certificate { setting: "redis.client_certificate", runs_out };
-    let judged = |runs_out| judge_all(&[of(Ok(now + day * 100)), of(runs_out)], now, day * 14);
+    let judged = |runs_out| judge_all(&[of(Ok(now + day * 100)), of(runs_out)], None, now, day * 14);
     assert_eq!(judged(Ok(now + day * 14)).state, State::Healthy);
     let soon = judged(Ok(now + day * 3));
     let what = soon.reason.expect("it says why").what;

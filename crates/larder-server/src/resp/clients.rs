@@ -14,12 +14,18 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
 use super::table::COMMANDS;
+use crate::tls::{PeerNames, Socket, Tls};
+
+/// What somebody is told who speaks without TLS where it is spoken.
+const SPOKEN_PLAINLY: &[u8] = b"-ERR TLS is spoken here: connect with rediss://, or redis-cli --tls\r\n";
 
 /// A connection's socket.
 #[derive(Debug)]
 pub enum Stream {
     /// Over the network.
     Tcp(TcpStream),
+    /// Over the network, by TLS.
+    Tls(Box<Socket>),
     /// Within the machine.
     Unix(UnixStream),
 }
@@ -34,19 +40,50 @@ pub enum Accepted {
 }
 
 impl Accepted {
-    /// Makes it this thread's.
-    pub fn adopt(self) -> std::io::Result<(Stream, Option<SocketAddr>)> {
+    /// Makes it this thread's. Over the network TLS is spoken, where there is what it is spoken with.
+    pub fn adopt(self, tls: Option<&Tls>) -> std::io::Result<(Stream, Option<SocketAddr>)> {
         Ok(match self {
-            Accepted::Tcp(stream, addr) => (Stream::Tcp(TcpStream::from_std(stream)?), Some(addr)),
+            Accepted::Tcp(stream, addr) => {
+                let stream = TcpStream::from_std(stream)?;
+                let stream = match tls {
+                    Some(tls) => Stream::Tls(Socket::new(stream, tls.resp())?.into()),
+                    None => Stream::Tcp(stream),
+                };
+                (stream, Some(addr))
+            }
             Accepted::Unix(stream) => (Stream::Unix(UnixStream::from_std(stream)?), None),
         })
     }
 }
 
 impl Stream {
+    /// Whose it is, once that is settled.
+    pub(super) async fn shake_hands(&self, tls: Option<&Tls>) -> std::io::Result<PeerNames> {
+        match (self, tls) {
+            (Stream::Tls(stream), Some(tls)) => stream.shake_hands(tls, SPOKEN_PLAINLY).await,
+            _ => Ok(PeerNames::default()),
+        }
+    }
+
+    /// Whether what was written is on its way; the rest goes when it is [`writable`](Self::writable).
+    pub(super) fn try_flush(&self) -> std::io::Result<bool> {
+        match self {
+            Stream::Tls(stream) => stream.try_flush(),
+            Stream::Tcp(_) | Stream::Unix(_) => Ok(true),
+        }
+    }
+
+    /// Says that it ends, where there are words for that.
+    pub(super) fn close(&self) {
+        if let Stream::Tls(stream) = self {
+            stream.close();
+        }
+    }
+
     pub(super) async fn readable(&self) -> std::io::Result<()> {
         match self {
             Stream::Tcp(stream) => stream.readable().await,
+            Stream::Tls(stream) => stream.readable().await,
             Stream::Unix(stream) => stream.readable().await,
         }
     }
@@ -54,6 +91,7 @@ impl Stream {
     pub(super) async fn writable(&self) -> std::io::Result<()> {
         match self {
             Stream::Tcp(stream) => stream.writable().await,
+            Stream::Tls(stream) => stream.writable().await,
             Stream::Unix(stream) => stream.writable().await,
         }
     }
@@ -71,6 +109,7 @@ impl Stream {
     pub(super) fn try_read(&self, into: &mut Vec<u8>) -> std::io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.try_read_buf(into),
+            Stream::Tls(stream) => stream.try_read(into),
             Stream::Unix(stream) => stream.try_read_buf(into),
         }
     }
@@ -78,6 +117,7 @@ impl Stream {
     pub(super) fn try_write(&self, bytes: &[u8]) -> std::io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.try_write(bytes),
+            Stream::Tls(stream) => stream.try_write(bytes),
             Stream::Unix(stream) => stream.try_write(bytes),
         }
     }
@@ -85,6 +125,7 @@ impl Stream {
     fn shutdown(&self, how: Shutdown) {
         let done = match self {
             Stream::Tcp(stream) => shutdown(stream.as_fd(), how),
+            Stream::Tls(stream) => shutdown(stream.tcp().as_fd(), how),
             Stream::Unix(stream) => shutdown(stream.as_fd(), how),
         };
         // One that the other side has closed already is as it should be.
@@ -254,6 +295,7 @@ impl Clients {
         let shown = |addr: Option<SocketAddr>| addr.map_or_else(|| "unix:0".to_owned(), |addr| addr.to_string());
         let laddr = match &stream {
             Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Tls(stream) => stream.local_addr().ok(),
             Stream::Unix(_) => None,
         };
         let stream = Arc::new(stream);

@@ -71,7 +71,13 @@ impl Drop for Open {
 pub async fn serve(resp: Arc<Resp>, stream: Arc<Stream>, client: Arc<Client>) {
     let id = client.id;
     let mut open = Open { resp: resp.clone(), session: Session::new(client) };
-    if let Err(error) = converse(&resp, &stream, &mut open.session).await
+    match stream.shake_hands(resp.tls.as_deref()).await {
+        Ok(peer) => open.session.peer = peer,
+        Err(error) => return tracing::debug!(%error, client = id, "TLS could not be spoken with a client"),
+    }
+    let ended = converse(&resp, &stream, &mut open.session).await;
+    stream.close();
+    if let Err(error) = ended
         && !matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected)
     {
         tracing::debug!(%error, client = id, "a connection has ended");
@@ -191,6 +197,10 @@ async fn write(stream: &Stream, client: &Client, out: &mut Replies, resp: &Resp)
         }
     }
     if at > 0 {
+        while !stream.try_flush()? {
+            client.stuck_since.store(resp.now_ms().max(1), Relaxed);
+            stream.writable().await?;
+        }
         client.stuck_since.store(0, Relaxed);
         out.sent();
     }

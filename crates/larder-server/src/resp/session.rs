@@ -9,12 +9,15 @@ use super::reply::{Protocol, Replies};
 use super::table::Command;
 use super::tracking::Tracked;
 use super::transactions::Watched;
+use crate::tls::PeerNames;
 
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Session {
     /// What others see of it.
     pub client: Arc<Client>,
+    /// The names in the certificate that it showed, which was verified; none where it showed none.
+    pub peer: PeerNames,
     /// What is queued, in a transaction.
     pub queue: Option<Queue>,
     /// What is watched.
@@ -63,6 +66,7 @@ impl Session {
     pub fn new(client: Arc<Client>) -> Self {
         Session {
             client,
+            peer: PeerNames::default(),
             queue: None,
             watched: Vec::new(),
             channels: BTreeSet::new(),

@@ -1,22 +1,30 @@
 //! Connections: accepted up to a bound, each served in a task that belongs to this set, all ended when it is told to. It
-//! knows nothing of what is asked over them.
+//! knows nothing of what is asked over them, but tells each request where it comes from. TLS begins in the connection's own task, which
+//! counts from when it was accepted: who does not get on with it takes up one place, for as long as a handshake may take.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::http::metrics::ConnectionCounts;
+use crate::http::peer::{Peer, SPOKEN_PLAINLY};
 use crate::settings::HttpLimits;
+use crate::tls::{PeerNames, Tls};
 
 /// How long no connection is accepted after one could not be: most likely the process has no file left for it, and gets one
 /// when another connection ends.
@@ -28,12 +36,13 @@ pub(super) struct Connections {
     connections_max: usize,
     protocol: http1::Builder,
     router: Router,
+    tls: Option<Arc<Tls>>,
     ending: watch::Sender<bool>,
     counts: Arc<ConnectionCounts>,
 }
 
 impl Connections {
-    pub(super) fn new(router: Router, limits: &HttpLimits, counts: Arc<ConnectionCounts>) -> Self {
+    pub(super) fn new(router: Router, limits: &HttpLimits, tls: Option<Arc<Tls>>, counts: Arc<ConnectionCounts>) -> Self {
         let mut protocol = http1::Builder::new();
         // Without it a client could hold a connection for ever by never ending its first line.
         protocol.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
@@ -42,6 +51,7 @@ impl Connections {
             connections_max: limits.connections_max as usize,
             protocol,
             router,
+            tls,
             ending: watch::Sender::new(false),
             counts,
         }
@@ -52,7 +62,7 @@ impl Connections {
         loop {
             tokio::select! {
                 accepted = listener.accept(), if self.tasks.len() < self.connections_max => match accepted {
-                    Ok((connection, _)) => self.serve(connection),
+                    Ok((connection, addr)) => self.serve(connection, addr),
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         tokio::time::sleep(PAUSE).await;
@@ -67,24 +77,25 @@ impl Connections {
         }
     }
 
-    fn serve(&mut self, connection: TcpStream) {
+    fn serve(&mut self, connection: TcpStream, addr: SocketAddr) {
         if let Err(error) = connection.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps its delay");
         }
-        let connection = self.protocol.serve_connection(TokioIo::new(connection), TowerToHyperService::new(self.router.clone()));
+        let (protocol, router, tls) = (self.protocol.clone(), self.router.clone(), self.tls.clone());
         let (mut ending, open) = (self.ending.subscribe(), self.counts.open());
         self.tasks.spawn(async move {
             let _open = open;
-            let mut connection = pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = told(&mut ending) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
+            let Some(tls) = tls else {
+                let peer = Peer { addr, is_tls: false };
+                return converse(&protocol, connection, router, (peer, PeerNames::default()), ending).await;
             };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended early");
+            let accepted = tokio::select! {
+                accepted = tls.accept(connection, SPOKEN_PLAINLY.as_bytes()) => accepted,
+                () = told(&mut ending) => return,
+            };
+            match accepted {
+                Ok((stream, names)) => converse(&protocol, stream, router, (Peer { addr, is_tls: true }, names), ending).await,
+                Err(error) => tracing::debug!(%error, %addr, "TLS could not be spoken with a client"),
             }
         });
     }
@@ -100,6 +111,30 @@ impl Connections {
         let cut = self.tasks.len();
         self.tasks.shutdown().await;
         cut
+    }
+}
+
+/// Serves a connection until it ends.
+async fn converse<S>(protocol: &http1::Builder, stream: S, router: Router, from: (Peer, PeerNames), mut ending: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (service, (peer, names)) = (TowerToHyperService::new(router), from);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(names.clone());
+        service.call(request)
+    });
+    let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told(&mut ending) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
     }
 }
 

@@ -1,8 +1,10 @@
-//! When a certificate runs out: as much of X.509 (RFC 5280) as that takes, from PEM to `notAfter`. It believes nothing that it
-//! reads; nobody trusts a certificate because of it.
+//! When a certificate runs out and whose it is: as much of X.509 (RFC 5280) as that takes. It believes nothing that it reads; nobody
+//! trusts a certificate because of it, so whose names are to mean something has to be verified before.
 //!
 //! ```text
-//!   Certificate  SEQUENCE { tbs SEQUENCE { [0] version?, serial, algorithm, issuer, validity SEQUENCE { notBefore, notAfter }, .. }, .. }
+//!   Certificate  SEQUENCE { tbs SEQUENCE { [0] version?, serial, algorithm, issuer, validity SEQUENCE { notBefore, notAfter },
+//!                                          subject, key, [1] [2] identifiers?, [3] SEQUENCE OF extension }, .. }
+//!   extension    SEQUENCE { identifier, critical?, OCTET STRING of what it is }
 //! ```
 
 use std::time::{Duration, SystemTime};
@@ -10,19 +12,38 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::PeerName;
+
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
 /// Certificates of one file: a chain has a few, the authorities of a whole system some hundred.
 const CERTIFICATES_MAX: usize = 1_000;
 
+/// Names of a certificate that are taken in; of more, the first ones.
+const NAMES_MAX: usize = 64;
+
+/// The longest name that is taken for one.
+const NAME_BYTES_MAX: usize = 1_024;
+
+/// `subjectAltName`, 2.5.29.17.
+const ALTERNATIVE_NAMES: [u8; 3] = [0x55, 0x1d, 0x11];
+
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
+const UNIQUE_IDENTIFIERS: [u8; 2] = [0x81, 0x82];
+const EXTENSIONS: u8 = 0xa3;
+const IDENTIFIER: u8 = 0x06;
+const BOOLEAN: u8 = 0x01;
+const OCTETS: u8 = 0x04;
+const EMAIL: u8 = 0x81;
+const DNS: u8 = 0x82;
+const URI: u8 = 0x86;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
 /// When the first of the certificates in a PEM file runs out.
-pub(super) fn runs_out(pem: &[u8]) -> Result<SystemTime, String> {
+pub fn runs_out(pem: &[u8]) -> Result<SystemTime, String> {
     let text = std::str::from_utf8(pem).map_err(|_| "it is no text, so no certificate in PEM form".to_owned())?;
     let bodies = text.split(BEGIN).skip(1).take(CERTIFICATES_MAX).filter_map(|rest| rest.split_once(END)).map(|(body, _)| body);
     let times = bodies.map(|body| {
@@ -34,7 +55,16 @@ pub(super) fn runs_out(pem: &[u8]) -> Result<SystemTime, String> {
     times.into_iter().min().ok_or_else(|| "there is no certificate in PEM form in it".to_owned())
 }
 
+/// The end of the time for which a certificate holds.
 fn not_after(der: &[u8]) -> Option<SystemTime> {
+    let (validity, _) = tagged(from_validity(der)?, SEQUENCE)?;
+    let (_, _, not_after) = element(validity)?;
+    let (tag, time, _) = element(not_after)?;
+    time_of(tag, time)
+}
+
+/// What follows the issuer.
+fn from_validity(der: &[u8]) -> Option<&[u8]> {
     let (certificate, _) = tagged(der, SEQUENCE)?;
     let (mut tbs, _) = tagged(certificate, SEQUENCE)?;
     if tbs.first() == Some(&VERSION) {
@@ -43,10 +73,58 @@ fn not_after(der: &[u8]) -> Option<SystemTime> {
     for _serial_algorithm_issuer in 0..3 {
         (_, _, tbs) = element(tbs)?;
     }
-    let (validity, _) = tagged(tbs, SEQUENCE)?;
-    let (_, _, not_after) = element(validity)?;
-    let (tag, time, _) = element(not_after)?;
-    time_of(tag, time)
+    Some(tbs)
+}
+
+/// The names of whoever a certificate was given to: hosts, URIs and addresses of mail. Nothing where it is not as it should be, or has
+/// the extension twice: two readers could take different ones for it then.
+pub fn alternative_names(der: &[u8]) -> Option<Vec<PeerName>> {
+    let mut rest = from_validity(der)?;
+    for _validity_subject_key in 0..3 {
+        (_, _, rest) = element(rest)?;
+    }
+    while rest.first().is_some_and(|tag| UNIQUE_IDENTIFIERS.contains(tag)) {
+        (_, _, rest) = element(rest)?;
+    }
+    let Some((extensions, _)) = tagged(rest, EXTENSIONS) else { return Some(Vec::new()) };
+    let (mut extensions, _) = tagged(extensions, SEQUENCE)?;
+    let mut found = None;
+    while !extensions.is_empty() {
+        let (extension, after) = tagged(extensions, SEQUENCE)?;
+        extensions = after;
+        let (identifier, mut value) = tagged(extension, IDENTIFIER)?;
+        if identifier != ALTERNATIVE_NAMES {
+            continue;
+        }
+        if let Some((_, after)) = tagged(value, BOOLEAN) {
+            value = after;
+        }
+        let (octets, _) = tagged(value, OCTETS)?;
+        let (names, _) = tagged(octets, SEQUENCE)?;
+        if found.replace(names).is_some() {
+            return None;
+        }
+    }
+    names_of(found.unwrap_or_default())
+}
+
+fn names_of(mut rest: &[u8]) -> Option<Vec<PeerName>> {
+    let mut names = Vec::new();
+    while !rest.is_empty() && names.len() < NAMES_MAX {
+        let (tag, content, after) = element(rest)?;
+        rest = after;
+        // They are ASCII. A name with anything else in it, a NUL above all, is no name, and shown it might look like another.
+        let is_name = (1..=NAME_BYTES_MAX).contains(&content.len()) && content.iter().all(u8::is_ascii_graphic);
+        let Some(text) = std::str::from_utf8(content).ok().filter(|_| is_name) else { continue };
+        names.extend(match tag {
+            // Hosts are the same however they are written.
+            DNS => Some(PeerName::Dns(text.to_ascii_lowercase())),
+            URI => Some(PeerName::Uri(text.to_owned())),
+            EMAIL => Some(PeerName::Email(text.to_owned())),
+            _ => None,
+        });
+    }
+    Some(names)
 }
 
 /// An element: its tag, its content, and what follows it.
@@ -167,6 +245,8 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(not_after(&bytes).is_none());
+            prop_assert!(alternative_names(&bytes).is_none());
+            std::hint::black_box(names_of(&bytes));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use larder::{Builder, Larder};
 use larder_server::health::Watched;
 use larder_server::serve::{Serve, ServeError};
-use larder_server::settings::{HttpLimits, RespSettings, Webhooks};
+use larder_server::settings::{Guards, HttpLimits, RespSettings, Webhooks};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -51,6 +51,7 @@ impl Server {
                 limits,
                 resp: RespSettings::default(),
                 webhooks,
+                guards: Guards::default(),
                 is_strict: false,
                 watched: Watched::default(),
                 drain,

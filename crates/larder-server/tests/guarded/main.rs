@@ -1,0 +1,5 @@
+//! What guards the doors: TLS, what keeps the pages of others out, and the audit log.
+
+mod exposed;
+mod site;
+mod tls;
