@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the house style as a test. Every rule is one line of [`RULES`]; a rule sees the whole tree as
 //! text and says what is wrong where, and what to do. Rules may not read files or run programs: the tree does that.
 
+mod deny;
 mod documents;
 mod imports;
 mod layers;
@@ -54,7 +55,7 @@ impl Violation {
 
 /// Every rule. To add one: write its check, its line here, and its canary in `canaries.rs` (a test insists).
 #[rustfmt::skip] // One rule, one line: it is a table.
-const RULES: [Rule; 22] = [
+const RULES: [Rule; 24] = [
     Rule { name: "purpose", asks: "every .rs file opens with `//!`", check: layout::purpose },
     Rule { name: "no-mod-rs", asks: "`foo.rs` beside `foo/`, never `foo/mod.rs`", check: layout::no_mod_rs },
     Rule { name: "file-length", asks: "no source file is over 700 lines", check: layout::file_length },
@@ -73,6 +74,8 @@ const RULES: [Rule; 22] = [
     Rule { name: "dependencies", asks: "the library depends on nothing of the program's", check: manifests::dependencies },
     Rule { name: "test-features", asks: "no test-only feature reaches the program", check: manifests::test_features },
     Rule { name: "lock-sources", asks: "every locked dependency comes from crates.io", check: manifests::lock_sources },
+    Rule { name: "licences", asks: "every licence of what is built is allowed by deny.toml", check: deny::licences },
+    Rule { name: "duplicates", asks: "nothing is locked in two versions that deny.toml does not list", check: deny::duplicates },
     Rule { name: "links", asks: "links to local files lead somewhere", check: documents::links },
     Rule { name: "commands", asks: "every `cargo xtask` command that is named exists", check: documents::commands },
     Rule { name: "changelog", asks: "CHANGELOG.md has an Unreleased section", check: documents::changelog },

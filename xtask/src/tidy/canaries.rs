@@ -176,6 +176,18 @@ const CANARIES: &[Canary] = &[
         at: &["Cargo.lock:2"],
     },
     Canary {
+        rule: "duplicates",
+        clean: &[
+            ("Cargo.lock", "name = \"a\"\nversion = \"1.0.0\"\nname = \"a\"\nversion = \"2.0.0+x\"\n"),
+            ("deny.toml", "skip = [\n    { crate = \"a@1.0.0\", reason = \"b\" },\n]\n"),
+        ],
+        broken: &[
+            ("Cargo.lock", "name = \"a\"\nversion = \"1.0.0\"\nname = \"a\"\nversion = \"2.0.0+x\"\n"),
+            ("deny.toml", "skip = [\n    { crate = \"a@2.0.0\", reason = \"b\" },\n]\n"),
+        ],
+        at: &["Cargo.lock:2", "deny.toml:2"],
+    },
+    Canary {
         rule: "links",
         clean: &[
             ("README.md", "[a](docs/a.md#x) [b](docs) [c](https://example.org/c.md) [d](#d)\n```\n[e](absent.md)\n```\n"),
@@ -223,7 +235,7 @@ fn every_rule_finds_what_is_planted_and_nothing_else() {
 }
 
 /// The rules whose canaries need more than a few lines of text; each has its own test below.
-const TESTED_APART: [&str; 4] = ["file-length", "line-width", "dependencies", "test-features"];
+const TESTED_APART: [&str; 5] = ["file-length", "line-width", "dependencies", "licences", "test-features"];
 
 #[test]
 fn every_rule_has_a_canary_and_every_canary_a_rule() {
@@ -264,6 +276,18 @@ fn dependencies_are_known_by_their_whole_name() {
     assert_eq!(found_by("dependencies", &clean), [""; 0]);
     let broken = with("larder v0.1.0 (crates/larder)\naxum v0.8.0\ntoml v1.2.1\naxum v0.8.0 (*)\n");
     assert_eq!(found_by("dependencies", &broken), ["crates/larder/Cargo.toml:1", "crates/larder/Cargo.toml:1"]);
+}
+
+#[test]
+fn licences_are_those_that_are_listed() {
+    let with = |listing: &str| Tree {
+        licences: listing.to_owned(),
+        ..tree_of(&[("deny.toml", "[licenses]\nallow = [\n    \"MIT\",\n    \"ISC\",\n]\n")])
+    };
+    let clean = with("larder v0.1.0 (crates/larder)|X\na v1.0.0|MIT OR X (*)\nb v1.0.0 (proc-macro)|MIT AND ISC\n\n[dev-dependencies]\n");
+    assert_eq!(found_by("licences", &clean), [""; 0]);
+    let broken = with("a v1.0.0|MIT AND X\na v1.0.0|MIT AND X (*)\nb v1.0.0 (proc-macro)|X\nc v1.0.0|\n");
+    assert_eq!(found_by("licences", &broken), ["deny.toml:1", "deny.toml:1", "deny.toml:1"]);
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub struct Tree {
     pub library_dependencies: String,
     /// The packages and features that the program is built with, one line each.
     pub program_features: String,
+    /// The packages that anything here is built with on this machine, tests included, each with its licence behind a `|`.
+    pub licences: String,
     /// The commands of this tool.
     pub commands: Vec<&'static str>,
     /// What the test passes beside the workspace's own select.
@@ -76,8 +78,10 @@ impl Tree {
         }
         let library = ["tree", "--package", "larder", "--edges", "normal", "--prefix", "none"];
         let program = ["tree", "--package", "larder-server", "--edges", "features,normal", "--prefix", "none"];
+        let all = ["tree", "--workspace", "--edges", "normal,build,dev", "--prefix", "none", "--format", "{p}|{l}"];
         Ok(Self {
             paths,
+            licences: process::read(&mut process::cargo(&all)?)?,
             library_dependencies: process::read(&mut process::cargo(&library)?)?,
             program_features: process::read(&mut process::cargo(&program)?)?,
             ..Self::with_files(files)
@@ -92,6 +96,7 @@ impl Tree {
             files,
             library_dependencies: String::new(),
             program_features: String::new(),
+            licences: String::new(),
             commands: command::names().collect(),
             extra_passes: test::EXTRA_PASSES.iter().map(|pass| pass.selection).collect(),
         }
