@@ -3,6 +3,7 @@
 //! ```text
 //!   panic -> 500   outermost, so that whatever fails within is answered
 //!   count          by route, method and status
+//!   browsers       a request names this server, and no page of others changes anything; headers of every answer
 //!   trace          a span and one debug line for each request
 //!   gate           /v1 only: draining -> 503, too many under way -> 503
 //!   time limit     /v1 only: 504
@@ -34,6 +35,7 @@ use crate::health::Health;
 use crate::history::History;
 use crate::resp::Resp;
 use crate::settings::{HttpLimits, Webhooks};
+use browsers::Hosts;
 use metrics::ConnectionCounts;
 use metrics::commands::Commands;
 use problem::{Kind, Problem};
@@ -41,6 +43,7 @@ use stats::window::Windows;
 use traces::Watchers;
 use webhooks::Intake;
 
+pub mod browsers;
 pub mod content;
 pub mod dead_letters;
 pub mod entries;
@@ -252,10 +255,10 @@ pub fn about() -> Vec<Endpoint> {
     ]
 }
 
-/// Everything, ready to be served.
-pub fn router(app: Shared) -> Router {
+/// Everything, ready to be served under these names.
+pub fn router(app: Shared, hosts: Hosts) -> Router {
     let gated = with_gate(routes(data_plane()).merge(shadowed_keys()), &app);
-    outermost(gated.merge(routes(about())), app)
+    outermost(gated.merge(routes(about())), app, hosts)
 }
 
 fn routes(endpoints: Vec<Endpoint>) -> Router<Shared> {
@@ -275,11 +278,12 @@ fn with_gate(router: Router<Shared>, app: &Shared) -> Router<Shared> {
         .layer(DefaultBodyLimit::max(app.limits.body_bytes_max))
 }
 
-fn outermost(router: Router<Shared>, app: Shared) -> Router {
+fn outermost(router: Router<Shared>, app: Shared, hosts: Hosts) -> Router {
     router
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .layer(from_fn(trace))
+        .layer(from_fn_with_state(Arc::new(hosts), browsers::guard))
         .layer(from_fn_with_state(app.clone(), metrics::commands::count))
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(app)

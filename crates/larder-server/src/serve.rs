@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::exposure;
 use crate::health::{Health, Watched};
 use crate::history::Running;
+use crate::http::browsers::Hosts;
 use crate::http::{self, App, Shared};
 use crate::resp;
 use crate::settings::{Guards, HttpLimits, RespSettings, Webhooks};
@@ -98,7 +99,8 @@ impl Serve {
         let health = Health::watch(&larder, watched, is_strict);
         let kept = history.as_ref().map(|history| history.history().clone());
         let app = App::new(larder.clone(), (limits.clone(), webhooks), health, kept, resp.as_ref().map(|resp| resp.resp().clone()));
-        let connections = Connections::new(http::router(app.clone()), &limits, guards.of_http(), app.connections().clone());
+        let hosts = Hosts::new(addr, &guards.hosts, guards.of_http());
+        let connections = Connections::new(http::router(app.clone(), hosts), &limits, guards.of_http(), app.connections().clone());
         Ok(Bound { app, connections, larder, listener, addr, resp, drain, history, beside })
     }
 }

@@ -56,13 +56,16 @@ pub struct Guards {
     pub resp_tls: bool,
     /// Whether there is access control. Default: there is none.
     pub access_enabled: bool,
+    /// Names by which the server is asked over HTTP, beside those of this machine, of the address where it listens and of its
+    /// certificate; `*` is all. Default: none.
+    pub hosts: Vec<String>,
     /// Whether a door may be open to more than this machine without both. Default: it may not.
     pub insecure: bool,
 }
 
 impl Default for Guards {
     fn default() -> Self {
-        Guards { tls: None, http_tls: true, resp_tls: true, access_enabled: false, insecure: false }
+        Guards { tls: None, http_tls: true, resp_tls: true, access_enabled: false, hosts: Vec::new(), insecure: false }
     }
 }
 

@@ -85,6 +85,12 @@ pub const HTTP: Section = Section {
             "Where it listens. Port 0 takes a free one. An address beyond this machine needs access control and TLS, or insecure.",
         ),
         setting("tls", Kind::Flag, "true", "Whether it speaks TLS, where [tls] has a certificate."),
+        setting(
+            "hosts",
+            Kind::Texts("cache.example.com"),
+            "",
+            "Names by which it is asked (Host), beside localhost, the address where it listens (any, where that is 0.0.0.0 or [::]) and the names in its certificate; \"*\" is all. Requests by other names are refused, since a page of somebody else's could have sent them.",
+        ),
         setting("body_bytes_max", Kind::Size { least: 1 << 10 }, "32 MiB", "The largest body of a request."),
         setting(
             "head_timeout",

@@ -48,7 +48,7 @@ fn every_fault_is_told_at_once_with_its_place() {
         "larder.toml:3:14: durability: found \"sometimes\", expected \"os\" or \"fsync\"",
         "larder.toml:6:10: http.listen: found the number 7070, expected an address with its port such as \"127.0.0.1:7070\"",
         "larder.toml:7:16: http.requests_max: found the number 0, expected a whole number from 1 to 4294967295",
-        "larder.toml:8:1: http.colour: there is no such setting; expected one of listen, tls, body_bytes_max, head_timeout, body_timeout, request_timeout, requests_max, connections_max, drain",
+        "larder.toml:8:1: http.colour: there is no such setting; expected one of listen, tls, hosts, body_bytes_max, head_timeout, body_timeout, request_timeout, requests_max, connections_max, drain",
         "larder.toml:11:1: namespaces.features.ttl: found \"0s\"; a time to live is from 1 ms to 100 years, not 0ns; for one without end, give none",
         "larder.toml:12:10: namespaces.features.jitter: found the number 2, expected a share from 0 to 1",
         "larder.toml:13:1: namespaces.features.refresh_ahead: found 0.1; refresh_ahead needs a ttl to be ahead of",
@@ -85,6 +85,40 @@ fn history_is_beside_the_entries_and_longer_levels_are_kept_longer() {
     ];
     expected.iter().for_each(|expected| assert!(told.contains(&(*expected).to_owned()), "{told:#?}"));
     assert_eq!(told.len(), expected.len());
+}
+
+#[test]
+fn doors_are_guarded_as_the_sections_say() {
+    let files = tempfile::tempdir().expect("temporary files can be written");
+    let authority = larder_testkit::certificates::Authority::new();
+    let signed = authority.server();
+    for (name, pem) in [("c", &signed.certificate), ("k", &signed.key), ("a", &authority.pem().to_owned())] {
+        std::fs::write(files.path().join(name), pem).expect("it can be written");
+    }
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let pair = format!("[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n", path("c"), path("k"));
+    let guards = read(&format!("{pair}[resp]\ntls = false\n[http]\nhosts = [\"cache.example\"]\n")).expect("it is right").guards;
+    assert!(guards.of_http().is_some() && guards.of_resp().is_none() && guards.hosts == ["cache.example"]);
+    assert!(read("").expect("it is right").guards.tls.is_none());
+    let required = read(&format!("{pair}clients = \"required\"\nclient_authority = \"{}\"\n", path("a")));
+    assert!(required.expect("it is right").guards.tls.is_some());
+    let cases = [
+        (format!("{pair}clients = \"required\"\n"), 4, "tls.clients: found \"required\"; expected client_authority beside it"),
+        (format!("{pair}client_authority = \"{}\"\n", path("a")), 4, "it has no use while clients is \"off\""),
+        (format!("[tls]\nkey = \"{}\"\n", path("k")), 2, "expected certificate beside it"),
+        (format!("{pair}handshake_timeout = \"0s\"\n"), 4, "expected longer than no time"),
+        (pair.replace("key = ", "key = \"absent\" # "), 3, "tls.key: absent cannot be read"),
+        (pair.replace("/k\"", "/c\""), 3, "has no private key in PEM form in it"),
+        ("[http]\nlisten = \"0.0.0.0:0\"\n".to_owned(), 2, "without access control and TLS"),
+        (format!("{pair}[resp]\nlisten = \"[::]:0\"\n"), 5, "resp.listen is beyond this machine ([::]:0), without access control"),
+        ("[http]\nhosts = [\"a:1\"]\n".to_owned(), 2, "expected the name of a host without a port"),
+    ];
+    for (text, line, words) in cases {
+        let told = faults(&text);
+        assert!(told.len() == 1 && told[0].contains(words), "{words}: {told:#?}");
+        assert!(told[0].starts_with(&format!("larder.toml:{line}:")), "{line}: {told:#?}");
+    }
+    assert!(read("insecure = true\n[http]\nlisten = \"0.0.0.0:0\"\n").is_ok());
 }
 
 #[test]

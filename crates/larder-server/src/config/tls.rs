@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::http::uri::Authority;
+
 use super::Typed;
 use super::catalog::{HTTP, RESP, TLS, TOP};
 use super::document::{Document, Givens};
@@ -21,6 +23,7 @@ pub fn of(document: &Document, faults: &mut Vec<Fault>) -> Guards {
     let guards = Guards {
         http_tls: Typed(http).flag("tls"),
         resp_tls: Typed(resp).flag("tls"),
+        hosts: hosts(http, faults),
         insecure: Typed(&document.fixed[TOP.name]).flag("insecure"),
         tls,
         ..Guards::default()
@@ -40,6 +43,18 @@ pub fn of(document: &Document, faults: &mut Vec<Fault>) -> Guards {
     guards
 }
 
+/// Names, without ports: those say nothing of whose server it is.
+fn hosts(givens: &Givens, faults: &mut Vec<Fault>) -> Vec<String> {
+    let typed = Typed(givens);
+    let Value::Texts(hosts) = typed.get("hosts") else { unreachable!("http.hosts is a list of texts") };
+    let is_host = |host: &str| host == "*" || host.parse::<Authority>().is_ok_and(|authority| authority.host() == host);
+    for host in hosts.iter().filter(|host| !is_host(host)) {
+        let what = format!("http.hosts: found \"{}\"; expected the name of a host without a port", host.escape_debug());
+        faults.push(Fault::new(&givens["hosts"].place, what));
+    }
+    hosts.clone()
+}
+
 fn opened(givens: &Givens, faults: &mut Vec<Fault>) -> Option<Arc<Tls>> {
     let path = |name: &str| match &givens.get(name)?.value {
         Value::Path(path) => Some(path.clone()),
@@ -57,8 +72,8 @@ fn opened(givens: &Givens, faults: &mut Vec<Fault>) -> Option<Arc<Tls>> {
             fault(name, format!("tls.{name}: found \"0s\"; expected longer than no time"));
         }
     }
-    let clients = clients(givens, path("client_authority")).unwrap_or_else(|what| {
-        fault("clients", what);
+    let clients = clients(givens, path("client_authority")).unwrap_or_else(|(name, what)| {
+        fault(name, what);
         ClientCertificates::Off
     });
     let settings = TlsSettings {
@@ -73,15 +88,17 @@ fn opened(givens: &Givens, faults: &mut Vec<Fault>) -> Option<Arc<Tls>> {
     opened.map_err(|error| fault(error.setting.trim_start_matches("tls."), error.to_string())).ok()
 }
 
-fn clients(givens: &Givens, authority: Option<PathBuf>) -> Result<ClientCertificates, String> {
+/// Or the setting that is wrong, and how.
+fn clients(givens: &Givens, authority: Option<PathBuf>) -> Result<ClientCertificates, (&'static str, String)> {
     match (Typed(givens).get("clients"), authority) {
         (Value::Choice("off"), None) => Ok(ClientCertificates::Off),
-        (Value::Choice("off"), Some(_)) => {
-            Err("tls.clients: found \"off\"; client_authority has no use then: expected \"optional\" or \"required\"".to_owned())
+        (Value::Choice("off"), Some(authority)) => {
+            let what = format!("found \"{}\"; it has no use while clients is \"off\"", authority.display());
+            Err(("client_authority", format!("tls.client_authority: {what}")))
         }
         (Value::Choice("optional"), Some(authority)) => Ok(ClientCertificates::Optional(authority)),
         (Value::Choice("required"), Some(authority)) => Ok(ClientCertificates::Required(authority)),
-        (word, None) => Err(format!("tls.clients: found {word}; expected client_authority beside it")),
+        (word, None) => Err(("clients", format!("tls.clients: found {word}; expected client_authority beside it"))),
         (other, _) => unreachable!("tls.clients is one of three words, not {other}"),
     }
 }

@@ -1,7 +1,7 @@
 //! One entry: read, written, removed.
 
 use axum::extract::State;
-use axum::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -56,8 +56,6 @@ fn answered(app: &App, answer: &Answer<Bytes>, asked: &HeaderMap) -> Response {
         // What an embedding program stored need not be fit for a header.
         let media = value.media_type().and_then(|media| HeaderValue::try_from(media).ok()).unwrap_or(BYTES);
         response.headers_mut().insert(CONTENT_TYPE, media);
-        // Or a browser might take stored bytes for a page, and run it as one of ours.
-        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     };
     let now = app.larder.clock().now_ms();

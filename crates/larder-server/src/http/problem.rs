@@ -54,6 +54,8 @@ kinds! {
     Unsigned = 401 "unsigned" "The event is not signed as it must be",
     /// Whoever asks to send events may not.
     OriginNotAllowed = 403 "origin-not-allowed" "The sender may not send events here",
+    /// A page of another origin has a browser ask for a change.
+    ForeignOrigin = 403 "foreign-origin" "Pages of other origins change nothing here",
     /// Nothing fresh is stored; the header `Larder-Fill` is the right to store it.
     Miss = 404 "miss" "Not cached",
     /// It is known, and still fresh, that there is no such thing.
@@ -80,6 +82,8 @@ kinds! {
     ValueTooLarge = 413 "value-too-large" "The value is too large",
     /// The body is not JSON by its media type.
     UnsupportedMediaType = 415 "unsupported-media-type" "The body has another media type",
+    /// The request names another server.
+    Misdirected = 421 "misdirected" "The request is for another server",
     /// The answer would be larger than the server gives at once.
     AnswerTooLarge = 422 "answer-too-large" "The answer is too large",
     /// A fault of the server.

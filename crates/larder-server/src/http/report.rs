@@ -1,12 +1,13 @@
 //! Reports: what the cache did in a period. Everything that can be asked of `larder report` can be asked here.
 
 use axum::extract::{Path, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use jiff::{Timestamp, ZonedDateTime};
 
 use super::Shared;
+use super::browsers::STILL_PAGE;
 use super::history::{query_text, refused};
 use super::payload::Reached;
 use super::problem::{Kind, Problem};
@@ -48,7 +49,11 @@ pub async fn show(
 
 fn answer(report: &Report, format: Format) -> Result<Response, Problem> {
     let text = report.render(format).map_err(|_| Problem::new(Kind::Internal, "the report could not be written"))?;
-    Ok(([(CONTENT_TYPE, format.media()), (VARY, "accept")], text).into_response())
+    let mut response = ([(CONTENT_TYPE, format.media()), (VARY, "accept")], text).into_response();
+    if format == Format::Html {
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, STILL_PAGE);
+    }
+    Ok(response)
 }
 
 fn problem(error: ReportError) -> Problem {

@@ -163,10 +163,11 @@ impl Client {
         Ok(heard)
     }
 
-    /// A request over HTTP to the end of its answer, which ends the connection.
-    pub fn request(addr: SocketAddr, config: Arc<ClientConfig>, line: &str) -> io::Result<String> {
+    /// A request over HTTP, whole or its first line alone, and its answer, which ends the connection.
+    pub fn request(addr: SocketAddr, config: Arc<ClientConfig>, request: &str) -> io::Result<String> {
         let mut client = Client::connect(addr, config)?;
-        client.0.write_all(format!("{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes())?;
+        let rest = if request.contains("\r\n") { "" } else { " HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n" };
+        client.0.write_all(format!("{request}{rest}").as_bytes())?;
         let mut heard = String::new();
         client.0.read_to_string(&mut heard)?;
         Ok(heard)

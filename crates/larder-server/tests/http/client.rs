@@ -120,7 +120,7 @@ pub struct Request {
 impl Request {
     /// To a server wherever it runs.
     pub fn to(addr: SocketAddr, method: &str, path: &str) -> Self {
-        Request { addr, head: format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n"), body: Vec::new() }
+        Request { addr, head: format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"), body: Vec::new() }
     }
 
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {

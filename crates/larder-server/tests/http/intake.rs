@@ -117,7 +117,7 @@ impl Stream {
     fn open(server: &Server, query: &str, header: &str) -> Self {
         let mut connection = connect(server.addr);
         // Of the older version of HTTP, in which an answer without a length is not cut into pieces.
-        write!(connection, "GET /v1/events/tail{query} HTTP/1.0\r\nhost: test\r\n{header}\r\n").unwrap();
+        write!(connection, "GET /v1/events/tail{query} HTTP/1.0\r\nhost: localhost\r\n{header}\r\n").unwrap();
         Stream(BufReader::new(connection))
     }
 

@@ -122,12 +122,12 @@ fn too_large_is_refused_whether_announced_or_not() {
 
     // Announced: refused before it is sent.
     let mut connection = connect(server.addr);
-    write!(connection, "PUT /v1/entries/k HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: 1001\r\n\r\n").unwrap();
+    write!(connection, "PUT /v1/entries/k HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 1001\r\n\r\n").unwrap();
     assert_eq!(read_reply(&mut connection).problem(413, "body-too-large")["limit"], 1_000);
 
     // In chunks, which announce nothing: refused once it is too much.
     let mut connection = connect(server.addr);
-    let head = "PUT /v1/entries/k HTTP/1.1\r\nhost: test\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n3e9\r\n";
+    let head = "PUT /v1/entries/k HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n3e9\r\n";
     connection.write_all(&[head.as_bytes(), &[b'v'; 1_001]].concat()).unwrap();
     read_reply(&mut connection).problem(413, "body-too-large");
     assert_eq!(server.get("k").body.len(), 100, "what was there is still there");
@@ -220,7 +220,7 @@ fn no_bytes_on_the_wire_stop_the_server() {
     let mut rng = fastrand::Rng::with_seed(seed);
     let soon = Duration::from_millis(10);
     let server = limited(HttpLimits { head_timeout: soon, body_timeout: soon, ..HttpLimits::default() });
-    let whole = b"PUT /v1/entries/k%3Aa?x=%ff HTTP/1.1\r\nhost: test\r\ncache-control: max-age=60, a=\"b\"\r\ncache-tag: t,%41\r\n\
+    let whole = b"PUT /v1/entries/k%3Aa?x=%ff HTTP/1.1\r\nhost: localhost\r\ncache-control: max-age=60, a=\"b\"\r\ncache-tag: t,%41\r\n\
         if-none-match: \"x\", W/\"y\"\r\nlarder-at-least: 00000000000000ab-1\r\nlarder-fill: 00000000000000ab-1-0000000f\r\n\
         content-type: application/json\r\ncontent-length: 4\r\n\r\nbody";
     let methods = ["PUT /v1/entries/k%3Aa", "GET /v1/entries/k", "POST /v1/invalidations", "POST /v1/entries/put", "GET /v1/keys"];

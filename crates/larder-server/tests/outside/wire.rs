@@ -114,7 +114,7 @@ impl Connection {
     /// Asks, and reads the whole answer. After anything else than an answer the connection must not be used again.
     pub async fn ask(&mut self, asked: Asked, limit: Duration) -> Result<Reply, NoAnswer> {
         let Asked { method, path, headers, body } = asked;
-        let request = Request::builder().method(method).uri(path).header("host", "larder");
+        let request = Request::builder().method(method).uri(path).header("host", "localhost");
         let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
         let request = request.body(Body::from(body)).expect("requests here are well formed");
         let broken = |error: &dyn std::fmt::Display| NoAnswer::Broken(error.to_string());

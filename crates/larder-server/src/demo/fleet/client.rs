@@ -71,7 +71,7 @@ impl Client {
     pub async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Result<Reply, NoAnswer> {
         let body = body.into();
         let request = || {
-            let request = Request::builder().method(method).uri(path).header("host", "larder");
+            let request = Request::builder().method(method).uri(path).header("host", "localhost");
             let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
             request.body(Body::from(body.clone())).expect("the demo's requests are well formed")
         };
