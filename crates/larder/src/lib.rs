@@ -92,6 +92,7 @@ mod origin;
 mod pattern;
 mod position;
 mod record;
+pub mod sizing;
 mod stats;
 mod sync;
 mod trace_parent;

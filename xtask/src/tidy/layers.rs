@@ -13,8 +13,8 @@ const LIBRARY_ROOT: &str = "crates/larder/src/lib.rs";
 const TIERS: &str = "crates/larder/src/tier/";
 
 /// The files, with the folders beside them, that hold values and decisions about them.
-const VALUES: [&str; 12] =
-    ["access", "clock", "config", "entry", "error", "freshness", "key", "metrics", "name", "pattern", "position", "record"];
+const VALUES: [&str; 13] =
+    ["access", "clock", "config", "entry", "error", "freshness", "key", "metrics", "name", "pattern", "position", "record", "sizing"];
 
 /// The modules that act: they wait, write, spawn, and use the values to decide.
 const ACTORS: [&str; 8] = ["tier", "log", "cache", "namespace", "read", "write", "fill", "invalidate"];

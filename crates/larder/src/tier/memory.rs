@@ -21,6 +21,7 @@ use crate::key::{SEPARATOR, is_reserved};
 use crate::metrics::{Count, NamespaceMetrics};
 use crate::notices::Board;
 use crate::position::Stamp;
+use crate::sizing::estimated_items;
 use crate::sync::{Mutex, Ordering};
 
 /// A shard smaller than this could not hold values of a few megabytes, so small pools have fewer shards.
@@ -76,7 +77,7 @@ impl Pool {
         let options = OptionsBuilder::new()
             .shards(shards as usize)
             .weight_capacity(capacity)
-            .estimated_items_capacity((capacity / 1024).clamp(64, 1 << 20) as usize)
+            .estimated_items_capacity(estimated_items(capacity))
             .build()
             .expect("all that the builder asks for is given");
         let hash = KeyHash { seed: fastrand::u64(..), shared: &SHARED_SEED };
@@ -466,6 +467,9 @@ fn same_ends<const N: usize>(a: &[u8], b: &[u8]) -> bool {
 
 #[cfg(all(test, feature = "shuttle"))]
 mod schedules;
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod predicted;
 
 #[cfg(test)]
 mod tests;
