@@ -16,6 +16,7 @@ mod health;
 mod invalidate;
 mod keys;
 mod logging;
+mod optimize;
 mod output;
 mod report;
 mod serve;
@@ -38,6 +39,7 @@ use failure::Failure;
 use health::HealthArgs;
 use invalidate::InvalidateArgs;
 use keys::KeysArgs;
+use optimize::OptimizeArgs;
 use output::Output;
 use report::ReportArgs;
 use serve::ServeArgs;
@@ -71,6 +73,7 @@ Use it, from here or from any language over HTTP:
   larder keys 'features:**'
   larder stats
   larder report daily            what it did, against the day before, and what would make it better
+  larder optimize --trace FILE   how many reads a cache would answer at other sizes, from a trace
   larder health                  how the server is; exits with 0, 1 or 2
 
 larder help COMMAND explains a command, with examples. --json makes any of them print JSON.";
@@ -120,6 +123,7 @@ Redis, all keys have a prefix of their own and are removed in the end.")]
     Keys(KeysArgs),
     Stats(StatsArgs),
     Report(ReportArgs),
+    Optimize(OptimizeArgs),
     Health(HealthArgs),
     Config(ConfigCommand),
 }
@@ -153,6 +157,7 @@ fn answer(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Keys(args)) => keys::keys(&args, out),
         Some(Command::Stats(args)) => stats::stats(&args, out),
         Some(Command::Report(args)) => report::report(&args, out),
+        Some(Command::Optimize(args)) => optimize::optimize(&args, out),
         Some(Command::Health(args)) => health::health(&args, out),
         Some(Command::Config(command)) => config::config(&command, out),
     }

@@ -9,6 +9,7 @@ pub mod health;
 pub mod history;
 pub mod http;
 pub mod moment;
+pub mod optimize;
 pub mod otlp;
 pub mod report;
 pub mod resp;

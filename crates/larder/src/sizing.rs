@@ -59,4 +59,9 @@ impl Access {
     pub fn numbered(id: u64, bytes: u32, cost_us: u32) -> Self {
         Access::new(&id.to_le_bytes(), bytes, cost_us)
     }
+
+    /// What stands for its key: reads of one key have the same.
+    pub fn key_hash(&self) -> u64 {
+        self.hash
+    }
 }

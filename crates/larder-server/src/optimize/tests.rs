@@ -1,0 +1,82 @@
+//! What a trace predicts, beside what the cache itself does with it.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use larder::sizing::{Access, ENTRY_OVERHEAD, Point};
+use larder::{Item, Larder};
+use larder_testkit::trace::find;
+
+use super::trace::Form;
+use super::*;
+
+/// How far a prediction from a twentieth of the keys may be off, in the mean over ten sizes.
+const ERROR_MAX: f64 = 0.02;
+
+const TRACES: [(&str, Option<Form>); 8] = [
+    ("OLTP.lis.zst", None),
+    ("cloudPhysicsIO.oracleGeneral.bin", None),
+    ("scarab-recs.trace.xz", None),
+    ("trace_vaultservice.gz", None),
+    ("web12.trace.xz", None),
+    ("loop.trace.gz", None),
+    ("multi3.trace.gz", None),
+    ("2_pools.trace.gz", None),
+];
+
+/// The hit ratio of a cache of this size, asked through the library's own door.
+async fn measured(accesses: &[Access], value: &Bytes, bytes: u64) -> larder::Result<f64> {
+    let larder = Larder::builder().memory(bytes).build().await?;
+    let raw = larder.raw();
+    let mut hits = 0u64;
+    for access in accesses {
+        let key = format!("t:{:016x}", access.key_hash());
+        if raw.quick(&key).is_some() {
+            hits += 1;
+            continue;
+        }
+        let len = access.bytes.saturating_sub(ENTRY_OVERHEAD + 18) as usize;
+        raw.put(&key, Item::new(value.slice(..len.min(value.len())))).await?;
+    }
+    larder.close().await?;
+    Ok(hits as f64 / accesses.len() as f64)
+}
+
+fn error(curve: &Curve, measured: &[f64]) -> f64 {
+    let errors = curve.points.iter().zip(measured).map(|(point, measured)| (point.hit_ratio - measured).abs());
+    errors.sum::<f64>() / measured.len() as f64
+}
+
+/// Prints the table of the documentation: `cargo test -p larder-server --lib every_trace -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "it replays millions of reads ten times: minutes"]
+async fn of_every_trace_a_twentieth_predicts_what_the_cache_does() {
+    let value = Bytes::from(vec![0; 1 << 20]);
+    let mut table = String::new();
+    for (name, form) in TRACES {
+        let Some(path) = find(name) else { continue };
+        let trace = Trace::open(&path, form, 1_024).expect("it is told what it is");
+        let run = |sizes, sample| curve_of(&trace, &Run { sizes, sample }).expect("it can be read");
+        let curve = run(Err(10), 0.05);
+        let mut accesses = Vec::new();
+        trace.each(|access| accesses.push(access)).expect("it can be read");
+        let mut reached = Vec::new();
+        for point in &curve.points {
+            reached.push(measured(&accesses, &value, point.bytes.max(64 << 10)).await.expect("a cache in memory"));
+        }
+        let predicted: Vec<String> = curve.points.iter().map(|point: &Point| format!("{:.3}", point.hit_ratio)).collect();
+        let found: Vec<String> = reached.iter().map(|ratio| format!("{ratio:.3}")).collect();
+        let mean = error(&curve, &reached);
+        writeln!(
+            table,
+            "{name:34} {:>9} reads {:>7} keys  error {mean:.4}\n  predicted {}\n  measured  {}",
+            curve.reads,
+            curve.keys,
+            predicted.join(" "),
+            found.join(" ")
+        )
+        .expect("into a text");
+        println!("{table}");
+        assert!(mean <= ERROR_MAX, "{table}");
+    }
+}
