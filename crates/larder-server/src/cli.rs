@@ -4,6 +4,7 @@
 //! that is not cached, a configuration with errors, a demo that found a stale read); 2 when the question could not be
 //! asked or answered (usage, no server, a refused request).
 
+mod audit;
 mod client;
 mod config;
 mod dlq;
@@ -29,6 +30,7 @@ use clap::{Parser, Subcommand};
 
 use crate::demo::{self, DemoArgs, Verdict};
 use crate::serve::shutdown_signal;
+use audit::AuditCommand;
 use config::ConfigCommand;
 use dlq::DlqCommand;
 use emit::EmitArgs;
@@ -74,6 +76,7 @@ Use it, from here or from any language over HTTP:
   larder stats
   larder report daily            what it did, against the day before, and what would make it better
   larder optimize --trace FILE   how many reads a cache would answer at other sizes, from a trace
+  larder audit tail              who did what, where that is recorded
   larder health                  how the server is; exits with 0, 1 or 2
 
 larder help COMMAND explains a command, with examples. --json makes any of them print JSON.";
@@ -125,6 +128,7 @@ Redis, all keys have a prefix of their own and are removed in the end.")]
     Report(ReportArgs),
     Optimize(OptimizeArgs),
     Health(HealthArgs),
+    Audit(AuditCommand),
     Config(ConfigCommand),
 }
 
@@ -159,6 +163,7 @@ fn answer(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Report(args)) => report::report(&args, out),
         Some(Command::Optimize(args)) => optimize::optimize(&args, out),
         Some(Command::Health(args)) => health::health(&args, out),
+        Some(Command::Audit(command)) => audit::audit(&command, out),
         Some(Command::Config(command)) => config::config(&command, out),
     }
 }

@@ -7,6 +7,7 @@
 //!                             flags ───────────┘          └──> show
 //! ```
 
+mod audit;
 mod catalog;
 mod document;
 mod events;
@@ -31,6 +32,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::audit::AuditSettings;
 use crate::health::Watched;
 use crate::settings::{Guards, HealthLimits, HistorySettings, HttpLimits, Otlp, RespSettings, Webhooks};
 use larder::events::Rule;
@@ -40,7 +42,9 @@ pub use redis::Redis;
 pub use secret::{REFERENCE_EXPECTED, RedisAddress, Reference};
 pub use sources::Source;
 
-use catalog::{DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, NAMESPACES, ON, OTLP, REDIS, SOURCE, Section, TOP, variable};
+use catalog::{
+    AUDIT, DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, NAMESPACES, ON, OTLP, REDIS, SOURCE, Section, TOP, variable,
+};
 use document::{Document, Given, Givens};
 pub use fault::{Fault, Faults, Place};
 pub use schema::{annotated, json_schema};
@@ -81,6 +85,10 @@ pub struct Config {
     pub resp: RespSettings,
     /// What stands between the doors and whoever reaches them.
     pub guards: Guards,
+    /// Where the audit log is, or would be.
+    pub audit_folder: Option<PathBuf>,
+    /// How it is kept, if it is.
+    pub audit: Option<AuditSettings>,
     /// When what is found of the server counts as how.
     pub health: HealthLimits,
     /// Where what is counted and done is exported to, if it is.
@@ -151,10 +159,22 @@ impl Config {
             _ => None,
         };
         let history = history::of(&document.fixed[HISTORY.name], (data.as_deref(), instance), &mut faults);
+        let (audit_folder, audit) = audit::of(&document.fixed[AUDIT.name], data.as_deref(), &environment, &mut faults);
         if !faults.is_empty() {
             return Err(Faults::new(faults));
         }
-        Ok(Self { rules, sources, webhooks, guards, health, history, otlp, ..Self::of(document, redis, (default_namespace, namespaces)) })
+        Ok(Self {
+            rules,
+            sources,
+            webhooks,
+            guards,
+            audit_folder,
+            audit,
+            health,
+            history,
+            otlp,
+            ..Self::of(document, redis, (default_namespace, namespaces))
+        })
     }
 
     fn of(document: Document, redis: Option<Redis>, (default_namespace, namespaces): (Policy, BTreeMap<String, Policy>)) -> Self {
@@ -187,6 +207,8 @@ impl Config {
             sources: Vec::new(),
             webhooks: Webhooks::default(),
             guards: Guards::default(),
+            audit_folder: None,
+            audit: None,
             health: HealthLimits::default(),
             history: None,
             otlp: None,

@@ -21,12 +21,14 @@ use larder::Larder;
 use serde_json::Value as Json;
 use tokio::task::JoinSet;
 
+use crate::audit::Audit;
 use crate::exposure::Exposed;
 use crate::settings::HealthLimits;
 use crate::tls::Tls;
 use certificates::Certificate;
 use judge::Judge;
 
+mod audit;
 mod cache;
 pub mod certificates;
 mod disk;
@@ -133,10 +135,10 @@ pub struct Component {
 }
 
 /// The names of all components that there can be, in the order in which they are told.
-pub const NAMES: [&str; 8] = ["memory", "backing", "log", "disk", "sources", "certificates", "exposure", "performance"];
+pub const NAMES: [&str; 9] = ["memory", "backing", "log", "disk", "sources", "certificates", "exposure", "audit", "performance"];
 
 /// What to look at, beside the cache itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Watched {
     /// When what is found counts as how.
     pub limits: HealthLimits,
@@ -148,6 +150,8 @@ pub struct Watched {
     pub tls: Option<Arc<Tls>>,
     /// Doors that are open to more than this machine, and lack something.
     pub exposed: Vec<Exposed>,
+    /// Where what is done is recorded, if it is.
+    pub audit: Option<Arc<Audit>>,
 }
 
 /// The looks under way, and what they found. They end with it.
@@ -170,7 +174,7 @@ struct Slot {
 impl Health {
     /// Begins to look, in the background of the runtime that this is called in.
     pub fn watch(larder: &Larder, watched: Watched, is_strict: bool) -> Self {
-        let Watched { limits, data, certificates, tls, exposed } = watched;
+        let Watched { limits, data, certificates, tls, exposed, audit } = watched;
         let mut health = Health { slots: Vec::new(), started: Arc::default(), looks: JoinSet::new() };
         cache::watch(&mut health, larder, &limits, is_strict);
         if let Some(folder) = data {
@@ -182,6 +186,9 @@ impl Health {
         }
         if !exposed.is_empty() {
             exposure::watch(&mut health, &exposed, &limits);
+        }
+        if let Some(audit) = audit {
+            audit::watch(&mut health, audit, &limits);
         }
         performance::watch(&mut health, larder, &limits);
         health

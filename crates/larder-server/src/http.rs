@@ -3,6 +3,7 @@
 //! ```text
 //!   panic -> 500   outermost, so that whatever fails within is answered
 //!   count          by route, method and status
+//!   audit          what changes something, and what is refused, is recorded; what cannot be -> 503
 //!   browsers       a request names this server, and no page of others changes anything; headers of every answer
 //!   trace          a span and one debug line for each request
 //!   gate           /v1 only: draining -> 503, too many under way -> 503
@@ -31,6 +32,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 
+use crate::audit::Audit;
 use crate::health::Health;
 use crate::history::History;
 use crate::resp::Resp;
@@ -43,6 +45,7 @@ use stats::window::Windows;
 use traces::Watchers;
 use webhooks::Intake;
 
+pub mod audited;
 pub mod browsers;
 pub mod content;
 pub mod dead_letters;
@@ -255,10 +258,10 @@ pub fn about() -> Vec<Endpoint> {
     ]
 }
 
-/// Everything, ready to be served under these names.
-pub fn router(app: Shared, hosts: Hosts) -> Router {
+/// Everything, ready to be served under these names, and recorded where there is an audit log.
+pub fn router(app: Shared, hosts: Hosts, audit: Option<Arc<Audit>>) -> Router {
     let gated = with_gate(routes(data_plane()).merge(shadowed_keys()), &app);
-    outermost(gated.merge(routes(about())), app, hosts)
+    outermost(gated.merge(routes(about())), app, hosts, audit)
 }
 
 fn routes(endpoints: Vec<Endpoint>) -> Router<Shared> {
@@ -278,15 +281,17 @@ fn with_gate(router: Router<Shared>, app: &Shared) -> Router<Shared> {
         .layer(DefaultBodyLimit::max(app.limits.body_bytes_max))
 }
 
-fn outermost(router: Router<Shared>, app: Shared, hosts: Hosts) -> Router {
-    router
+fn outermost(router: Router<Shared>, app: Shared, hosts: Hosts, audit: Option<Arc<Audit>>) -> Router {
+    let router = router
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .layer(from_fn(trace))
-        .layer(from_fn_with_state(Arc::new(hosts), browsers::guard))
-        .layer(from_fn_with_state(app.clone(), metrics::commands::count))
-        .layer(CatchPanicLayer::custom(panicked))
-        .with_state(app)
+        .layer(from_fn_with_state(Arc::new(hosts), browsers::guard));
+    let router = match audit {
+        Some(audit) => router.layer(from_fn_with_state(audit, audited::record)),
+        None => router,
+    };
+    router.layer(from_fn_with_state(app.clone(), metrics::commands::count)).layer(CatchPanicLayer::custom(panicked)).with_state(app)
 }
 
 async fn pass_gate(State(app): State<Shared>, request: Request, next: Next) -> Result<Response, Problem> {

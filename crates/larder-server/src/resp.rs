@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::audit::Audit;
 use crate::serve::BindError;
 use crate::settings::RespSettings;
 use crate::tls::Tls;
@@ -33,6 +34,7 @@ use stripes::Stripes;
 use table::COMMANDS;
 use tracking::Tracking;
 
+pub mod audited;
 pub mod channels;
 pub mod clients;
 pub mod commands;
@@ -53,6 +55,9 @@ const REAP_EVERY: Duration = Duration::from_millis(500);
 
 /// How long no connection is accepted after one could not be: most likely the process has no file left for it.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// What TLS is spoken with over the network, and where what is done is recorded.
+pub type Guarded = (Option<Arc<Tls>>, Option<Arc<Audit>>);
 
 /// What all connections share.
 pub struct Resp {
@@ -84,6 +89,8 @@ pub struct Resp {
     port: u16,
     /// What TLS is spoken with over the network, where it is.
     pub tls: Option<Arc<Tls>>,
+    /// Where what is done is recorded, if it is.
+    pub audit: Option<Arc<Audit>>,
     /// Whether no connection is taken any more.
     is_ending: AtomicBool,
     /// Where work goes that no connection is to wait for.
@@ -115,7 +122,7 @@ pub struct Live {
 }
 
 impl Resp {
-    fn new(larder: Larder, settings: &RespSettings, tls: Option<Arc<Tls>>, port: u16) -> Arc<Self> {
+    fn new(larder: Larder, settings: &RespSettings, (tls, audit): Guarded, port: u16) -> Arc<Self> {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         Arc::new(Resp {
             raw: larder.raw(),
@@ -139,6 +146,7 @@ impl Resp {
             backing,
             port,
             tls,
+            audit,
             is_ending: false.into(),
             runtime: Handle::current(),
             larder,
@@ -197,7 +205,7 @@ pub struct Bound {
 ///
 /// # Errors
 /// When one cannot be had.
-pub async fn bind(larder: &Larder, settings: &RespSettings, tls: Option<Arc<Tls>>) -> Result<Bound, BindError> {
+pub async fn bind(larder: &Larder, settings: &RespSettings, guarded: Guarded) -> Result<Bound, BindError> {
     let mut tcp = None;
     let mut addr = None;
     if let Some(wanted) = settings.listen {
@@ -211,7 +219,7 @@ pub async fn bind(larder: &Larder, settings: &RespSettings, tls: Option<Arc<Tls>
         Err(error) => Err(BindError { door: path.display().to_string(), error }),
     };
     let unix = settings.unix.as_ref().map(listen).transpose()?;
-    let resp = Resp::new(larder.clone(), settings, tls, addr.map_or(0, |addr| addr.port()));
+    let resp = Resp::new(larder.clone(), settings, guarded, addr.map_or(0, |addr| addr.port()));
     Ok(Bound { resp, tcp, unix, addr, threads: settings.threads.max(1) as usize })
 }
 

@@ -12,6 +12,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use larder::Larder;
@@ -19,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use crate::audit::Audit;
 use crate::exposure;
 use crate::health::{Health, Watched};
 use crate::history::Running;
@@ -45,6 +47,8 @@ pub struct Serve {
     pub webhooks: Webhooks,
     /// What stands between the doors and whoever reaches them.
     pub guards: Guards,
+    /// Where what is done is recorded, if it is; it is closed after the last request.
+    pub audit: Option<Arc<Audit>>,
     /// Whether the cache shares its log and is strict, so that it is of no use while the log cannot be reached.
     pub is_strict: bool,
     /// How the server finds out how it is.
@@ -65,6 +69,7 @@ pub struct Bound {
     resp: Option<resp::Bound>,
     drain: Duration,
     history: Option<Running>,
+    audit: Option<Arc<Audit>>,
     /// What goes on beside, and ends with it: certificates are renewed, and doors that stand open are told of.
     beside: JoinSet<()>,
 }
@@ -75,7 +80,7 @@ impl Serve {
     /// # Errors
     /// When one cannot be had, or would be open to more than this machine without access control and TLS.
     pub async fn bind(self) -> Result<Bound, BindError> {
-        let Serve { larder, http, limits, resp, webhooks, guards, is_strict, watched, drain, history } = self;
+        let Serve { larder, http, limits, resp, webhooks, guards, audit, is_strict, watched, drain, history } = self;
         let exposed = exposure::exposed(http, resp.listen, &guards);
         if let (Some(one), false) = (exposed.first(), guards.insecure) {
             let error = io::Error::new(io::ErrorKind::PermissionDenied, format!("{one}: {}", exposure::ADVICE));
@@ -84,7 +89,7 @@ impl Serve {
         let listener = TcpListener::bind(http).await.map_err(|error| BindError { door: http.to_string(), error })?;
         let addr = listener.local_addr().map_err(|error| BindError { door: http.to_string(), error })?;
         let resp = match resp.listen.is_some() || resp.unix.is_some() {
-            true => Some(resp::bind(&larder, &resp, guards.of_resp()).await?),
+            true => Some(resp::bind(&larder, &resp, (guards.of_resp(), audit.clone())).await?),
             false => None,
         };
         let mut beside = JoinSet::new();
@@ -95,13 +100,14 @@ impl Serve {
         if !exposed.is_empty() {
             beside.spawn(exposure::warn(exposed.clone()));
         }
-        let watched = Watched { tls: guards.tls.clone(), exposed, ..watched };
+        let watched = Watched { tls: guards.tls.clone(), exposed, audit: audit.clone(), ..watched };
         let health = Health::watch(&larder, watched, is_strict);
         let kept = history.as_ref().map(|history| history.history().clone());
         let app = App::new(larder.clone(), (limits.clone(), webhooks), health, kept, resp.as_ref().map(|resp| resp.resp().clone()));
         let hosts = Hosts::new(addr, &guards.hosts, guards.of_http());
-        let connections = Connections::new(http::router(app.clone(), hosts), &limits, guards.of_http(), app.connections().clone());
-        Ok(Bound { app, connections, larder, listener, addr, resp, drain, history, beside })
+        let connections =
+            Connections::new(http::router(app.clone(), hosts, audit.clone()), &limits, guards.of_http(), app.connections().clone());
+        Ok(Bound { app, connections, larder, listener, addr, resp, drain, history, audit, beside })
     }
 }
 
@@ -121,7 +127,7 @@ impl Bound {
     /// # Errors
     /// When the cache cannot be closed in order.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Bound { app, mut connections, larder, listener, addr, resp, drain, history, beside } = self;
+        let Bound { app, mut connections, larder, listener, addr, resp, drain, history, audit, beside } = self;
         tracing::info!(%addr, "serving HTTP");
         let resp = match resp.map(resp::Bound::serve).transpose() {
             Ok(resp) => resp,
@@ -148,6 +154,11 @@ impl Bound {
             tracing::warn!(connections = cut, "connections were cut off when the time to drain was over");
         }
         drop(beside);
+        if let Some(audit) = audit
+            && let Err(error) = tokio::task::spawn_blocking(move || audit.close()).await
+        {
+            tracing::error!(%error, "the audit log was not closed in order");
+        }
         // After the last request, which is in it, and before the cache ends, which it looks at.
         if let Some(history) = history {
             history.end().await;

@@ -19,6 +19,7 @@ async fn sigterm_stops_the_server_in_order() {
         resp: RespSettings::default(),
         webhooks: Webhooks::default(),
         guards: Guards::default(),
+        audit: None,
         is_strict: false,
         watched: Watched::default(),
         drain: Duration::from_secs(5),

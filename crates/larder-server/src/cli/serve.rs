@@ -10,6 +10,7 @@ use super::config::{ConfigArgs, unusable};
 use super::failure::Failure;
 use super::logging::{self, LogFormat};
 use super::output::Output;
+use crate::audit::Audit;
 use crate::config::units::Size;
 use crate::config::{Config, Redis};
 use crate::history::{HistoryError, Running};
@@ -86,6 +87,14 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
         },
         None => None,
     };
+    let audit = config.audit.clone().map(|settings| Audit::open(settings, larder.clock().clone())).transpose();
+    let audit = match audit {
+        Ok(audit) => audit,
+        Err(error) => {
+            larder.close().await.map_err(|error| Failure::new(format!("the cache cannot be closed: {error}")))?;
+            return Err(Failure::new(error).hint("audit.folder takes another folder; audit.level = \"off\" does without"));
+        }
+    };
     let serve = Serve {
         larder: larder.clone(),
         http: http.listen,
@@ -93,6 +102,7 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
         resp: config.resp.clone(),
         webhooks: config.webhooks.clone(),
         guards: config.guards.clone(),
+        audit,
         is_strict: config.redis.as_ref().is_some_and(Redis::is_strict),
         watched: config.watched(),
         drain: http.drain,

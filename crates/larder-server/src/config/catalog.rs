@@ -416,6 +416,50 @@ pub const OTLP: Section = Section {
     ],
 };
 
+/// Who did what.
+pub const AUDIT: Section = Section {
+    name: "audit",
+    about: "Who did what, from where, and what came of it: lines of JSON, each with a hash of the one before, so that what is changed afterwards shows (larder audit verify). Values are never in it.",
+    settings: &[
+        setting(
+            "level",
+            Kind::Choice(&["off", "admin", "changes", "all"]),
+            "off",
+            "What is recorded beside whatever is refused: administration (admin), and removals, invalidations and events (changes), and reads and writes (all).",
+        ),
+        optional("folder", Kind::Path, "Where. Without it, audit in the folder of the entries. One process at a time writes to it."),
+        setting(
+            "on_failure",
+            Kind::Choice(&["refuse", "warn"]),
+            "refuse",
+            "What to do with an operation that cannot be recorded, as when the disk is full: refuse it, or do it, count it and say so in health (warn).",
+        ),
+        setting(
+            "hash_names",
+            Kind::Flag,
+            "false",
+            "Whether keys, tags and other names are told by their hash (HMAC-SHA-256 under secret, 32 hexadecimal digits) alone. Needs secret.",
+        ),
+        optional("secret", Kind::Secret, "The secret of hash_names, 16 bytes or more. Who has it can ask for a name."),
+        setting(
+            "durability",
+            DURABILITY,
+            "fsync",
+            "When an operation is answered: once its record is on stable storage (fsync), or once the operating system has it (os).",
+        ),
+        setting(
+            "queue",
+            Kind::Count { least: 16, most: 1 << 20 },
+            "4096",
+            "Records that may wait to be written; with more it is as on_failure says.",
+        ),
+        setting("file_bytes", Kind::Size { least: 64 << 10 }, "64 MiB", "A file with more is followed by another."),
+        setting("file_age", Kind::Time, "1d", "So is one that is older."),
+        setting("keep", Kind::Time, "365d", "Files whose last record is older are removed."),
+        setting("bytes", Kind::Size { least: 1 << 20 }, "4 GiB", "So are the oldest while all of them have more."),
+    ],
+};
+
 /// How many looks in a row something takes.
 const COUNT: Kind = Kind::Count { least: 1, most: 1_000 };
 
@@ -521,7 +565,7 @@ pub const SOURCE: Section = Section {
 pub const LISTS: [&Section; 2] = [&ON, &SOURCE];
 
 /// The sections whose place is fixed: all but the namespaces and lists.
-pub const FIXED: [&Section; 10] = [&TOP, &HTTP, &RESP, &TLS, &REDIS, &EVENTS, &HEALTH, &HISTORY, &OTLP, &DEFAULT_NAMESPACE];
+pub const FIXED: [&Section; 11] = [&TOP, &HTTP, &RESP, &TLS, &REDIS, &EVENTS, &HEALTH, &HISTORY, &AUDIT, &OTLP, &DEFAULT_NAMESPACE];
 
 impl Section {
     /// The setting of this name.

@@ -122,6 +122,26 @@ fn doors_are_guarded_as_the_sections_say() {
 }
 
 #[test]
+fn the_audit_log_is_off_unless_it_has_a_level_and_a_place() {
+    assert!(read("data = \"d\"\n").is_ok_and(|config| config.audit.is_none() && config.audit_folder == Some(Path::new("d").join("audit"))));
+    let config =
+        read("data = \"d\"\n[audit]\nlevel = \"admin\"\non_failure = \"warn\"\nfolder = \"a\"\nkeep = \"30d\"\n").expect("it is right");
+    let audit = config.audit.expect("it is on");
+    assert_eq!(
+        (audit.folder.as_path(), audit.level, audit.on_failure),
+        (Path::new("a"), crate::audit::Level::Admin, crate::audit::OnFailure::Warn)
+    );
+    assert!(audit.is_durable && audit.name_secret.is_none() && audit.keep == Duration::from_secs(30 * 86_400));
+    assert_eq!(faults("[audit]\nlevel = \"all\"\n"), ["larder.toml:2:1: audit.level: found \"all\"; expected folder beside it, or data"]);
+    assert!(faults("[audit]\nhash_names = true\n")[0].contains("expected secret beside it"));
+    let text = "data = \"d\"\n[audit]\nlevel = \"changes\"\nhash_names = true\nsecret = \"env:S\"\n";
+    let with = |secret: &str| Config::read(Some((Path::new("larder.toml"), text)), environment(&[("S", secret)]), &[]);
+    assert_eq!(with("0123456789abcdef").expect("it is right").audit.expect("it is on").name_secret, Some(b"0123456789abcdef".to_vec()));
+    let short = with("hunter2").expect_err("it is short").to_string();
+    assert!(short.contains("it has 7 bytes, and needs 16") && !short.contains("hunter2"), "{short}");
+}
+
+#[test]
 fn webhooks_have_their_secrets_from_elsewhere() {
     let whsec = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let text = "[events]\nwebhook_secrets = [\"env:NEW\", \"env:OLD\"]\nwebhook_origins = [\"*\"]\nwebhook_rate = 60\n";

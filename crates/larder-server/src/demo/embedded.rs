@@ -92,6 +92,7 @@ async fn bind(larder: &Larder) -> Result<Bound, BindError> {
         resp: RespSettings::default(),
         webhooks: Webhooks::default(),
         guards: Guards::default(),
+        audit: None,
         is_strict: false,
         watched: Watched::default(),
         drain: DRAIN,

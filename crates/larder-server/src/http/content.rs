@@ -8,6 +8,7 @@ use larder::{Explanation, Found, Validated, Verdict, Version};
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
+use super::audited::Facts;
 use super::octets::Octets;
 use super::payload::{self, EntryKey, Json, Payload, SourceName};
 use super::problem::{Kind, Problem};
@@ -33,6 +34,7 @@ pub async fn validate(
     EntryKey(key): EntryKey,
     uri: Uri,
     headers: HeaderMap,
+    facts: Facts,
     Payload(body): Payload,
 ) -> Result<(StatusCode, Answer<Outcome>), Problem> {
     let truth = |found: &[u8]| std::str::from_utf8(found).ok().and_then(|text| text.parse::<bool>().ok());
@@ -52,6 +54,7 @@ pub async fn validate(
         Validated::Absent => ("absent", None),
         Validated::Changed(receipt) => ("changed", Some(receipt)),
     };
+    receipt.iter().for_each(|receipt| facts.at(&receipt.position()));
     let queued = receipt.as_ref().is_some_and(larder::Receipt::is_queued);
     let status = if queued { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Answer(Outcome { outcome, position: receipt.map(|receipt| receipt.position().to_string()), queued })))
@@ -116,9 +119,11 @@ pub struct Source {
 pub async fn moved(
     State(app): State<Shared>,
     SourceName(name): SourceName,
+    facts: Facts,
     Json(to): Json<Move>,
 ) -> Result<(StatusCode, Answer<Source>), Problem> {
     let moved = app.larder.moved(&name, to.version.read()?).await?;
+    moved.receipt.iter().for_each(|receipt| facts.at(&receipt.position()));
     let queued = moved.receipt.as_ref().is_some_and(larder::Receipt::is_queued);
     let source = Source {
         // A late report of an older one does not take it back.

@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use tokio::sync::Semaphore;
 
+use super::audited::Facts;
 use super::payload::{self, Payload};
 use super::problem::{Document, Kind, Problem};
 use super::{App, Shared, percent};
+use crate::audit::Name;
 
 /// The most events of one request.
 pub const EVENTS_MAX: usize = 1_000;
@@ -110,6 +112,7 @@ pub async fn take(
     State(app): State<Shared>,
     uri: Uri,
     headers: HeaderMap,
+    facts: Facts,
     Payload(body): Payload,
 ) -> Result<(StatusCode, Answer<Taken>), Problem> {
     app.intake.check(&headers, &body)?;
@@ -117,21 +120,21 @@ pub async fn take(
     let rehearse = payload::query(&uri, "dry_run", "true or false", yes_or_no)?.unwrap_or(false);
     match read(&headers, &body)? {
         Came::One(event) => {
-            let outcome = carry_out(&app, event, rehearse).await?;
+            let outcome = carry_out(&app, event, rehearse, &facts).await?;
             Ok((status(&outcome), Answer(Taken::One(Box::new(outcome)))))
         }
-        Came::Many(all) => Ok(take_many(&app, all, rehearse).await),
+        Came::Many(all) => Ok(take_many(&app, all, rehearse, &facts).await),
     }
 }
 
-async fn take_many(app: &Shared, all: Vec<Json>, rehearse: bool) -> (StatusCode, Answer<Taken>) {
+async fn take_many(app: &Shared, all: Vec<Json>, rehearse: bool, facts: &Facts) -> (StatusCode, Answer<Taken>) {
     // A rehearsal looks at every entry there is: one at a time is enough.
     let turns = Arc::new(Semaphore::new(if rehearse { 1 } else { EVENTS_MAX }));
     let carry_out_one = |one: Json| {
-        let (app, turns) = (app.clone(), turns.clone());
+        let (app, turns, facts) = (app.clone(), turns.clone(), facts.clone());
         tokio::spawn(async move {
             let _turn = turns.acquire().await;
-            carry_out(&app, Event::from_json(one)?, rehearse).await
+            carry_out(&app, Event::from_json(one)?, rehearse, &facts).await
         })
     };
     let under_way: Vec<_> = all.into_iter().map(carry_out_one).collect();
@@ -151,12 +154,14 @@ async fn take_many(app: &Shared, all: Vec<Json>, rehearse: bool) -> (StatusCode,
     (worst, Answer(Taken::Many { events }))
 }
 
-async fn carry_out(app: &App, event: Event, rehearse: bool) -> Result<Outcome, Problem> {
+async fn carry_out(app: &App, event: Event, rehearse: bool, facts: &Facts) -> Result<Outcome, Problem> {
     let id = event.id().to_owned();
+    facts.about(|| [Name::new("event", format!("{} of {}#{id}", event.kind(), event.source()))]);
     let (emitted, impact) = match rehearse {
         true => app.larder.rehearse(&event).await.map(|(emitted, impact)| (emitted, Some(impact)))?,
         false => (app.larder.emit_from(event, DOOR).await?, None),
     };
+    emitted.position.iter().for_each(|position| facts.at(position));
     Ok(Outcome { impact: impact.map(dropped), ..Outcome::of(id, emitted) })
 }
 

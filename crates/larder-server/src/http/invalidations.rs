@@ -8,10 +8,12 @@ use axum::http::{StatusCode, Uri};
 use larder::Names;
 use serde::{Deserialize, Serialize};
 
+use super::audited::Facts;
 use super::octets::Octets;
 use super::payload::{self, Json};
 use super::problem::{Document, Kind, Problem};
 use super::{App, Shared};
+use crate::audit::Name;
 use crate::config::units::{TIME_EXPECTED, parse_time};
 
 /// What to invalidate. Unknown members are refused: a misspelled one that was ignored would leave stale answers behind.
@@ -78,8 +80,10 @@ pub struct Lagging {
 pub async fn invalidate(
     State(app): State<Shared>,
     uri: Uri,
+    facts: Facts,
     Json(request): Json<Request>,
 ) -> Result<(StatusCode, Answer<Receipt>), Problem> {
+    facts.about(|| written(&request));
     let deadline = deadline(&app, &uri)?;
     let names = names(request);
     if names.is_empty() {
@@ -91,6 +95,7 @@ pub async fn invalidate(
         return Err(Problem::new(Kind::InvalidRequest, detail).limit(larder::NAMES_MAX as u64));
     }
     let receipt = app.larder.invalidate(names).await?;
+    facts.at(&receipt.position());
     let status = if receipt.is_queued() { StatusCode::ACCEPTED } else { StatusCode::OK };
     let spread = match deadline {
         Some(deadline) => Some(spread(&app, &receipt, deadline).await),
@@ -136,6 +141,15 @@ impl From<larder::Lagging> for Lagging {
             behind: lagging.behind,
         }
     }
+}
+
+/// As they are recorded.
+fn written(request: &Request) -> impl Iterator<Item = Name> + '_ {
+    let of = |kind, names: &'_ [Octets]| names.iter().map(move |name| Name::new(kind, name.0.clone())).collect::<Vec<_>>();
+    let namespaces = request.namespaces.iter().map(|name| Name::new("namespace", name.as_bytes()));
+    let everything = request.everything.then(|| Name::new("everything", ""));
+    let names = [of("key", &request.keys), of("tag", &request.tags), of("pattern", &request.patterns)];
+    names.into_iter().flatten().chain(namespaces).chain(everything)
 }
 
 fn names(request: Request) -> Names {

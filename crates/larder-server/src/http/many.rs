@@ -9,10 +9,12 @@ use bytes::Bytes;
 use larder::{FillToken, Freshness, Item, Lookup, Receipt, Source};
 use serde::{Deserialize, Serialize};
 
+use super::audited::Facts;
 use super::octets::Octets;
 use super::payload::{Json, Reached};
 use super::problem::{Document, Kind, Problem};
 use super::{App, Shared, entries, headers};
+use crate::audit::Name;
 
 /// Entries in one request. A page of this many small values is still answered in a blink, and an error about one does not
 /// cost the others much.
@@ -93,8 +95,14 @@ pub struct Entry {
 ///
 /// # Errors
 /// See [`Problem`].
-pub async fn read(State(app): State<Shared>, _: Reached, Json(request): Json<ReadRequest>) -> Result<Answer<ReadAnswer>, Problem> {
+pub async fn read(
+    State(app): State<Shared>,
+    _: Reached,
+    facts: Facts,
+    Json(request): Json<ReadRequest>,
+) -> Result<Answer<ReadAnswer>, Problem> {
     let keys = request.keys;
+    facts.about(|| keys.iter().map(|key| Name::new("key", key.0.clone())));
     check_count(keys.len())?;
     // Before the look, as for one entry.
     let tokens: Vec<FillToken> = keys.iter().map(|key| app.raw.begin_fill(key)).collect();
@@ -210,7 +218,12 @@ pub struct Written {
 ///
 /// # Errors
 /// See [`Problem`], for everything but fills, which succeed or fail one by one.
-pub async fn write(State(app): State<Shared>, Json(request): Json<WriteRequest>) -> Result<(StatusCode, Answer<WriteAnswer>), Problem> {
+pub async fn write(
+    State(app): State<Shared>,
+    facts: Facts,
+    Json(request): Json<WriteRequest>,
+) -> Result<(StatusCode, Answer<WriteAnswer>), Problem> {
+    facts.about(|| request.entries.iter().map(|entry| Name::new("key", entry.key.0.clone())));
     check_count(request.entries.len())?;
     let (mut puts, mut fills, mut written) = (Vec::new(), Vec::new(), Vec::new());
     for (place, entry) in request.entries.into_iter().enumerate() {
@@ -227,6 +240,7 @@ pub async fn write(State(app): State<Shared>, Json(request): Json<WriteRequest>)
         written[place] = Written { key: written[place].key.clone(), stored: refused.is_none(), problem: refused };
     }
     let queued = receipt.as_ref().is_some_and(Receipt::is_queued);
+    receipt.iter().for_each(|receipt| facts.at(&receipt.position()));
     let position = receipt.map(|receipt| receipt.position().to_string());
     let status = if queued { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Answer(WriteAnswer { position, queued, entries: written })))

@@ -90,6 +90,8 @@ kinds! {
     Internal = 500 "internal" "The server failed",
     /// Too much is under way; nothing was changed.
     Overloaded = 503 "overloaded" "Too much is under way",
+    /// It would have to be recorded, and cannot be; nothing was changed.
+    Unrecorded = 503 "unrecorded" "The audit log cannot be written",
     /// The server is shutting down.
     Draining = 503 "draining" "The server is shutting down",
     /// The invalidation log does not take the change; the detail says what did take effect.
@@ -231,7 +233,8 @@ impl IntoResponse for Problem {
         // A cache on the way must not keep a miss that the next request may fill.
         let headers = [(CONTENT_TYPE, "application/problem+json"), (CACHE_CONTROL, "no-store")];
         let mut response = (status, headers, body).into_response();
-        if matches!(kind, Kind::Overloaded | Kind::Draining | Kind::Unverified) {
+        response.extensions_mut().insert(kind);
+        if matches!(kind, Kind::Overloaded | Kind::Unrecorded | Kind::Draining | Kind::Unverified) {
             response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         if kind == Kind::Unsigned {

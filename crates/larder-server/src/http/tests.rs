@@ -41,7 +41,7 @@ async fn a_panic_is_answered_and_does_not_say_what_is_inside() {
         panic!("the secret is 42");
     }
     let app = app(HttpLimits::default()).await;
-    let router = outermost(with_gate(Router::new().route("/burst", get(burst)), &app), app.clone(), own());
+    let router = outermost(with_gate(Router::new().route("/burst", get(burst)), &app), app.clone(), own(), None);
     let (status, problem) = ask(router, "/burst").await;
     assert_eq!((status, problem.type_uri.as_str()), (500, "urn:larder:problem:internal"));
     assert!(!problem.detail.contains("secret"), "{}", problem.detail);
@@ -51,7 +51,7 @@ async fn a_panic_is_answered_and_does_not_say_what_is_inside() {
 #[tokio::test]
 async fn a_request_that_takes_too_long_is_ended() {
     let app = app(HttpLimits { request_timeout: Duration::from_millis(20), ..HttpLimits::default() }).await;
-    let router = outermost(with_gate(Router::new().route("/hang", get(std::future::pending::<()>)), &app), app.clone(), own());
+    let router = outermost(with_gate(Router::new().route("/hang", get(std::future::pending::<()>)), &app), app.clone(), own(), None);
     let (status, problem) = ask(router, "/hang").await;
     assert_eq!((status, problem.type_uri.as_str()), (504, "urn:larder:problem:timed-out"));
     assert_eq!(app.gate.under_way(), 0);

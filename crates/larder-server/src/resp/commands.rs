@@ -16,7 +16,7 @@ use super::frame::{Args, OwnedArgs};
 use super::reply::Replies;
 use super::session::{Answers, Session};
 use super::table::{self, Command, Flag, Run};
-use super::{tracking, transactions};
+use super::{audited, tracking, transactions};
 
 mod about;
 mod clients;
@@ -82,6 +82,11 @@ impl Refusal {
         Refusal(Cow::Borrowed(text.as_bytes()))
     }
 
+    /// Whether somebody was refused who may not.
+    pub fn is_denial(&self) -> bool {
+        ["NOAUTH", "NOPERM", "WRONGPASS"].iter().any(|word| self.0.starts_with(word.as_bytes()))
+    }
+
     /// In words that depend.
     pub fn of(text: impl Into<Vec<u8>>) -> Self {
         Refusal(Cow::Owned(text.into()))
@@ -118,6 +123,7 @@ pub type Done = Result<(), Refusal>;
 pub async fn execute(resp: &Arc<Resp>, session: &mut Session, args: Args<'_>, out: &mut Replies) {
     let before = out.len();
     if let Err(refusal) = admit(resp, session, args, out).await {
+        audited::refused(resp, session, args.at(0), &refusal);
         out.back_to(before);
         out.error(&refusal.0);
     }
@@ -181,11 +187,24 @@ async fn admit(resp: &Arc<Resp>, session: &mut Session, args: Args<'_>, out: &mu
         out.simple("QUEUED");
         return Ok(());
     }
-    run_told(command, Call { resp, session, args, out, holds: false }).await
+    run_recorded(command, Call { resp, session, args, out, holds: false }).await
+}
+
+/// Runs a command, with what the audit log has to know of it.
+pub async fn run_recorded(command: &'static Command, call: Call<'_>) -> Done {
+    if call.resp.audit.is_none() {
+        return run_told(command, call).await;
+    }
+    let slot = audited::begin(command, &call)?;
+    let (resp, session, holds) = (call.resp, call.session, call.holds);
+    session.position = None;
+    let done = run_told(command, Call { resp, session, args: call.args, out: call.out, holds }).await;
+    audited::end(slot, session, &done);
+    done
 }
 
 /// Runs a command, with what tracking has to know of it.
-pub async fn run_told(command: &'static Command, call: Call<'_>) -> Done {
+async fn run_told(command: &'static Command, call: Call<'_>) -> Done {
     if call.session.tracked.is_none() {
         return run(command, call).await;
     }

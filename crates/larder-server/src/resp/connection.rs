@@ -142,10 +142,10 @@ async fn converse(resp: &Arc<Resp>, stream: &Stream, session: &mut Session) -> i
                     }
                     done += len;
                     if session.ends {
-                        return write(stream, &session.client, &mut out, resp).await;
+                        return answer(stream, session, &mut out, resp).await;
                     }
                     if out.len() >= FLUSH_AT {
-                        write(stream, &session.client, &mut out, resp).await?;
+                        answer(stream, session, &mut out, resp).await?;
                     }
                 }
                 Ok(Step::More(least)) => {
@@ -156,7 +156,7 @@ async fn converse(resp: &Arc<Resp>, stream: &Stream, session: &mut Session) -> i
                     if session.answers != Answers::Off {
                         out.error(format!("ERR {malformed}").as_bytes());
                     }
-                    return write(stream, &session.client, &mut out, resp).await;
+                    return answer(stream, session, &mut out, resp).await;
                 }
             }
         }
@@ -164,7 +164,7 @@ async fn converse(resp: &Arc<Resp>, stream: &Stream, session: &mut Session) -> i
         if done > 0 {
             session.client.asked_at.store(now, Relaxed);
         }
-        write(stream, &session.client, &mut out, resp).await?;
+        answer(stream, session, &mut out, resp).await?;
         if done == buffer.len() {
             session.client.half_since.store(0, Relaxed);
             if buffer.capacity() > KEPT_BYTES {
@@ -179,6 +179,16 @@ async fn converse(resp: &Arc<Resp>, stream: &Stream, session: &mut Session) -> i
             buffer.drain(..done);
         }
     }
+}
+
+/// Writes all replies, once what they answer is recorded.
+async fn answer(stream: &Stream, session: &mut Session, out: &mut Replies, resp: &Resp) -> io::Result<()> {
+    if let Some(unwritten) = session.unwritten.take()
+        && !unwritten.wait().await
+    {
+        tracing::warn!(client = session.client.id, "a command is answered whose record is not written yet");
+    }
+    write(stream, &session.client, out, resp).await
 }
 
 /// Writes all replies, waiting for the client to take them.

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use larder::Position;
+
 use super::clients::Client;
 use super::frame::OwnedArgs;
 use super::reply::{Protocol, Replies};
 use super::table::Command;
 use super::tracking::Tracked;
 use super::transactions::Watched;
+use crate::audit::Written;
 use crate::tls::PeerNames;
 
 /// See the head of this file.
@@ -34,6 +37,10 @@ pub struct Session {
     pub no_touch: bool,
     /// Whether it ends once it is answered.
     pub ends: bool,
+    /// Where the last change stands in the log, for its record.
+    pub position: Option<Position>,
+    /// The last record of what it did, which replies wait for.
+    pub unwritten: Option<Written>,
 }
 
 /// Commands of a transaction.
@@ -75,6 +82,8 @@ impl Session {
             answers: Answers::On,
             no_touch: false,
             ends: false,
+            position: None,
+            unwritten: None,
         }
     }
 

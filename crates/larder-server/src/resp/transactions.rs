@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use larder::{FillToken, Witness};
 use tokio::task::consume_budget;
 
-use super::commands::{Call, Done, Refusal, keys_of, run_told};
+use super::commands::{Call, Done, Refusal, keys_of, run_recorded};
 use super::session::{Queue, Session};
 
 /// Keys that a connection watches at most.
@@ -112,7 +112,7 @@ pub async fn exec(call: &mut Call<'_>) -> Done {
         let one = Call { resp: call.resp, session: call.session, args: args.args(), out: call.out, holds: true };
         // In a box, since a transaction is a command, and commands are what it runs.
         consume_budget().await;
-        if let Err(refusal) = Box::pin(run_told(command, one)).await {
+        if let Err(refusal) = Box::pin(run_recorded(command, one)).await {
             call.out.back_to(before);
             call.out.error(&refusal.0);
         } else if call.out.len() > call.resp.limits.reply_bytes_max {

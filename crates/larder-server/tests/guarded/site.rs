@@ -105,6 +105,7 @@ impl Site {
                 resp: RespSettings { listen: local, threads: 1, ..RespSettings::default() },
                 webhooks: Webhooks::default(),
                 guards: Guards { tls: Some(Tls::open(settings).expect("it is well")), ..Guards::default() },
+                audit: None,
                 is_strict: false,
                 watched: Watched { limits: health, ..Watched::default() },
                 drain: PATIENCE,

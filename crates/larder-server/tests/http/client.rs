@@ -52,6 +52,7 @@ impl Server {
                 resp: RespSettings::default(),
                 webhooks,
                 guards: Guards::default(),
+                audit: None,
                 is_strict: false,
                 watched: Watched::default(),
                 drain,

@@ -141,6 +141,7 @@ pub async fn invalidate(call: &mut Call<'_>) -> Done {
         at += 2;
     }
     let receipt = call.resp.larder.invalidate(names).await?;
+    call.session.position = Some(receipt.position());
     call.out.bulk(receipt.position().to_string().as_bytes());
     Ok(())
 }
@@ -150,6 +151,7 @@ pub async fn emit(call: &mut Call<'_>) -> Done {
     let kind = std::str::from_utf8(call.args.at(1)).map_err(|_| Refusal::new("ERR the type of an event is text"))?;
     let data = serde_json::from_slice(call.args.at(2)).map_err(|error| Refusal::of(format!("ERR the data is no JSON: {error}")))?;
     let emitted = call.resp.larder.emit_from(Event::new(kind, data), "resp").await?;
+    call.session.position = emitted.position;
     call.out.bulk_or_null(emitted.position.map(|position| position.to_string()).as_deref().map(str::as_bytes));
     Ok(())
 }

@@ -37,7 +37,8 @@ pub async fn flush(call: &mut Call<'_>) -> Done {
     if !is_sound {
         return Err(SYNTAX);
     }
-    call.resp.larder.invalidate(Names::new().everything()).await?;
+    let receipt = call.resp.larder.invalidate(Names::new().everything()).await?;
+    call.session.position = Some(receipt.position());
     call.out.ok();
     Ok(())
 }

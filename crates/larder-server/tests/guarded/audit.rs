@@ -1,0 +1,261 @@
+//! The audit log of the program as it runs: what is in it, killed in the middle, and on a disk that is full.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use larder_testkit::port::Port;
+use larder_testkit::wait;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::site::{PATIENCE, tcp};
+
+/// The program with an audit log, in a process of its own.
+struct Larder {
+    process: Child,
+    http: SocketAddr,
+    resp: SocketAddr,
+    folder: TempDir,
+    _ports: [Port; 2],
+}
+
+impl Larder {
+    /// With these lines in `[audit]`; what is written beside goes nowhere, so that a full disk is the audit log's alone.
+    fn start(audit: &str, through: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("temporary files can be written");
+        let ports = [Port::reserve().expect("a free port"), Port::reserve().expect("a free port")];
+        let [http, resp] = [&ports[0], &ports[1]].map(|port| SocketAddr::from(([127, 0, 0, 1], port.number())));
+        let log = folder.path().join("audit");
+        let text = format!(
+            "[http]\nlisten = \"{http}\"\n[resp]\nlisten = \"{resp}\"\n[history]\nenabled = false\n[health]\nprobe_every = \"100ms\"\n\
+             [audit]\nlevel = \"changes\"\nfolder = \"{}\"\n{audit}\n",
+            log.display()
+        );
+        let config = folder.path().join("larder.toml");
+        fs::write(&config, text).expect("it can be written");
+        let program = [through, &[env!("CARGO_BIN_EXE_larder"), "serve", "--config", config.to_str().expect("text")]].concat();
+        let mut larder = Larder { process: spawn(&program), http, resp, folder, _ports: ports };
+        let listens = wait::until(PATIENCE, || larder.has_ended() || TcpStream::connect(http).is_ok());
+        assert!(listens && !larder.has_ended(), "it listens");
+        larder
+    }
+
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.process.try_wait(), Ok(None))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("audit")
+    }
+
+    /// Asks over HTTP, and returns status and body.
+    fn ask(&self, request: &str) -> (u16, String) {
+        ask(self.http, request).expect("it answers")
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it is a child");
+    }
+}
+
+impl Drop for Larder {
+    fn drop(&mut self) {
+        // It has ended already, or is not needed any more.
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+fn spawn(program: &[&str]) -> Child {
+    let mut command = Command::new(program[0]);
+    let set = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("LARDER_"));
+    set.for_each(|name| {
+        command.env_remove(name);
+    });
+    command.args(&program[1..]).env("LARDER_LOG", "off").stdout(Stdio::null()).spawn().expect("it can be started")
+}
+
+fn ask(addr: SocketAddr, request: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
+    let (line, more) = head.split_once('\n').unwrap_or((head, ""));
+    let host = if more.contains("host:") { "" } else { "host: localhost\r\n" };
+    let more: String = more.lines().map(|header| format!("{header}\r\n")).collect();
+    write!(stream, "{line} HTTP/1.1\r\n{host}{more}connection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    Ok((status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()))
+}
+
+fn audit(log: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+    command.args(["audit", arguments[0], "--folder"]).arg(log).args(&arguments[1..]).env_remove("LARDER_CONFIG");
+    command.output().expect("it was built for this test")
+}
+
+/// The records that a search finds.
+fn found(log: &Path, arguments: &[&str]) -> Vec<Value> {
+    let told = audit(log, &[&["search", "--json"], arguments].concat());
+    let lines = String::from_utf8(told.stdout).expect("text");
+    lines.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect()
+}
+
+fn verified(log: &Path) -> Value {
+    let told = audit(log, &["verify", "--json"]);
+    let report: Value = serde_json::from_slice(&told.stdout).expect("one object");
+    assert_eq!(told.status.code() == Some(0), report["ok"] == true, "{report}");
+    report
+}
+
+#[test]
+fn what_is_done_and_what_is_refused_is_in_it_at_both_doors() {
+    let larder = Larder::start("", &[]);
+    assert_eq!(larder.ask("PUT /v1/entries/features:AAPL\n\nS3CRET").0, 204);
+    assert_eq!(larder.ask("DELETE /v1/entries/features:AAPL").0, 204);
+    let json = "content-type: application/json";
+    let (status, receipt) =
+        larder.ask(&format!("POST /v1/invalidations\n{json}\n\n{{\"tags\": [\"symbol:AAPL\"], \"patterns\": [\"f:*\"]}}"));
+    let receipt: Value = serde_json::from_str(&receipt).expect("a receipt");
+    assert_eq!((status, larder.ask(&format!("POST /v1/invalidations\n{json}\n\n{{\"tags\": []}}")).0), (200, 400));
+    let event = r#"{"specversion":"1.0","id":"7","source":"feed","type":"market_data_update","data":{"symbol":"AAPL"}}"#;
+    assert_eq!(larder.ask(&format!("POST /v1/events\ncontent-type: application/cloudevents+json\n\n{event}")).0, 200);
+    assert_eq!(larder.ask("POST /v1/stats/reset").0, 200);
+    assert_eq!(larder.ask("DELETE /v1/entries/k\nhost: evil.example").0, 421);
+    assert_eq!(larder.ask("DELETE /v1/entries/k\norigin: https://evil.example").0, 403);
+    let mut resp = tcp(larder.resp);
+    resp.write_all(b"SET a S3CRET\r\nGET a\r\nDEL a b\r\nLARDER.INVALIDATE TAG t PATTERN p:*\r\nMULTI\r\nFLUSHALL\r\nEXEC\r\nCONFIG GET maxclients\r\nQUIT\r\n")
+        .expect("it can be sent");
+    let mut replies = String::new();
+    resp.read_to_string(&mut replies).expect("it answers all");
+
+    let log = larder.log();
+    let all = found(&log, &[]);
+    let told = |what: &str| all.iter().find(|record| record["what"] == what).unwrap_or_else(|| panic!("{what} in {all:#?}"));
+    let removed = told("DELETE /v1/entries/{key}");
+    assert_eq!(
+        (&removed["who"], &removed["names"][0], &removed["result"]),
+        (&"anonymous".into(), &"key:features:AAPL".into(), &"done".into())
+    );
+    assert!(removed["from"].as_str().is_some_and(|from| from.starts_with("127.0.0.1:")) && removed["position"].is_string(), "{removed}");
+    let invalidated = told("POST /v1/invalidations");
+    assert_eq!(invalidated["names"], serde_json::json!(["tag:symbol:AAPL", "pattern:f:*"]));
+    assert_eq!(invalidated["position"], receipt["position"]);
+    assert_eq!(told("POST /v1/events")["names"][0], "event:market_data_update of feed#7");
+    assert_eq!(told("POST /v1/stats/reset")["class"], "admin");
+    assert_eq!(told("del")["names"], serde_json::json!(["key:a", "key:b"]));
+    assert_eq!(told("larder.invalidate")["names"], serde_json::json!(["tag:t", "pattern:p:*"]));
+    assert!(
+        told("larder.invalidate")["position"].is_string()
+            && replies.contains(told("larder.invalidate")["position"].as_str().expect("text"))
+    );
+    assert_eq!((&told("flushall")["names"][0], &told("config|get")["class"]), (&"everything:".into(), &"admin".into()));
+    assert!(all.iter().all(|record| record["class"] != "read" || record["decision"] == "denied"), "reads are not");
+    let denied = found(&log, &["--denied"]);
+    assert_eq!(denied.len(), 2, "{denied:#?}");
+    assert_eq!(found(&log, &["--failed", "--what", "POST /v1/inv*"]).len(), 1);
+    assert_eq!(found(&log, &["--name", "key:features:*", "--since", "1h"]).len(), 1);
+    assert_eq!(audit(&log, &["search", "--until", "1h"]).status.code(), Some(1), "nothing was before");
+    let shown = String::from_utf8(audit(&log, &["tail", "-n", "1"]).stdout).expect("text");
+    assert!(shown.contains("config|get") && shown.lines().count() == 1, "{shown}");
+    assert_eq!(verified(&log)["ok"], true);
+    for file in fs::read_dir(&log).expect("it is there") {
+        let text = fs::read_to_string(file.expect("it is there").path()).expect("text");
+        assert!(!text.contains("S3CRET"), "values are never in it");
+    }
+}
+
+#[test]
+fn what_was_answered_is_in_it_after_a_kill() {
+    let mut larder = Larder::start("durability = \"os\"", &[]);
+    let (http, resp, log) = (larder.http, larder.resp, larder.log());
+    let is_over = AtomicBool::new(false);
+    let [over_http, over_resp] = std::thread::scope(|scope| {
+        let http = scope.spawn(|| {
+            let mut answered = 0;
+            while !is_over.load(Ordering::SeqCst)
+                && ask(http, &format!("DELETE /v1/entries/h:{answered}")).is_ok_and(|(status, _)| status == 204)
+            {
+                answered += 1;
+            }
+            answered
+        });
+        let resp = scope.spawn(|| {
+            let (mut stream, mut answered) = (tcp(resp), 0);
+            let mut reply = [0; 4];
+            while stream.write_all(format!("DEL r:{answered}\r\n").as_bytes()).is_ok() && stream.read_exact(&mut reply).is_ok() {
+                answered += 1;
+            }
+            answered
+        });
+        let written = || fs::metadata(log.join("audit-00000001.jsonl")).map_or(0, |about| about.len());
+        assert!(wait::until(PATIENCE, || written() > 200 << 10), "it is written");
+        larder.kill();
+        is_over.store(true, Ordering::SeqCst);
+        [http.join().expect("it does not panic"), resp.join().expect("it does not panic")]
+    });
+    assert!(over_http > 10 && over_resp > 10, "{over_http} and {over_resp}");
+    let config = larder.folder.path().join("larder.toml");
+    let mut again = spawn(&[env!("CARGO_BIN_EXE_larder"), "serve", "--config", config.to_str().expect("text")]);
+    let listens = wait::until(PATIENCE, || TcpStream::connect(http).is_ok());
+    // Ended before anything is asserted, so that it is in no case left behind.
+    again.kill().expect("it runs");
+    again.wait().expect("it is a child");
+    assert!(listens, "it starts again");
+    let report = verified(&log);
+    assert_eq!(report["ok"], true, "{report}");
+    for (door, answered) in [("h", over_http), ("r", over_resp)] {
+        let names: std::collections::HashSet<String> = found(&log, &["--name", &format!("key:{door}:*")])
+            .iter()
+            .map(|record| record["names"][0].as_str().expect("text").to_owned())
+            .collect();
+        let missing = (0..answered).find(|number| !names.contains(&format!("key:{door}:{number}")));
+        assert_eq!(missing, None, "of {answered}");
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_what_cannot_be_recorded_until_there_is_room() {
+    // A limit on the size of files stands in for the disk. Its signal is ignored, so that writing fails as on a disk.
+    let limited = ["sh", "-c", "trap '' XFSZ; ulimit -S -f 32; exec \"$@\"", "sh"];
+    let larder = Larder::start("durability = \"os\"\nfile_age = \"365d\"", &limited);
+    let log = larder.log();
+    let mut answered = 0;
+    let refused = wait::until_some(PATIENCE, || match larder.ask(&format!("DELETE /v1/entries/k:{answered}")) {
+        (204, _) => {
+            answered += 1;
+            None
+        }
+        other => Some(other),
+    });
+    let (status, problem) = refused.expect("the disk is full");
+    assert!(status == 503 && problem.contains("urn:larder:problem:unrecorded"), "{status} {problem}");
+    assert!(answered > 10 && fs::metadata(log.join("audit-00000001.jsonl")).is_ok_and(|about| about.len() <= 32 << 10));
+    assert_eq!(larder.ask("PUT /v1/entries/k\n\nv").0, 204, "what is not recorded is done");
+    assert_eq!(larder.ask("GET /v1/entries/k").0, 200);
+    let mut resp = tcp(larder.resp);
+    resp.write_all(b"DEL k\r\nGET k\r\nQUIT\r\n").expect("it can be sent");
+    let mut replies = String::new();
+    resp.read_to_string(&mut replies).expect("it answers");
+    assert!(replies.starts_with("-UNAVAILABLE the audit log cannot be written") && replies.ends_with("$1\r\nv\r\n+OK\r\n"), "{replies}");
+    let health = || larder.ask("GET /health").1;
+    assert!(wait::until(PATIENCE, || health().contains("what belongs into it is refused")), "{}", health());
+    // There is room again.
+    let pid = Pid::from_child(&larder.process);
+    prlimit(Some(pid), Resource::Fsize, Rlimit { current: None, maximum: None }).expect("its own child's limits");
+    assert!(wait::until(PATIENCE, || larder.ask("DELETE /v1/entries/last").0 == 204), "it goes on by itself");
+    assert!(wait::until(PATIENCE, || !health().contains("is refused")), "{}", health());
+    let report = verified(&log);
+    assert_eq!(report["ok"], true, "{report}");
+    let names: Vec<Value> = found(&log, &["--name", "key:k:*"]).iter().map(|record| record["names"][0].clone()).collect();
+    assert!((0..answered).all(|number| names.contains(&format!("key:k:{number}").into())), "nothing that was answered is missing");
+    assert_eq!(found(&log, &["--name", "key:last"]).len(), 1);
+}
