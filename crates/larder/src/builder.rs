@@ -14,6 +14,7 @@ use crate::events::{Events, Rule};
 use crate::invalidations::InvalidationCounters;
 use crate::log::{Durability, LocalLog, Log, LogOptions};
 use crate::mutation::Mutations;
+use crate::optimize::SizingMode;
 use crate::tier::Tier;
 use crate::tier::disk::{DiskOptions, DiskTier};
 
@@ -42,6 +43,7 @@ pub struct Builder {
     mode: Mode,
     max_staleness: Duration,
     rules: Vec<Rule>,
+    sizing: SizingMode,
     #[cfg(feature = "redis")]
     redis: Option<crate::RedisOptions>,
     /// How far this machine's wall clock is off, for tests, in milliseconds.
@@ -69,6 +71,7 @@ impl Builder {
             mode: Mode::default(),
             max_staleness: MAX_STALENESS,
             rules: Vec::new(),
+            sizing: SizingMode::Off,
             #[cfg(feature = "redis")]
             redis: None,
             #[cfg(feature = "redis")]
@@ -171,6 +174,13 @@ impl Builder {
     /// How long a probe may take before the part that it is of counts as out of order. Default 2 s.
     pub fn probe_timeout(mut self, timeout: Duration) -> Self {
         self.probe_timeout = timeout;
+        self
+    }
+
+    /// Whether it is looked at what other sizes of memory would do ([`Larder::sizing`]), and memory is given out to who gains most from
+    /// it. Default [`SizingMode::Off`].
+    pub fn sizing(mut self, mode: SizingMode) -> Self {
+        self.sizing = mode;
         self
     }
 
@@ -347,6 +357,7 @@ impl Builder {
             mutations: self.mutations,
             folder,
             sweep_every: self.sweep_every,
+            sizing: self.sizing,
             probing: self.probe_every.map(|every| (every, self.probe_timeout)),
             events,
             invalidations,

@@ -30,6 +30,7 @@ use crate::metrics::NamespaceStats;
 use crate::mutation::Mutations;
 use crate::namespace::Namespace;
 use crate::needless::Needless;
+use crate::optimize::{Sizer, SizingMode};
 use crate::origin::sources_of;
 use crate::position::{Position, Receipt, Stamp};
 use crate::raw::Raw;
@@ -77,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: Handle,
     own_runtime: Mutex<Option<Runtime>>,
     pub(crate) sweeper: Sweeper,
+    /// Looks at what other sizes of memory would do, if it is to.
+    pub(crate) sizer: Option<Sizer>,
     pub(crate) probes: Probes,
     pub(crate) events: Events,
     pub(crate) needless: Mutex<Needless>,
@@ -110,6 +113,7 @@ pub(crate) struct Parts {
     pub(crate) mutations: Mutations,
     pub(crate) folder: Option<FolderLock>,
     pub(crate) sweep_every: Duration,
+    pub(crate) sizing: SizingMode,
     pub(crate) probing: Option<(Duration, Duration)>,
     pub(crate) events: Events,
     pub(crate) invalidations: Arc<InvalidationCounters>,
@@ -134,14 +138,17 @@ impl Larder {
 
     pub(crate) fn assemble(parts: Parts) -> Result<Self> {
         let pool = Arc::new(Pool::new(parts.memory, parts.clock.clone(), parts.index.notices.clone()));
+        let sizer = Sizer::new(parts.sizing, parts.memory);
         let mut spaces = Spaces::default();
         for (name, policy) in parts.namespaces {
             check_namespace(&name)?;
-            let space =
-                Space::new(&name, policy, &pool, parts.tier.is_some()).map_err(|error| error.during("configure", name.as_bytes()))?;
+            let part = sizer.as_ref().map(|sizer| sizer.admit(policy.own_pool));
+            let space = Space::new(&name, policy, &pool, parts.tier.is_some(), part);
+            let space = space.map_err(|error| error.during("configure", name.as_bytes()))?;
             spaces.insert(name.into_bytes().into_boxed_slice(), Arc::new(space));
         }
-        let others = Arc::new(Space::new("other", parts.default_policy.clone(), &pool, parts.tier.is_some())?);
+        let others =
+            Arc::new(Space::new("other", parts.default_policy.clone(), &pool, parts.tier.is_some(), sizer.as_ref().map(Sizer::rest))?);
         let probes = Probes::new(parts.probing, parts.tier.is_some());
         let shared = Arc::new(Shared {
             index: parts.index,
@@ -161,6 +168,7 @@ impl Larder {
             runtime: parts.runtime,
             own_runtime: Mutex::new(None),
             sweeper: Sweeper::new(parts.sweep_every),
+            sizer,
             probes,
             events: parts.events,
             needless: Mutex::default(),
@@ -172,6 +180,7 @@ impl Larder {
             folder: Mutex::new(parts.folder),
         });
         crate::sweep::start(&shared);
+        crate::optimize::start(&shared);
         Ok(Larder(shared))
     }
 
@@ -264,7 +273,7 @@ impl Larder {
         if space.policy.own_pool.is_none() {
             return Err(Error::new(ErrorKind::InvalidConfig, format!("the namespace \"{name}\" has no memory of its own")));
         }
-        space.pool.resize(bytes);
+        space.pool().resize(bytes);
         Ok(())
     }
 
@@ -289,6 +298,7 @@ impl Larder {
             return Ok(());
         }
         self.0.sweeper.stop();
+        self.0.sizer.iter().for_each(Sizer::stop);
         self.0.probes.stop();
         self.0.events.stop_following().await;
         let shared = self.0.clone();
@@ -319,7 +329,9 @@ impl Shared {
         if let Some(space) = spaces.get(name.as_bytes()) {
             return Ok(space.clone());
         }
-        let space = Arc::new(Space::new(name, self.default_policy.clone(), &self.pool, self.tier.is_some())?);
+        let policy = self.default_policy.clone();
+        let part = self.sizer.as_ref().map(|sizer| sizer.admit(policy.own_pool));
+        let space = Arc::new(Space::new(name, policy, &self.pool, self.tier.is_some(), part)?);
         let mut more = Spaces::clone(&spaces);
         more.insert(name.as_bytes().into(), space.clone());
         self.spaces.store(Arc::new(more));
@@ -341,7 +353,7 @@ impl Shared {
             (Some(space), Some((prefix, rest))) => (space, Query::new(prefix, space.prefix_hash, rest)),
             (space, _) => {
                 let space = space.unwrap_or(&self.others);
-                (space, space.pool.query(key))
+                (space, space.pool().query(key))
             }
         };
         Look { shared: self, space }.checked_hit(key, &query)
@@ -402,10 +414,14 @@ impl Shared {
 
     /// All pools: the shared one, and the namespaces' own.
     pub(crate) fn pools(&self) -> Vec<Arc<Pool>> {
-        let own =
-            self.spaces.load().values().filter(|space| space.policy.own_pool.is_some()).map(|space| space.pool.clone()).collect::<Vec<_>>();
-        let others = self.others.policy.own_pool.map(|_| self.others.pool.clone());
-        std::iter::once(self.pool.clone()).chain(own).chain(others).collect()
+        let spaces = self.spaces.load();
+        let own = spaces.values().chain([&self.others]).filter_map(|space| space.own_pool().cloned());
+        std::iter::once(self.pool.clone()).chain(own).collect()
+    }
+
+    /// Every namespace, and what stands for those that nobody configured or opened.
+    pub(crate) fn all_spaces(&self) -> Vec<Arc<Space>> {
+        self.spaces.load().values().cloned().chain([self.others.clone()]).collect()
     }
 
     /// How many entries memory holds, of all namespaces.
@@ -417,7 +433,7 @@ impl Shared {
     /// What was gathered of each namespace since the last time, by name.
     pub(crate) fn drain_sketches(&self) -> Vec<(String, Sketches)> {
         let now = self.clock.now_ms();
-        let spaces: Vec<_> = self.spaces.load().values().cloned().chain([self.others.clone()]).collect();
+        let spaces = self.all_spaces();
         let drained = |space: &Arc<Space>| space.metrics.drain_sketches(now);
         spaces.iter().map(|space| (space.name.to_string(), drained(space))).collect()
     }
@@ -452,6 +468,7 @@ impl Drop for Told<'_> {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.sweeper.stop();
+        self.sizer.iter().for_each(Sizer::stop);
         self.probes.stop();
         if let Some(runtime) = self.own_runtime.get_mut().take() {
             // The last handle may be dropped on the runtime's own thread, where waiting for it would be for ever.

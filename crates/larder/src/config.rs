@@ -50,6 +50,8 @@ pub struct Policy {
     pub(crate) compression: Option<(Compression, usize)>,
     pub(crate) tags: Vec<String>,
     pub(crate) own_pool: Option<u64>,
+    pub(crate) own_pool_min: Option<u64>,
+    pub(crate) own_pool_max: Option<u64>,
     pub(crate) backing: bool,
     pub(crate) mode: Option<Mode>,
     pub(crate) max_staleness: Option<Duration>,
@@ -87,6 +89,8 @@ impl Default for Policy {
             compression: None,
             tags: Vec::new(),
             own_pool: None,
+            own_pool_min: None,
+            own_pool_max: None,
             backing: true,
             mode: None,
             max_staleness: None,
@@ -217,6 +221,21 @@ impl Policy {
         self
     }
 
+    /// The least memory of its own that the namespace is given where memory is given out while the cache runs
+    /// ([`SizingMode::Auto`](crate::SizingMode::Auto)). Default: a 256th of all.
+    #[must_use]
+    pub fn own_memory_min(mut self, bytes: u64) -> Self {
+        self.own_pool_min = Some(bytes);
+        self
+    }
+
+    /// The most. Default: all that there is.
+    #[must_use]
+    pub fn own_memory_max(mut self, bytes: u64) -> Self {
+        self.own_pool_max = Some(bytes);
+        self
+    }
+
     /// Whether entries also go to the backing tier, where there is one. Default true.
     #[must_use]
     pub fn backing(mut self, backing: bool) -> Self {
@@ -278,6 +297,13 @@ impl Policy {
         }
         if self.own_pool.is_some_and(|bytes| bytes < MEMORY_BYTES_MIN) {
             return invalid("a namespace's own memory is at least 64 KiB");
+        }
+        if self.own_pool_min.into_iter().chain(self.own_pool_max).any(|bytes| bytes < MEMORY_BYTES_MIN) {
+            return invalid("the bounds of a namespace's own memory are at least 64 KiB");
+        }
+        let (least, most) = (self.own_pool_min.unwrap_or(0), self.own_pool_max.unwrap_or(u64::MAX));
+        if least > most || self.own_pool.is_some_and(|bytes| !(least..=most).contains(&bytes)) {
+            return invalid("a namespace's own memory lies between its least and its most");
         }
         self.tags.iter().try_for_each(|template| TagTemplate::new(template).map(drop))
     }
@@ -399,6 +425,9 @@ mod tests {
             (policy().refresh_ahead(0.1), ErrorKind::InvalidConfig, "needs a ttl"),
             (policy().loads_max(0), ErrorKind::InvalidConfig, "loads_max"),
             (policy().own_memory(1), ErrorKind::InvalidConfig, "64 KiB"),
+            (policy().own_memory_min(1), ErrorKind::InvalidConfig, "64 KiB"),
+            (policy().own_memory_min(2 << 20).own_memory_max(1 << 20), ErrorKind::InvalidConfig, "between its least"),
+            (policy().own_memory(1 << 20).own_memory_min(2 << 20), ErrorKind::InvalidConfig, "between its least"),
             (policy().tag("symbol:{one}"), ErrorKind::InvalidTag, "segment's number"),
             (policy().tag("symbol:{1"), ErrorKind::InvalidTag, "unclosed"),
             (policy().tag("symbol:}"), ErrorKind::InvalidTag, "without a {"),

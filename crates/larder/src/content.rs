@@ -135,7 +135,7 @@ impl<V: Value> View<V> {
     /// Keeps in the entry, and in the one of which it is a copy, which content it stands for. Returns what is known then.
     fn see_content(&self, key: &[u8], entry: &Entry<V>, content: Fingerprint) -> Fingerprint {
         // Bytes read out of a namespace of values are a copy.
-        let there = self.space.pool.peek(self.space.pool.query(key)).filter(|slot| slot.meta().fingerprint == entry.meta.fingerprint);
+        let there = self.space.pool().peek(self.space.pool().query(key)).filter(|slot| slot.meta().fingerprint == entry.meta.fingerprint);
         let known = there.map_or(content, |slot| slot.meta().see_content(content));
         entry.meta.see_content(known)
     }

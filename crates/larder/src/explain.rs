@@ -102,7 +102,7 @@ impl Larder {
         let view = shared.raw_view(key);
         let now = shared.clock.refresh();
         let mut found = Vec::new();
-        if let Some(slot) = view.space.pool.peek(view.space.pool.query(key)) {
+        if let Some(slot) = view.space.pool().peek(view.space.pool().query(key)) {
             let meta = slot.meta();
             let (stamp, times) = (meta.stamp(), meta.times());
             found.push(Found {

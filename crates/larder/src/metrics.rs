@@ -6,17 +6,19 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 
-use crate::analytics::{Sketches, Sketching};
+use crate::analytics::{Sketches, Sketching, is_chosen};
 use crate::clock::Millis;
 use crate::entry::Meta;
 use crate::freshness::StaleBy;
 use crate::hot_keys::HotKeys;
 use crate::needless::Graves;
+use crate::sizing::live::{Recorded, Tap};
 use crate::sync::{AtomicU64, Ordering};
 
 mod histogram;
@@ -245,6 +247,8 @@ pub(crate) struct NamespaceMetrics {
     pub(crate) hot_keys: HotKeys,
     /// What is left of entries that were invalidated.
     pub(crate) graves: Graves,
+    /// Where reads are recorded for the sizing of memory, if they are, and as whose.
+    pub(crate) tap: Option<(Arc<Tap>, u16)>,
 }
 
 #[repr(align(128))]
@@ -290,7 +294,13 @@ impl NamespaceMetrics {
             load: Histogram::new(),
             hot_keys: HotKeys::default(),
             graves: Graves::default(),
+            tap: None,
         }
+    }
+
+    /// Has its reads recorded.
+    pub(crate) fn recorded_by(self, tap: Option<(Arc<Tap>, u16)>) -> Self {
+        NamespaceMetrics { tap, ..self }
     }
 
     /// Counts one.
@@ -323,7 +333,20 @@ impl NamespaceMetrics {
 
     /// Notes a read for the distance between reads of a key: see [`Sketching::followed`].
     pub(crate) fn follow(&self, hash: u64, weight: Option<u32>, now: Millis) -> bool {
-        self.sketching.followed(hash, weight, now, self.entries.load(Ordering::Relaxed))
+        let recorded = self.record(hash, weight.unwrap_or(0), true);
+        self.sketching.followed(hash, weight, now, self.entries.load(Ordering::Relaxed)) || recorded
+    }
+
+    /// Whether reads of a key may be of interest to anybody who looks at one key in so many.
+    pub(crate) fn follows(&self, hash: u64) -> bool {
+        is_chosen(hash) || self.tap.as_ref().is_some_and(|(tap, _)| tap.wants(hash))
+    }
+
+    /// Records a read, or that an entry came into memory, for the sizing of it. Returns whether such reads are wanted.
+    pub(crate) fn record(&self, hash: u64, weight: u32, is_read: bool) -> bool {
+        let Some((tap, group)) = self.tap.as_ref().filter(|(tap, _)| tap.wants(hash)) else { return false };
+        tap.record(Recorded { hash, weight, group: *group, is_read });
+        true
     }
 
     /// What was gathered since the last time.

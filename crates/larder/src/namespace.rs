@@ -45,7 +45,7 @@ pub(crate) type FullKey = SmallVec<[u8; 96]>;
 impl<V: Value> Namespace<V> {
     pub(crate) fn new(view: View<V>) -> Self {
         let prefix: Arc<[u8]> = format!("{}:", view.space.name).into_bytes().into();
-        let prefix_hash = view.space.pool.namespace_hash(&prefix);
+        let prefix_hash = view.space.pool().namespace_hash(&prefix);
         Namespace { view, prefix, prefix_hash }
     }
 

@@ -83,17 +83,17 @@ impl<V: Value> View<V> {
 
     /// (2) Memory, looking closer.
     fn in_memory(&self, key: &[u8], now: Millis) -> Memory<V> {
-        let query = self.space.pool.query(key);
-        let Some(slot) = self.space.pool.get(query) else { return Memory::Gone(Miss::Absent) };
+        let query = self.space.pool().query(key);
+        let Some(slot) = self.space.pool().get(query) else { return Memory::Gone(Miss::Absent) };
         let times = slot.meta().times();
         if now >= times.expires_at {
-            if self.space.pool.remove_entry(query, slot.as_ref(), Count::Expired) {
+            if self.space.pool().remove_entry(query, slot.as_ref(), Count::Expired) {
                 slot.meta().bury_expired(key);
             }
             return Memory::Gone(Miss::Expired);
         }
         if let Err(stale) = self.verify(key, slot.meta()) {
-            if self.space.pool.remove_entry(query, slot.as_ref(), Count::Invalidated) {
+            if self.space.pool().remove_entry(query, slot.as_ref(), Count::Invalidated) {
                 slot.meta().bury(key, stale);
             }
             return Memory::Gone(Miss::Invalidated(stale.by));
@@ -122,7 +122,7 @@ impl<V: Value> View<V> {
         let decoded = self.typed.is_some() && !slot.clone().into_any().is::<Entry<V>>();
         let entry = self.own_form(key, slot)?;
         if decoded {
-            self.space.pool.insert(self.space.pool.query(key), entry.clone());
+            self.space.pool().insert(self.space.pool().query(key), entry.clone());
         }
         Some(entry)
     }
@@ -215,7 +215,7 @@ impl<V: Value> View<V> {
 
     /// Puts an entry into memory, unless what is there is newer.
     pub(crate) fn put_in_memory(&self, key: &[u8], entry: Arc<dyn Slot>) {
-        if self.space.pool.insert(self.space.pool.query(key), entry) == Inserted::Yes {
+        if self.space.pool().insert(self.space.pool().query(key), entry) == Inserted::Yes {
             self.space.metrics.count(Count::SetMemory);
         }
     }
@@ -502,7 +502,7 @@ impl<V: Value> View<V> {
         let Some(mut item) = item else {
             match self.make_negative(key, stamp) {
                 Some(meta) => self.put_in_memory(key, Arc::new(Negative { meta })),
-                None => drop(self.space.pool.remove_up_to(self.space.pool.query(key), stamp, Count::Replaced)),
+                None => drop(self.space.pool().remove_up_to(self.space.pool().query(key), stamp, Count::Replaced)),
             }
             // What the tier has is older than the answer that there is nothing, unless somebody has put it since.
             if let Some(known_at) = self.shared.index.position_of(stamp) {

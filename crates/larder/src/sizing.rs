@@ -25,14 +25,18 @@
 //! Values: it opens nothing and waits for nothing. Whoever has the reads, of a trace or of a running cache, brings them here.
 
 mod curve;
+pub(crate) mod live;
 mod miniature;
+pub(crate) mod partition;
 mod simulation;
 mod survey;
+mod ttl;
 
 pub use curve::{Curve, Point, Step};
 pub(crate) use miniature::estimated_items;
 pub use simulation::{ENTRIES_MAX, ENTRIES_MIN, SIZES_MAX, Simulation, sizes_of};
 pub use survey::{SURVEYED_MAX, Survey};
+pub use ttl::{TtlAdvice, TtlReason, advise_ttl};
 
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -365,7 +365,7 @@ impl<V: Value> View<V> {
     pub(crate) async fn purge(&self, keys: Vec<Box<[u8]>>, appended: &Appended) {
         for key in &keys {
             // Not what was put since.
-            if let Some(slot) = self.space.pool.remove_up_to(self.space.pool.query(key), appended.stamp, Count::Invalidated) {
+            if let Some(slot) = self.space.pool().remove_up_to(self.space.pool().query(key), appended.stamp, Count::Invalidated) {
                 slot.meta().bury(key, Stale { by: StaleBy::Key, at: appended.stamp.seq() });
             }
         }
@@ -403,7 +403,7 @@ impl<V: Value> View<V> {
         let now = self.shared.clock.refresh();
         entry.meta.renew(ttl, now);
         // Bytes read out of a namespace of values are a copy; the entry itself is what lives longer.
-        let there = self.space.pool.peek(self.space.pool.query(key));
+        let there = self.space.pool().peek(self.space.pool().query(key));
         if let Some(slot) = there.filter(|slot| !slot.is_negative() && slot.meta().fingerprint == entry.meta.fingerprint) {
             slot.meta().renew(ttl, now);
         }
@@ -426,7 +426,7 @@ impl<V: Value> View<V> {
         check_key(key)?;
         self.verified()?;
         let now = self.shared.clock.refresh();
-        if let Some(slot) = self.space.pool.peek(self.space.pool.query(key)) {
+        if let Some(slot) = self.space.pool().peek(self.space.pool().query(key)) {
             let meta = slot.meta();
             let served = now < meta.times().fresh_until && self.shared.index.judge(meta.named(key), meta.stamp()).is_none();
             if served {

@@ -11,7 +11,7 @@ use super::most::{Largest, Most};
 use super::reuse::{self, Reuse};
 use super::{RANKED_MAX, Ranking, Sketches};
 use crate::clock::Millis;
-use crate::metrics::{Count, Histogram};
+use crate::metrics::{Count, Histogram, Latencies};
 
 /// Keys of a ranking that keep their amount when there are too many of them.
 const KEPT: usize = 4 * RANKED_MAX;
@@ -113,6 +113,11 @@ impl Sketching {
         let since = |then: Millis| now.saturating_sub(then).saturating_mul(1_000_000);
         ages.record_many(since(created_at), 1);
         self.age_unread.record_many(since(created_at.max(read_at)), 1);
+    }
+
+    /// How long what left since the last time had not been read.
+    pub(crate) fn unread(&self) -> Latencies {
+        self.age_unread.read()
     }
 
     /// What was gathered since the last time, when there had been so many reads in all, and there are so many entries.

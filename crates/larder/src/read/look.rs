@@ -33,7 +33,7 @@ impl Look<'_> {
             return self.timed_hit(query, tally, |slot, began| self.quiet_entry(query, slot, began));
         }
         let began = self.now_and_latest();
-        let entry = self.quiet_entry(query, self.space.pool.get_for::<V>(query)?, began)?;
+        let entry = self.quiet_entry(query, self.space.pool().get_for::<V>(query)?, began)?;
         tally.add(Count::HitMemory, 1);
         Some(entry)
     }
@@ -45,7 +45,7 @@ impl Look<'_> {
         }
         let (now, latest) = self.now_and_latest();
         // Another type, so that the engine's search has one caller for each and can become a part of it.
-        let entry = typed::<V>(self.space.pool.get_for::<Uncounted<V>>(query)?)?;
+        let entry = typed::<V>(self.space.pool().get_for::<Uncounted<V>>(query)?)?;
         let quiet = entry.meta.stamp() >= latest && (entry.meta.quiet_at(now) || !entry.meta.is_due(now));
         quiet.then_some(entry)
     }
@@ -60,7 +60,7 @@ impl Look<'_> {
         check: impl FnOnce(Arc<dyn Slot>, (Millis, Stamp)) -> Option<Arc<Entry<V>>>,
     ) -> Option<Arc<Entry<V>>> {
         let (started, began) = (Instant::now(), self.now_and_latest());
-        let entry = check(self.space.pool.get(*query)?, began)?;
+        let entry = check(self.space.pool().get(*query)?, began)?;
         tally.add(Count::HitMemory, 1);
         self.space.metrics.hit_memory.record(started.elapsed());
         self.space.metrics.count_reads(|| query.to_bytes(), SAMPLE_ONE_IN, Some(&entry.meta), began.0);
@@ -80,7 +80,7 @@ impl Look<'_> {
             return self.timed_hit(query, tally, |slot, began| self.checked_entry(key, query, slot, began));
         }
         let began = self.now_and_latest();
-        let entry = self.checked_entry(key, query, self.space.pool.get_for::<Checked<V>>(query)?, began)?;
+        let entry = self.checked_entry(key, query, self.space.pool().get_for::<Checked<V>>(query)?, began)?;
         tally.add(Count::HitMemory, 1);
         Some(entry)
     }

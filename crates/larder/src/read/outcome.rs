@@ -1,7 +1,6 @@
 //! How a read ends: what it is answered with, and what it is counted, timed and gathered as.
 
 use super::*;
-use crate::analytics::is_chosen;
 use crate::hot_keys::HotKeys;
 
 impl<V: Value> View<V> {
@@ -91,7 +90,7 @@ impl<V: Value> View<V> {
             Some(meta) => meta.read_now(now),
             None => metrics.sketching.seen(hash),
         }
-        if is_chosen(hash) {
+        if metrics.follows(hash) {
             let followed = metrics.follow(hash, got.map(|meta| meta.weight), now);
             got.into_iter().for_each(|meta| meta.noted(now, followed));
         }

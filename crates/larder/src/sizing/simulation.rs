@@ -3,6 +3,7 @@
 use super::miniature::Miniature;
 use super::survey::share_up_to;
 use super::{Access, Curve, Point, Survey};
+use crate::config::MEMORY_BYTES_MIN;
 
 /// Sizes at once.
 pub const SIZES_MAX: usize = 256;
@@ -99,11 +100,12 @@ fn hit_share(missed: f64, all: f64) -> f64 {
     if all <= 0.0 { 0.0 } else { (1.0 - missed / all).clamp(0.0, 1.0) }
 }
 
-/// So many sizes that are worth a look for keys that weigh so much together, from a two-hundredth of it to all: each larger than the one
-/// before by the same factor.
+/// So many sizes that are worth a look for keys that weigh so much together, from a two-hundredth of it, or what a pool has at least, to
+/// all: each larger than the one before by the same factor.
 pub fn sizes_of(bytes: u64, count: usize) -> Vec<u64> {
-    let (largest, count) = (bytes.max(200) as f64, count.clamp(2, SIZES_MAX));
-    let factor = 200f64.powf(1.0 / (count - 1) as f64);
+    let (largest, count) = (bytes.max(2 * MEMORY_BYTES_MIN) as f64, count.clamp(2, SIZES_MAX));
+    let span = (largest / MEMORY_BYTES_MIN as f64).min(200.0);
+    let factor = span.powf(1.0 / (count - 1) as f64);
     (0..count).rev().map(|n| (largest / factor.powi(n as i32)).round() as u64).collect()
 }
 

@@ -14,7 +14,6 @@ use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::analytics::is_chosen;
 use crate::clock::Clock;
 use crate::entry::Slot;
 use crate::key::{SEPARATOR, is_reserved};
@@ -73,6 +72,15 @@ pub(crate) enum Inserted {
 
 impl Pool {
     pub(crate) fn new(capacity: u64, clock: Clock, notices: Arc<Board>) -> Self {
+        Pool::hashed(capacity, KeyHash { seed: fastrand::u64(..), shared: &SHARED_SEED }, clock, notices)
+    }
+
+    /// One of this size beside it, which hashes keys as it does: a query for one serves for the other.
+    pub(crate) fn beside(&self, capacity: u64) -> Self {
+        Pool::hashed(capacity, self.hash, self.clock.clone(), self.notices.clone())
+    }
+
+    fn hashed(capacity: u64, hash: KeyHash, clock: Clock, notices: Arc<Board>) -> Self {
         let shards = (capacity / SHARD_BYTES_MIN).clamp(1, 4 * std::thread::available_parallelism().map_or(1, usize::from) as u64);
         let options = OptionsBuilder::new()
             .shards(shards as usize)
@@ -80,7 +88,6 @@ impl Pool {
             .estimated_items_capacity(estimated_items(capacity))
             .build()
             .expect("all that the builder asks for is given");
-        let hash = KeyHash { seed: fastrand::u64(..), shared: &SHARED_SEED };
         let engine = Cache::with_options(options, ByWeight, hash, Farewell { clock: clock.clone(), notices: notices.clone() });
         Pool { engine, hash, clock, notices, size: Mutex::new(capacity) }
     }
@@ -215,12 +222,31 @@ impl Pool {
         self.engine.set_capacity(capacity);
     }
 
+    /// Moves the entries of a namespace, given with its separator, to another pool, one short lock at a time. One that is newer there
+    /// stays. What is read meanwhile may be found in neither.
+    pub(crate) fn move_to(&self, other: &Pool, prefix: &[u8]) {
+        for (key, entry) in self.iter().filter(|(key, _)| key.bytes().starts_with(prefix)) {
+            let query = self.query(key.bytes());
+            let moved = self.engine.remove_if(&query, |there| Arc::ptr_eq(there, &entry));
+            if moved.is_some() {
+                // Counted out before it is counted in again, and by none of the reasons to leave: it does not.
+                departed(entry.as_ref());
+                other.insert(other.query(key.bytes()), entry);
+            }
+        }
+    }
+
     /// The engine evicts when an entry comes in, not when one grows in its place.
     fn make_room(&self) {
         let size = self.size.lock();
         if self.engine.weight() > *size {
             self.engine.set_capacity(*size);
         }
+    }
+
+    /// The size that was asked for last.
+    pub(crate) fn size(&self) -> u64 {
+        *self.size.lock()
     }
 
     pub(crate) fn capacity(&self) -> u64 {
@@ -297,9 +323,10 @@ fn takes_place(entry: &dyn Slot, old: &dyn Slot) {
 /// Before it is there, since a hit must find whether it is followed.
 fn came(key: &[u8], entry: &dyn Slot) {
     let (meta, hash) = (entry.meta(), xxh3_64(key));
-    if is_chosen(hash) {
+    if meta.metrics.follows(hash) {
         meta.follow();
     }
+    meta.metrics.record(hash, meta.weight, false);
     meta.metrics.sketching.came(key, hash, meta.encoded_len, meta.weight);
 }
 

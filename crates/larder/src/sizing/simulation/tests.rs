@@ -75,8 +75,8 @@ fn of_nothing_there_is_an_empty_curve() {
 
 #[test]
 fn sizes_grow_by_one_factor_up_to_all() {
-    let sizes = sizes_of(2_000_000, 10);
-    assert_eq!((sizes.len(), sizes[0], sizes[9]), (10, 10_000, 2_000_000));
+    let sizes = sizes_of(20_000_000, 10);
+    assert_eq!((sizes.len(), sizes[0], sizes[9]), (10, 100_000, 20_000_000));
     assert!(sizes.windows(2).all(|two| two[0] < two[1]));
-    assert_eq!(sizes_of(0, 0), [1, 200]);
+    assert_eq!(sizes_of(0, 0), [64 << 10, 128 << 10], "no pool is smaller");
 }

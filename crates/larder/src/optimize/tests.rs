@@ -1,0 +1,109 @@
+//! Memory that is given out while a cache runs, beside the same reads over a shared pool.
+
+use super::*;
+use crate::{Clock, Policy};
+
+const MIB: u64 = 1 << 20;
+
+/// What is read next: the namespace, and the key in it.
+type Reads = fn(&mut fastrand::Rng, u64) -> (usize, u64);
+
+/// Of many a logarithm that is even is about as Zipf has it.
+fn zipf(random: &mut fastrand::Rng, keys: f64) -> u64 {
+    keys.powf(random.f64()) as u64
+}
+
+const NAMES: [&str; 3] = ["loop", "scan", "hot"];
+
+/// A loop that fits into what there is but not beside a scan, and some that are hot.
+fn loop_and_scan(random: &mut fastrand::Rng, n: u64) -> (usize, u64) {
+    match n % 10 {
+        0..3 => (0, n / 10 * 3 % 3_000 + n % 10),
+        3..8 => (1, n),
+        _ => (2, zipf(random, 20_000.0)),
+    }
+}
+
+/// Three that are alike: a shared pool is as good.
+fn alike(random: &mut fastrand::Rng, n: u64) -> (usize, u64) {
+    ((n % 3) as usize, zipf(random, 20_000.0))
+}
+
+/// What changes its ways: what was hot is a scan, and what was a scan is hot.
+fn turning(random: &mut fastrand::Rng, n: u64) -> (usize, u64) {
+    let turned = (n / 40_000) % 2 == 1;
+    let hot = n % 2 == 0;
+    (usize::from(hot == turned), if hot { zipf(random, 8_000.0) } else { n })
+}
+
+/// The hit ratio of the last `counted` reads, and what was decided.
+async fn run(mode: SizingMode, reads: Reads, count: u64, counted: u64) -> (f64, Vec<Decision>, Larder) {
+    let builder = NAMES
+        .iter()
+        .fold(Larder::builder().memory(4 * MIB).clock(Clock::manual()), |builder, name| builder.namespace(*name, Policy::default()));
+    let larder = builder.sizing(mode).build().await.expect("a cache in memory");
+    let namespaces = NAMES.map(|name| larder.namespace::<String>(name).expect("a namespace"));
+    let (mut random, mut hits, value) = (fastrand::Rng::with_seed(9), 0, "x".repeat(744));
+    for n in 0..count {
+        let (namespace, key) = reads(&mut random, n);
+        // A tick of the clock for each, as if they came slowly: else reads of a key within one would be one.
+        larder.clock().advance(crate::TICK);
+        let key = format!("{key:06}");
+        if namespaces[namespace].get(&key).await.expect("a key").is_some() {
+            hits += u64::from(n >= count - counted);
+        } else {
+            namespaces[namespace].put(&key, value.clone()).await.expect("it is put");
+        }
+        if n % 2_000 == 1_999 {
+            larder.sizing();
+        }
+        if mode != SizingMode::Off && n % 10_000 == 9_999 {
+            larder.optimize().expect("it is on");
+        }
+    }
+    let decisions = larder.sizing().map_or_else(Vec::new, |sizing| sizing.decisions);
+    (hits as f64 / counted as f64, decisions, larder)
+}
+
+#[tokio::test]
+async fn a_loop_beside_a_scan_gets_memory_of_its_own() {
+    let (shared, ..) = run(SizingMode::Off, loop_and_scan, 60_000, 30_000).await;
+    let (given_out, decisions, larder) = run(SizingMode::Auto, loop_and_scan, 60_000, 30_000).await;
+    assert!(given_out >= shared + 0.04, "{given_out} beside {shared}: {decisions:#?}");
+    let sizing = larder.sizing().expect("it is on");
+    assert!(sizing.is_apart && decisions.iter().all(|one| one.undone.is_none()), "{decisions:#?}");
+    let bytes: u64 = sizing.namespaces.iter().filter_map(|one| one.own_bytes).sum();
+    assert_eq!(bytes + sizing.shared_bytes, 4 * MIB, "there is no more than there is");
+    let stats = larder.stats();
+    assert_eq!((stats.total.entries, stats.total.bytes), (stats.memory.entries, stats.memory.bytes), "gauges are what is there");
+    assert!(stats.memory.bytes <= 4 * MIB, "{:?}", stats.memory);
+}
+
+#[tokio::test]
+async fn it_is_never_much_worse_than_sharing() {
+    for (name, reads, count) in [("alike", alike as Reads, 40_000), ("turning", turning, 100_000)] {
+        let (shared, ..) = run(SizingMode::Off, reads, count, count).await;
+        let (given_out, decisions, _) = run(SizingMode::Auto, reads, count, count).await;
+        assert!(given_out >= shared - 0.005, "{name}: {given_out} beside {shared}: {decisions:#?}");
+    }
+}
+
+#[tokio::test]
+async fn who_only_looks_changes_nothing_and_says_what_it_would_do() {
+    let (_, decisions, larder) = run(SizingMode::Observe, loop_and_scan, 30_000, 1).await;
+    let sizing = larder.sizing().expect("it is on");
+    assert!(decisions.is_empty() && !sizing.is_apart && sizing.shared_bytes == 4 * MIB);
+    assert!(sizing.advises_apart && sizing.apart_gain > 0.04, "{}", sizing.apart_gain);
+    let of = |name: &str| sizing.namespaces.iter().find(|one| one.name == name).expect("it is told");
+    assert!(of("loop").advised_bytes >= 2_900 * 1_000 && of("scan").advised_bytes < MIB / 4, "{sizing:#?}");
+    assert!(of("loop").curve.at(4 * MIB).hit_ratio > 0.95 && of("scan").curve.at(4 * MIB).hit_ratio < 0.01);
+    let json = serde_json::to_string(&sizing).expect("it is JSON");
+    assert_eq!(serde_json::from_str::<Sizing>(&json).expect("its own").namespaces.len(), 3);
+}
+
+#[tokio::test]
+async fn where_it_is_off_nothing_is_said() {
+    let larder = Larder::builder().build().await.expect("a cache in memory");
+    assert!(larder.sizing().is_none());
+    assert_eq!(larder.optimize().expect_err("it is off").kind(), ErrorKind::InvalidConfig);
+}
