@@ -64,6 +64,8 @@ pub enum ErrorKind {
     /// The value was computed from a version of a source that is known to be over. It was not stored; the message says whether
     /// anything else was done.
     Outdated,
+    /// Who asks may not do that, or not with all that it would touch. Nothing was done; and whether there is anything is not said.
+    Forbidden,
     /// The cache was closed.
     Closed,
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::access::{Operation, Principal, Target};
 use crate::cache::{Larder, Shared};
 use crate::clock::Millis;
 use crate::entry::Times;
@@ -25,6 +26,21 @@ pub struct Explanation {
     pub found: Vec<Found>,
     /// Why the backing tier could not be asked, if so.
     pub backing_error: Option<String>,
+}
+
+impl Explanation {
+    /// Refuses what somebody may not read: the key, and all the others that the explanation names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`](crate::ErrorKind::Forbidden).
+    pub fn permitted_to(&self, who: &Principal) -> Result<()> {
+        let permitted = |key: &[u8]| who.check(Operation::Read, Target::Key(key));
+        permitted(&self.key)?;
+        self.found.iter().try_for_each(|found| {
+            let chain = if let Verdict::Invalidated { chain, .. } = &found.verdict { &chain[..] } else { &[] };
+            found.sources.iter().map(Dependency::name).chain(chain.iter().map(|key| &**key)).try_for_each(permitted)
+        })
+    }
 }
 
 /// What one tier has.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::access::{Operation, Principal, Target};
 use crate::cache::{Larder, Shared};
 use crate::error::Result;
-use crate::key::{is_reserved, namespace_of};
+use crate::key::{check_namespace, is_reserved, namespace_of};
 use crate::name::{Name, Names};
 use crate::origin::{Dependency, sources_of};
 use crate::pattern::Pattern;
@@ -21,6 +22,18 @@ const STEP: usize = 512;
 pub struct Impact {
     /// Each namespace that has something, by name.
     pub namespaces: BTreeMap<String, Touched>,
+}
+
+impl Impact {
+    /// Leaves out the namespaces in which somebody may not read all there is: a number would tell of the rest.
+    pub fn permitted_to(&mut self, who: &Principal) {
+        self.namespaces.retain(|name, _| {
+            // A key need not have a namespace that can be a name; only who may read all is told of those.
+            let all = check_namespace(name).map(|()| Pattern::namespace(name));
+            let rights = who.rights();
+            rights.allows_everywhere(Operation::Read) || all.is_ok_and(|all| rights.allows(Operation::Read, Target::Pattern(&all)))
+        });
+    }
 }
 
 /// What names touch in one namespace. An entry may be in both places.

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::{Operation, Principal, Target};
 use crate::config::Times;
 use crate::entry::Cached;
+use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::origin::{Claim, Held, Origin, Version};
 
@@ -45,6 +47,17 @@ impl<V> Item<V> {
     /// A value about which nothing is said yet.
     pub fn new(value: V) -> Self {
         Item { value, times: Times::default(), tags: Vec::new(), media: None, content: None, claims: Vec::new(), origin: None }
+    }
+
+    /// Refuses what somebody may not write under this whole key: it, each of the item's tags, and, as they are to have read it, what it
+    /// was computed from.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`](crate::ErrorKind::Forbidden).
+    pub fn permitted_to(&self, who: &Principal, key: &[u8]) -> Result<()> {
+        who.check(Operation::Write, Target::Key(key))?;
+        self.tags.iter().try_for_each(|tag| who.check(Operation::Write, Target::Tagged { key, tag }))?;
+        self.claims.iter().try_for_each(|claim| who.check(Operation::Read, Target::Key(&claim.name)))
     }
 
     /// The value.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::access::{Operation, Principal, Target};
 use crate::cache::Shared;
 use crate::entry::Slot;
 use crate::error::{Error, ErrorKind, Result};
@@ -80,11 +81,25 @@ impl Keys {
     }
 }
 
-pub(crate) async fn page(shared: &Arc<Shared>, pattern: &Pattern, cursor: Cursor, limit: usize) -> Result<Keys> {
+/// Which keys are to be found: those that match, and that the principal may read, if it is for one. What it may not read is as if it
+/// were not there, so that no page and no cursor tells of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) pattern: Pattern,
+    pub(crate) reader: Option<Principal>,
+}
+
+impl Wanted {
+    fn has(&self, key: &[u8]) -> bool {
+        self.pattern.matches(key) && self.reader.as_ref().is_none_or(|reader| reader.rights().allows(Operation::Read, Target::Key(key)))
+    }
+}
+
+pub(crate) async fn page(shared: &Arc<Shared>, wanted: &Wanted, cursor: Cursor, limit: usize) -> Result<Keys> {
     let limit = limit.clamp(1, KEYS_PAGE_MAX);
-    let mut found = in_memory(shared, pattern, &cursor, limit);
+    let mut found = in_memory(shared, wanted, &cursor, limit);
     if let Some(tier) = &shared.tier {
-        found.extend(in_tier(shared, tier, pattern, &cursor, limit).await?);
+        found.extend(in_tier(shared, tier, wanted, &cursor, limit).await?);
     }
     let more = found.len() > limit;
     let keys: Vec<Box<[u8]>> = found.into_iter().take(limit).collect();
@@ -93,26 +108,29 @@ pub(crate) async fn page(shared: &Arc<Shared>, pattern: &Pattern, cursor: Cursor
 }
 
 /// Some key that has a fresh entry.
-pub(crate) async fn random(shared: &Arc<Shared>) -> Result<Option<Box<[u8]>>> {
-    if let Some(key) = random_in_memory(shared) {
+pub(crate) async fn random(shared: &Arc<Shared>, reader: Option<&Principal>) -> Result<Option<Box<[u8]>>> {
+    let wanted = Wanted { pattern: Pattern::new("**")?, reader: reader.cloned() };
+    if let Some(key) = random_in_memory(shared, &wanted) {
         return Ok(Some(key));
     }
-    if shared.tier.is_none() {
+    // Where not all may be read, the look by chance may have met none of those that may.
+    if shared.tier.is_none() && reader.is_none() {
         return Ok(None);
     }
-    let keys = page(shared, &Pattern::new("**")?, Cursor::start(), RANDOM_OF_A_PAGE).await?.keys;
+    let keys = page(shared, &wanted, Cursor::start(), RANDOM_OF_A_PAGE).await?.keys;
     Ok(fastrand::choice(keys))
 }
 
 /// The engine's order is that of hashes, so where the look begins by chance is chance enough; how far it goes has a bound.
-fn random_in_memory(shared: &Shared) -> Option<Box<[u8]>> {
+fn random_in_memory(shared: &Shared, wanted: &Wanted) -> Option<Box<[u8]>> {
     let now = shared.clock.refresh();
     let mut pools = shared.pools();
     fastrand::shuffle(&mut pools);
     pools.iter().find_map(|pool| {
         let fresh = |key: &[u8], slot: &dyn Slot| {
             let meta = slot.meta();
-            now < meta.times().fresh_until && !slot.is_negative() && shared.index.judge(meta.named(key), meta.stamp()).is_none()
+            let is_live = now < meta.times().fresh_until && !slot.is_negative();
+            is_live && wanted.has(key) && shared.index.judge(meta.named(key), meta.stamp()).is_none()
         };
         let begin = fastrand::usize(..pool.len().clamp(1, RANDOM_AMONG));
         let from = |skipped| pool.iter().skip(skipped).take(RANDOM_AMONG).find(|(key, slot)| fresh(key.bytes(), slot.as_ref()));
@@ -122,7 +140,7 @@ fn random_in_memory(shared: &Shared) -> Option<Box<[u8]>> {
 }
 
 /// The first keys behind the cursor, one more than asked for to know whether there are more.
-fn in_memory(shared: &Shared, pattern: &Pattern, cursor: &Cursor, limit: usize) -> BTreeSet<Box<[u8]>> {
+fn in_memory(shared: &Shared, wanted: &Wanted, cursor: &Cursor, limit: usize) -> BTreeSet<Box<[u8]>> {
     let now = shared.clock.refresh();
     let mut first: BinaryHeap<Box<[u8]>> = BinaryHeap::new();
     for pool in shared.pools() {
@@ -130,8 +148,8 @@ fn in_memory(shared: &Shared, pattern: &Pattern, cursor: &Cursor, limit: usize) 
             let (key, meta) = (key.bytes(), slot.meta());
             let behind = cursor.0.as_deref().is_none_or(|cursor| key > cursor);
             let room = first.len() <= limit || first.peek().is_some_and(|largest| *key < **largest);
-            let wanted = behind && room && pattern.matches(key) && now < meta.times().fresh_until && !slot.is_negative();
-            if wanted && shared.index.judge(meta.named(key), meta.stamp()).is_none() {
+            let is_one = behind && room && now < meta.times().fresh_until && !slot.is_negative() && wanted.has(key);
+            if is_one && shared.index.judge(meta.named(key), meta.stamp()).is_none() {
                 first.push(key.into());
                 if first.len() > limit + 1 {
                     first.pop();
@@ -142,16 +160,16 @@ fn in_memory(shared: &Shared, pattern: &Pattern, cursor: &Cursor, limit: usize) 
     first.into_iter().collect()
 }
 
-async fn in_tier(shared: &Arc<Shared>, tier: &Arc<dyn Tier>, pattern: &Pattern, cursor: &Cursor, limit: usize) -> Result<Vec<Box<[u8]>>> {
-    let prefix: Arc<[u8]> = pattern.prefix().into();
+async fn in_tier(shared: &Arc<Shared>, tier: &Arc<dyn Tier>, wanted: &Wanted, cursor: &Cursor, limit: usize) -> Result<Vec<Box<[u8]>>> {
+    let prefix: Arc<[u8]> = wanted.pattern.prefix().into();
     let found = Arc::new(Mutex::new((Vec::new(), false)));
     let look: Keep = {
-        let (shared, pattern, prefix, cursor, found) = (shared.clone(), pattern.clone(), prefix.clone(), cursor.clone(), found.clone());
+        let (shared, wanted, prefix, cursor, found) = (shared.clone(), wanted.clone(), prefix.clone(), cursor.clone(), found.clone());
         let now = shared.clock.now_ms();
         Arc::new(move |key, record| {
             let (keys, past) = &mut *found.lock();
             let behind = cursor.0.as_deref().is_none_or(|cursor| key > cursor) && !is_reserved(key);
-            if behind && pattern.matches(key) && now < record.fresh_until && !record.negative && shared.fresh_stamp(key, record).is_some() {
+            if behind && wanted.has(key) && now < record.fresh_until && !record.negative && shared.fresh_stamp(key, record).is_some() {
                 keys.push(key.into());
             }
             *past |= key > &*prefix && !key.starts_with(&prefix);

@@ -42,9 +42,11 @@ mod blocking;
 mod builder;
 mod cache;
 mod change;
+mod guard;
 mod namespace;
 mod raw;
 
+pub mod access;
 pub mod analytics;
 pub mod events;
 
@@ -110,6 +112,7 @@ pub use entry::Cached;
 pub use error::{Error, ErrorKind, Result};
 pub use explain::{Explanation, Found, Verdict};
 pub use freshness::StaleBy;
+pub use guard::{Guarded, GuardedNamespace, GuardedRaw};
 pub use health::{Confirmed, Finding, Health, Part, Probe, Probed, Severity, Trouble};
 pub use hot_keys::{HOT_KEYS_MAX, HotKey};
 pub use impact::{Impact, Touched};

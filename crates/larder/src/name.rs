@@ -1,5 +1,6 @@
 //! Names: what an invalidation points at, and what an entry depends on.
 
+use crate::access::{Operation, Principal, Target};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{check_key, check_namespace, check_tag};
 use crate::pattern::Pattern;
@@ -88,6 +89,23 @@ impl Names {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Refuses what somebody may not invalidate: each name, with all that it may touch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`]; and that of the first name that is none.
+    pub fn permitted_to(&self, who: &Principal) -> Result<()> {
+        if who.rights().allows_everywhere(Operation::Invalidate) {
+            return Ok(());
+        }
+        let permitted = |target: Target<'_>| who.check(Operation::Invalidate, target);
+        self.0.iter().try_for_each(|name| match check(name.clone())? {
+            Name::Key(key) => permitted(Target::Key(&key)),
+            Name::Tag(tag) => permitted(Target::Tag(&tag)),
+            Name::Pattern(pattern) => permitted(Target::Pattern(&pattern)),
+            Name::Everything => permitted(Target::Everything),
+        })
     }
 
     pub(crate) fn check(self) -> Result<Vec<Name>> {

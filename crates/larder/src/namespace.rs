@@ -418,9 +418,19 @@ impl<V: Value> Namespace<V> {
     /// # Errors
     /// [`ErrorKind::InvalidPattern`], [`ErrorKind::Tier`].
     pub async fn keys(&self, pattern: impl AsRef<[u8]>, cursor: Cursor, limit: usize) -> Result<Keys> {
-        let pattern = crate::Pattern::new(self.full(pattern.as_ref()))?;
-        let keys = crate::keys::page(&self.view.shared, &pattern, cursor, limit).await?;
-        Ok(keys.without_prefix(&self.prefix))
+        self.keys_for(None, pattern, cursor, limit).await
+    }
+
+    /// The same, of those that somebody may read.
+    pub(crate) async fn keys_for(
+        &self,
+        reader: Option<&crate::access::Principal>,
+        pattern: impl AsRef<[u8]>,
+        cursor: Cursor,
+        limit: usize,
+    ) -> Result<Keys> {
+        let wanted = crate::keys::Wanted { pattern: crate::Pattern::new(self.full(pattern.as_ref()))?, reader: reader.cloned() };
+        Ok(crate::keys::page(&self.view.shared, &wanted, cursor, limit).await?.without_prefix(&self.prefix))
     }
 
     /// Reads that see at least what happened up to a position, such as that of another instance's receipt (promise G4).

@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KEY_LEN_MAX, SEPARATOR, segments};
 
 mod glob;
+mod relation;
 
 use glob::Glob;
 
@@ -311,7 +312,7 @@ mod tests {
         assert_eq!(pattern("a:b").prefix(), b"a:b");
     }
 
-    fn small_key() -> impl Strategy<Value = String> {
+    pub(super) fn small_key() -> impl Strategy<Value = String> {
         proptest::collection::vec("[ab]{0,2}", 1..5)
             .prop_map(|parts| parts.join(":"))
             .prop_filter("keys are not empty", |key| !key.is_empty())

@@ -236,7 +236,12 @@ impl Raw {
     /// # Errors
     /// [`ErrorKind::Tier`].
     pub async fn random_key(&self) -> Result<Option<Box<[u8]>>> {
-        crate::keys::random(&self.0.0).await
+        self.random_key_for(None).await
+    }
+
+    /// The same, of those that somebody may read.
+    pub(crate) async fn random_key_for(&self, reader: Option<&crate::access::Principal>) -> Result<Option<Box<[u8]>>> {
+        crate::keys::random(&self.0.0, reader).await
     }
 
     /// How many entries there are, at the cost of adding up a few counters: those in memory, or those of the backing tier where it
@@ -259,8 +264,19 @@ impl Raw {
     /// # Errors
     /// [`ErrorKind::InvalidPattern`], [`ErrorKind::Tier`].
     pub async fn keys(&self, pattern: impl AsRef<[u8]>, cursor: Cursor, limit: usize) -> Result<Keys> {
-        let pattern = crate::Pattern::new(pattern)?;
-        crate::keys::page(&self.0.0, &pattern, cursor, limit).await
+        self.keys_for(None, pattern, cursor, limit).await
+    }
+
+    /// The same, of those that somebody may read.
+    pub(crate) async fn keys_for(
+        &self,
+        reader: Option<&crate::access::Principal>,
+        pattern: impl AsRef<[u8]>,
+        cursor: Cursor,
+        limit: usize,
+    ) -> Result<Keys> {
+        let wanted = crate::keys::Wanted { pattern: crate::Pattern::new(pattern)?, reader: reader.cloned() };
+        crate::keys::page(&self.0.0, &wanted, cursor, limit).await
     }
 }
 

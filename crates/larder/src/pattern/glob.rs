@@ -40,6 +40,18 @@ impl Glob {
         Ok(literal.map_or_else(|| Parsed::Glob(Glob(tokens.into_boxed_slice())), Parsed::Literal))
     }
 
+    /// The bytes that every matching segment begins with.
+    pub(super) fn leading(&self) -> Vec<u8> {
+        let byte = |token: &Token| if let Token::Byte(byte) = token { Some(*byte) } else { None };
+        self.0.iter().map_while(byte).collect()
+    }
+
+    /// What it begins with, if that and a star are all of it.
+    pub(super) fn as_prefix(&self) -> Option<Vec<u8>> {
+        let leading = self.leading();
+        matches!(&self.0[leading.len()..], [Token::AnyBytes]).then_some(leading)
+    }
+
     /// Whether a segment matches. At most `segment.len() * tokens` steps: only the last star is ever tried again.
     pub(super) fn matches(&self, segment: &[u8]) -> bool {
         let (mut token, mut byte) = (0, 0);
