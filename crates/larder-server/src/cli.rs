@@ -4,6 +4,7 @@
 //! that is not cached, a configuration with errors, a demo that found a stale read); 2 when the question could not be
 //! asked or answered (usage, no server, a refused request).
 
+mod access;
 mod audit;
 mod client;
 mod config;
@@ -30,6 +31,7 @@ use clap::{Parser, Subcommand};
 
 use crate::demo::{self, DemoArgs, Verdict};
 use crate::serve::shutdown_signal;
+use access::{AccessCommand, InitArgs, TokenCommand};
 use audit::AuditCommand;
 use config::ConfigCommand;
 use dlq::DlqCommand;
@@ -78,6 +80,11 @@ Use it, from here or from any language over HTTP:
   larder optimize --trace FILE   how many reads a cache would answer at other sizes, from a trace
   larder audit tail              who did what, where that is recorded
   larder health                  how the server is; exits with 0, 1 or 2
+
+Say who may do what:
+  larder init --data ./larder    the first token, told once
+  larder token create ingest     a token for a program
+  larder access explain ingest write features:AAPL:5m
 
 larder help COMMAND explains a command, with examples. --json makes any of them print JSON.";
 
@@ -130,6 +137,9 @@ Redis, all keys have a prefix of their own and are removed in the end.")]
     Health(HealthArgs),
     Audit(AuditCommand),
     Config(ConfigCommand),
+    Init(InitArgs),
+    Token(TokenCommand),
+    Access(AccessCommand),
 }
 
 /// Runs the command that the process was started with.
@@ -165,6 +175,9 @@ fn answer(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Health(args)) => health::health(&args, out),
         Some(Command::Audit(command)) => audit::audit(&command, out),
         Some(Command::Config(command)) => config::config(&command, out),
+        Some(Command::Init(args)) => access::init(&args, out),
+        Some(Command::Token(command)) => access::token(&command, out),
+        Some(Command::Access(command)) => access::access(&command, out),
     }
 }
 

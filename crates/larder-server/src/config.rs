@@ -7,6 +7,7 @@
 //!                             flags ───────────┘          └──> show
 //! ```
 
+mod access;
 mod audit;
 mod catalog;
 mod document;
@@ -32,6 +33,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::access::AccessSettings;
 use crate::audit::AuditSettings;
 use crate::health::Watched;
 use crate::settings::{Guards, HealthLimits, HistorySettings, HttpLimits, Otlp, RespSettings, Webhooks};
@@ -43,7 +45,8 @@ pub use secret::{REFERENCE_EXPECTED, RedisAddress, Reference};
 pub use sources::Source;
 
 use catalog::{
-    AUDIT, DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, NAMESPACES, ON, OTLP, REDIS, SOURCE, Section, TOP, variable,
+    ACCESS, AUDIT, DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, NAMESPACES, ON, OTLP, PRINCIPAL, REDIS, ROLE, SOURCE, Section,
+    TOP, variable,
 };
 use document::{Document, Given, Givens};
 pub use fault::{Fault, Faults, Place};
@@ -77,6 +80,8 @@ pub struct Config {
     pub durability: Durability,
     /// When puts are acknowledged.
     pub put_durability: Durability,
+    /// Who may do what.
+    pub access: AccessSettings,
     /// The Redis that holds entries and log, if they are to be shared.
     pub redis: Option<Redis>,
     /// The server's door.
@@ -159,11 +164,14 @@ impl Config {
             _ => None,
         };
         let history = history::of(&document.fixed[HISTORY.name], (data.as_deref(), instance), &mut faults);
+        let lists = (document.list(&ROLE), document.list(&PRINCIPAL));
+        let access = access::of(&document.fixed[ACCESS.name], lists, data.as_deref(), &environment, &mut faults);
         let (audit_folder, audit) = audit::of(&document.fixed[AUDIT.name], data.as_deref(), &environment, &mut faults);
         if !faults.is_empty() {
             return Err(Faults::new(faults));
         }
         Ok(Self {
+            access,
             rules,
             sources,
             webhooks,
@@ -187,6 +195,7 @@ impl Config {
             index_bytes: top.length("index"),
             durability: top.durability("durability"),
             put_durability: top.durability("put_durability"),
+            access: AccessSettings::default(),
             redis,
             http: Http {
                 listen: http.address("listen"),

@@ -34,13 +34,13 @@ impl fmt::Display for Exposed {
     }
 }
 
-/// The doors that lack something.
-pub fn exposed(http: SocketAddr, resp: Option<SocketAddr>, guards: &Guards) -> Vec<Exposed> {
+/// The doors that lack something: TLS, or that whoever asks has to be somebody.
+pub fn exposed(http: SocketAddr, resp: Option<SocketAddr>, guards: &Guards, is_guarded: bool) -> Vec<Exposed> {
     let doors = [Some(("http.listen", http, guards.http_tls)), resp.map(|addr| ("resp.listen", addr, guards.resp_tls))];
     let exposed = doors.into_iter().flatten().map(|(setting, addr, speaks_tls)| Exposed {
         setting,
         addr,
-        lacks_access_control: !guards.access_enabled,
+        lacks_access_control: !is_guarded,
         lacks_tls: guards.tls.is_none() || !speaks_tls,
     });
     exposed.filter(|one| !is_this_machine(one.addr) && (one.lacks_access_control || one.lacks_tls)).collect()
@@ -72,16 +72,15 @@ mod tests {
         let addr = |text: &str| text.parse::<SocketAddr>().expect("it is an address");
         let none = Guards::default();
         for own in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            assert_eq!(exposed(addr(own), Some(addr(own)), &none), [], "{own}");
+            assert_eq!(exposed(addr(own), Some(addr(own)), &none, false), [], "{own}");
         }
         for open in ["0.0.0.0:1", "[::]:1", "192.168.0.7:1", "[::ffff:10.0.0.1]:1"] {
-            assert_eq!(exposed(addr(open), None, &none).len(), 1, "{open}");
+            assert_eq!(exposed(addr(open), None, &none, false).len(), 1, "{open}");
         }
-        let told = |guards: &Guards| {
-            exposed(addr("0.0.0.0:1"), Some(addr("127.0.0.1:2")), guards).iter().map(Exposed::to_string).collect::<Vec<_>>()
+        let told = |is_guarded| {
+            exposed(addr("0.0.0.0:1"), Some(addr("127.0.0.1:2")), &none, is_guarded).iter().map(Exposed::to_string).collect::<Vec<_>>()
         };
-        assert_eq!(told(&none), ["http.listen is beyond this machine (0.0.0.0:1), without access control and TLS"]);
-        let access = Guards { access_enabled: true, ..Guards::default() };
-        assert_eq!(told(&access), ["http.listen is beyond this machine (0.0.0.0:1), without TLS"]);
+        assert_eq!(told(false), ["http.listen is beyond this machine (0.0.0.0:1), without access control and TLS"]);
+        assert_eq!(told(true), ["http.listen is beyond this machine (0.0.0.0:1), without TLS"]);
     }
 }

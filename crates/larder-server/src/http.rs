@@ -26,18 +26,21 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, head, options, post, put};
+use larder::access::Operation;
 use larder::{Larder, Raw, TraceParent};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 
+use crate::access::Door;
 use crate::audit::Audit;
 use crate::health::Health;
 use crate::history::History;
 use crate::resp::Resp;
 use crate::settings::{HttpLimits, Webhooks};
 use browsers::Hosts;
+use door::Need;
 use metrics::ConnectionCounts;
 use metrics::commands::Commands;
 use problem::{Kind, Problem};
@@ -45,10 +48,12 @@ use stats::window::Windows;
 use traces::Watchers;
 use webhooks::Intake;
 
+pub mod access;
 pub mod audited;
 pub mod browsers;
 pub mod content;
 pub mod dead_letters;
+pub mod door;
 pub mod entries;
 pub mod events;
 pub mod headers;
@@ -88,6 +93,8 @@ pub struct App {
     history: Option<History>,
     /// The door for clients of Redis, if there is one.
     resp: Option<Arc<Resp>>,
+    /// Who may do what.
+    door: Arc<Door>,
 }
 
 /// Handlers get it so.
@@ -100,14 +107,14 @@ impl App {
         (limits, webhooks): (HttpLimits, Webhooks),
         health: Health,
         history: Option<History>,
-        resp: Option<Arc<Resp>>,
+        (resp, door): (Option<Arc<Resp>>, Arc<Door>),
     ) -> Shared {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         let gate = Gate::new(limits.requests_max);
         let (intake, watchers) = (Intake::new(webhooks), Watchers::new());
         let (commands, windows, connections) = (Commands::default(), Windows::begin(&larder), Arc::default());
         let raw = larder.raw();
-        Arc::new(App { raw, larder, limits, gate, intake, watchers, commands, windows, connections, health, backing, history, resp })
+        Arc::new(App { raw, larder, limits, gate, intake, watchers, commands, windows, connections, health, backing, history, resp, door })
     }
 
     /// Where connections are counted.
@@ -191,12 +198,14 @@ pub struct Endpoint {
     pub path: &'static str,
     /// The method.
     pub method: Method,
+    /// What who asks must be allowed to.
+    pub need: Need,
     handler: MethodRouter<Shared>,
 }
 
 impl Endpoint {
-    fn new(method: Method, path: &'static str, handler: MethodRouter<Shared>) -> Self {
-        Endpoint { path, method, handler }
+    fn new(method: Method, path: &'static str, need: Need, handler: MethodRouter<Shared>) -> Self {
+        Endpoint { path, method, need, handler }
     }
 }
 
@@ -215,33 +224,72 @@ pub const DEAD_LETTER: &str = "/v1/dead-letters/{id}";
 /// The data plane.
 pub fn data_plane() -> Vec<Endpoint> {
     vec![
-        Endpoint::new(Method::GET, ENTRY, get(entries::read)),
-        Endpoint::new(Method::HEAD, ENTRY, head(entries::read)),
-        Endpoint::new(Method::PUT, ENTRY, put(entries::write)),
-        Endpoint::new(Method::DELETE, ENTRY, delete(entries::remove)),
-        Endpoint::new(Method::POST, CONTENT, post(content::validate)),
-        Endpoint::new(Method::GET, EXPLANATION, get(content::explain)),
-        Endpoint::new(Method::GET, SOURCE, get(content::version)),
-        Endpoint::new(Method::PUT, SOURCE, put(content::moved)),
-        Endpoint::new(Method::POST, "/v1/entries/get", post(many::read)),
-        Endpoint::new(Method::POST, "/v1/entries/put", post(many::write)),
-        Endpoint::new(Method::POST, "/v1/invalidations", post(invalidations::invalidate)),
-        Endpoint::new(Method::POST, "/v1/events", post(events::take)),
-        Endpoint::new(Method::OPTIONS, "/v1/events", options(webhooks::validate)),
-        Endpoint::new(Method::GET, "/v1/events", get(traces::list)),
-        Endpoint::new(Method::GET, "/v1/events/tail", get(traces::tail)),
-        Endpoint::new(Method::GET, "/v1/dead-letters", get(dead_letters::list)),
-        Endpoint::new(Method::GET, DEAD_LETTER, get(dead_letters::show)),
-        Endpoint::new(Method::DELETE, DEAD_LETTER, delete(dead_letters::forget)),
-        Endpoint::new(Method::POST, "/v1/dead-letters/{id}/replay", post(dead_letters::replay)),
-        Endpoint::new(Method::GET, "/v1/keys", get(keys::list)),
-        Endpoint::new(Method::GET, "/v1/stats", get(stats::show)),
-        Endpoint::new(Method::POST, "/v1/stats/reset", post(stats::window::reset)),
-        Endpoint::new(Method::GET, "/v1/reports/{kind}", get(report::show)),
-        Endpoint::new(Method::GET, "/v1/history", get(history::show)),
-        Endpoint::new(Method::GET, "/v1/health", get(health::show)),
+        Endpoint::new(Method::GET, ENTRY, READ, get(entries::read)),
+        Endpoint::new(Method::HEAD, ENTRY, READ, head(entries::read)),
+        Endpoint::new(Method::PUT, ENTRY, WRITE, put(entries::write)),
+        Endpoint::new(Method::DELETE, ENTRY, DELETE, delete(entries::remove)),
+        Endpoint::new(Method::POST, CONTENT, Need::Entry(&[Operation::Read, Operation::Invalidate]), post(content::validate)),
+        Endpoint::new(Method::GET, EXPLANATION, READ, get(content::explain)),
+        Endpoint::new(Method::GET, SOURCE, Need::Source(&[Operation::Read]), get(content::version)),
+        Endpoint::new(Method::PUT, SOURCE, Need::Source(&[Operation::Invalidate]), put(content::moved)),
+        Endpoint::new(Method::POST, "/v1/entries/get", Need::Body(Operation::Read), post(many::read)),
+        Endpoint::new(Method::POST, "/v1/entries/put", Need::Body(Operation::Write), post(many::write)),
+        Endpoint::new(Method::POST, "/v1/invalidations", Need::Body(Operation::Invalidate), post(invalidations::invalidate)),
+        Endpoint::new(Method::POST, "/v1/events", Need::EmitOrSigned, post(events::take)),
+        Endpoint::new(
+            Method::OPTIONS,
+            "/v1/events",
+            Need::Nothing("senders ask before they have anything to prove who they are with"),
+            options(webhooks::validate),
+        ),
+        Endpoint::new(Method::GET, "/v1/events", METRICS, get(traces::list)),
+        Endpoint::new(Method::GET, "/v1/events/tail", METRICS, get(traces::tail)),
+        Endpoint::new(Method::GET, "/v1/dead-letters", ADMIN, get(dead_letters::list)),
+        Endpoint::new(Method::GET, DEAD_LETTER, ADMIN, get(dead_letters::show)),
+        Endpoint::new(Method::DELETE, DEAD_LETTER, ADMIN, delete(dead_letters::forget)),
+        Endpoint::new(Method::POST, "/v1/dead-letters/{id}/replay", ADMIN, post(dead_letters::replay)),
+        Endpoint::new(Method::GET, "/v1/keys", Need::Readable, get(keys::list)),
+        Endpoint::new(Method::GET, "/v1/stats", METRICS, get(stats::show)),
+        Endpoint::new(Method::POST, "/v1/stats/reset", ADMIN, post(stats::window::reset)),
+        Endpoint::new(Method::GET, "/v1/reports/{kind}", METRICS, get(report::show)),
+        Endpoint::new(Method::GET, "/v1/history", METRICS, get(history::show)),
+        Endpoint::new(Method::GET, "/v1/health", METRICS, get(health::show)),
+    ]
+    .into_iter()
+    .chain(access_routes())
+    .collect()
+}
+
+/// Who may do what, managed while the server runs.
+fn access_routes() -> Vec<Endpoint> {
+    vec![
+        Endpoint::new(Method::POST, SESSION, Need::Nothing("the password is in the body"), post(access::begin_session)),
+        Endpoint::new(Method::GET, SESSION, Need::Somebody, get(access::who)),
+        Endpoint::new(Method::DELETE, SESSION, Need::Somebody, delete(access::end_session)),
+        Endpoint::new(Method::GET, "/v1/access/principals", ADMIN, get(access::principals)),
+        Endpoint::new(Method::PUT, PRINCIPAL, ADMIN, put(access::put_principal)),
+        Endpoint::new(Method::DELETE, PRINCIPAL, ADMIN, delete(access::remove_principal)),
+        Endpoint::new(Method::GET, "/v1/access/tokens", ADMIN, get(access::tokens)),
+        Endpoint::new(Method::POST, "/v1/access/tokens", ADMIN, post(access::create_token)),
+        Endpoint::new(Method::DELETE, TOKEN, ADMIN, delete(access::revoke_token)),
+        Endpoint::new(Method::POST, "/v1/access/tokens/{id}/rotate", ADMIN, post(access::rotate_token)),
+        Endpoint::new(Method::POST, "/v1/access/explain", ADMIN, post(access::explain)),
     ]
 }
+
+const READ: Need = Need::Entry(&[Operation::Read]);
+const WRITE: Need = Need::Entry(&[Operation::Write]);
+const DELETE: Need = Need::Entry(&[Operation::Delete]);
+const METRICS: Need = Need::Server(Operation::Metrics);
+const ADMIN: Need = Need::Server(Operation::Admin);
+const PROBE: Need = Need::Nothing("who watches whether a server lives has no token, and learns no more than that");
+
+/// A person's session.
+const SESSION: &str = "/v1/access/session";
+/// A principal of the book.
+const PRINCIPAL: &str = "/v1/access/principals/{name}";
+/// A token.
+const TOKEN: &str = "/v1/access/tokens/{id}";
 
 /// The routes that are asked all the time, by whoever watches the server.
 const PROBES: [&str; 5] = ["/livez", "/readyz", "/startupz", "/health", "/metrics"];
@@ -249,29 +297,46 @@ const PROBES: [&str; 5] = ["/livez", "/readyz", "/startupz", "/health", "/metric
 /// What asks about the server rather than the cache.
 pub fn about() -> Vec<Endpoint> {
     vec![
-        Endpoint::new(Method::GET, "/livez", get(probes::alive)),
-        Endpoint::new(Method::GET, "/readyz", get(probes::ready)),
-        Endpoint::new(Method::GET, "/startupz", get(probes::started)),
-        Endpoint::new(Method::GET, "/health", get(health::draft)),
-        Endpoint::new(Method::GET, "/metrics", get(metrics::show)),
-        Endpoint::new(Method::GET, "/openapi.json", get(openapi::show)),
+        Endpoint::new(Method::GET, "/livez", PROBE, get(probes::alive)),
+        Endpoint::new(Method::GET, "/readyz", PROBE, get(probes::ready)),
+        Endpoint::new(Method::GET, "/startupz", PROBE, get(probes::started)),
+        Endpoint::new(Method::GET, "/health", METRICS, get(health::draft)),
+        Endpoint::new(Method::GET, "/metrics", METRICS, get(metrics::show)),
+        Endpoint::new(
+            Method::GET,
+            "/openapi.json",
+            Need::Nothing("it is the same for every server, and says how to ask"),
+            get(openapi::show),
+        ),
     ]
 }
 
 /// Everything, ready to be served under these names, and recorded where there is an audit log.
 pub fn router(app: Shared, hosts: Hosts, audit: Option<Arc<Audit>>) -> Router {
-    let gated = with_gate(routes(data_plane()).merge(shadowed_keys()), &app);
-    outermost(gated.merge(routes(about())), app, hosts, audit)
+    let gated = with_gate(routes(data_plane(), &app).merge(routes(shadowed_keys(), &app)), &app);
+    outermost(gated.merge(routes(about(), &app)), app, hosts, audit)
 }
 
-fn routes(endpoints: Vec<Endpoint>) -> Router<Shared> {
-    endpoints.into_iter().fold(Router::new(), |router, Endpoint { path, handler, .. }| router.route(path, handler))
+fn routes(endpoints: Vec<Endpoint>, app: &Shared) -> Router<Shared> {
+    let pass = |need: Need| {
+        let app = app.clone();
+        from_fn(move |request: Request, next: Next| door::pass((State(app.clone()), need), request, next))
+    };
+    endpoints
+        .into_iter()
+        .fold(Router::new(), |router, Endpoint { path, need, handler, .. }| router.route(path, handler.route_layer(pass(need))))
 }
 
 /// The entries whose keys are spelled like a route of their own, and the empty key, whose problem is not an unknown route.
-fn shadowed_keys() -> Router<Shared> {
-    let entry = || get(entries::read).put(entries::write).delete(entries::remove);
-    ["/v1/entries/get", "/v1/entries/put", "/v1/entries/"].into_iter().fold(Router::new(), |router, path| router.route(path, entry()))
+fn shadowed_keys() -> Vec<Endpoint> {
+    let of = |path| {
+        [
+            Endpoint::new(Method::GET, path, READ, get(entries::read)),
+            Endpoint::new(Method::PUT, path, WRITE, put(entries::write)),
+            Endpoint::new(Method::DELETE, path, DELETE, delete(entries::remove)),
+        ]
+    };
+    ["/v1/entries/get", "/v1/entries/put", "/v1/entries/"].into_iter().flat_map(of).collect()
 }
 
 fn with_gate(router: Router<Shared>, app: &Shared) -> Router<Shared> {

@@ -1,6 +1,7 @@
 //! The parts of the program `larder`: the cache over HTTP, how it is served, its command line, its configuration and its
 //! demo. They use only what the library offers to everyone.
 
+pub mod access;
 pub mod audit;
 pub mod cli;
 pub mod config;

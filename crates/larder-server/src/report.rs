@@ -27,6 +27,8 @@ mod words;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use findings::Code;
+
 pub use ask::{ReportError, of_history};
 pub use findings::Finding;
 pub use gather::{Recorded, gather};
@@ -74,6 +76,21 @@ pub struct Report {
     pub series: Vec<Point>,
     /// The period before in buckets.
     pub series_before: Vec<Point>,
+}
+
+impl Report {
+    /// Leaves out the keys that somebody may not read, and what was found of single keys, which names them.
+    pub fn shown_to(&mut self, may_read: impl Fn(&[u8]) -> bool, reads_all: bool) {
+        if reads_all {
+            return;
+        }
+        // What was escaped is not the key any more, so that nobody knows whether they may read it.
+        let is_itself = |key: &str| !key.contains(['\\', '\u{fffd}']);
+        for lines in [&mut self.hot_keys, &mut self.costly_keys, &mut self.largest] {
+            lines.retain(|line| is_itself(&line.key) && may_read(line.key.as_bytes()));
+        }
+        self.findings.retain(|finding| !matches!(finding.code, Code::HotKey | Code::SlowLoads | Code::OversizedValues));
+    }
 }
 
 /// A period, and how much of it was recorded.

@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::access::Door;
 use crate::audit::Audit;
 use crate::serve::BindError;
 use crate::settings::RespSettings;
@@ -34,6 +35,7 @@ use stripes::Stripes;
 use table::COMMANDS;
 use tracking::Tracking;
 
+pub mod access;
 pub mod audited;
 pub mod channels;
 pub mod clients;
@@ -56,8 +58,8 @@ const REAP_EVERY: Duration = Duration::from_millis(500);
 /// How long no connection is accepted after one could not be: most likely the process has no file left for it.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What TLS is spoken with over the network, and where what is done is recorded.
-pub type Guarded = (Option<Arc<Tls>>, Option<Arc<Audit>>);
+/// Who may do what, what TLS is spoken with over the network, and where what is done is recorded.
+pub type Guarded = (Arc<Door>, Option<Arc<Tls>>, Option<Arc<Audit>>);
 
 /// What all connections share.
 pub struct Resp {
@@ -86,6 +88,8 @@ pub struct Resp {
     pub started_at: u64,
     /// What answers from the backing tier are said to come from.
     pub backing: &'static str,
+    /// Who may do what.
+    pub door: Arc<Door>,
     port: u16,
     /// What TLS is spoken with over the network, where it is.
     pub tls: Option<Arc<Tls>>,
@@ -122,7 +126,7 @@ pub struct Live {
 }
 
 impl Resp {
-    fn new(larder: Larder, settings: &RespSettings, (tls, audit): Guarded, port: u16) -> Arc<Self> {
+    fn new(larder: Larder, settings: &RespSettings, (door, tls, audit): Guarded, port: u16) -> Arc<Self> {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         Arc::new(Resp {
             raw: larder.raw(),
@@ -144,6 +148,7 @@ impl Resp {
             calls: COMMANDS.iter().map(|_| AtomicU64::new(0)).collect(),
             started_at: larder.clock().refresh(),
             backing,
+            door,
             port,
             tls,
             audit,
@@ -303,11 +308,13 @@ impl Bound {
         let reaping = Arc::downgrade(&resp);
         accepting.push(tokio::spawn(async move {
             let mut every = tokio::time::interval(REAP_EVERY);
+            let mut known = 0;
             loop {
                 every.tick().await;
                 let Some(resp) = reaping.upgrade() else { return };
                 resp.clients.reap(resp.now_ms(), resp.patience());
                 resp.leases.sweep(resp.now_ms());
+                known = access::look_again(&resp, known);
             }
         }));
         Ok(Serving { resp, accepting, threads, unix: path })

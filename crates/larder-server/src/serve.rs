@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use crate::access::Door;
 use crate::audit::Audit;
 use crate::exposure;
 use crate::health::{Health, Watched};
@@ -49,6 +50,8 @@ pub struct Serve {
     pub guards: Guards,
     /// Where what is done is recorded, if it is; it is closed after the last request.
     pub audit: Option<Arc<Audit>>,
+    /// Who may do what.
+    pub door: Arc<Door>,
     /// Whether the cache shares its log and is strict, so that it is of no use while the log cannot be reached.
     pub is_strict: bool,
     /// How the server finds out how it is.
@@ -67,6 +70,7 @@ pub struct Bound {
     listener: TcpListener,
     addr: SocketAddr,
     resp: Option<resp::Bound>,
+    door: Arc<Door>,
     drain: Duration,
     history: Option<Running>,
     audit: Option<Arc<Audit>>,
@@ -80,8 +84,8 @@ impl Serve {
     /// # Errors
     /// When one cannot be had, or would be open to more than this machine without access control and TLS.
     pub async fn bind(self) -> Result<Bound, BindError> {
-        let Serve { larder, http, limits, resp, webhooks, guards, audit, is_strict, watched, drain, history } = self;
-        let exposed = exposure::exposed(http, resp.listen, &guards);
+        let Serve { larder, http, limits, resp, webhooks, guards, door, audit, is_strict, watched, drain, history } = self;
+        let exposed = exposure::exposed(http, resp.listen, &guards, door.is_guarded());
         if let (Some(one), false) = (exposed.first(), guards.insecure) {
             let error = io::Error::new(io::ErrorKind::PermissionDenied, format!("{one}: {}", exposure::ADVICE));
             return Err(BindError { door: one.addr.to_string(), error });
@@ -89,7 +93,7 @@ impl Serve {
         let listener = TcpListener::bind(http).await.map_err(|error| BindError { door: http.to_string(), error })?;
         let addr = listener.local_addr().map_err(|error| BindError { door: http.to_string(), error })?;
         let resp = match resp.listen.is_some() || resp.unix.is_some() {
-            true => Some(resp::bind(&larder, &resp, (guards.of_resp(), audit.clone())).await?),
+            true => Some(resp::bind(&larder, &resp, (door.clone(), guards.of_resp(), audit.clone())).await?),
             false => None,
         };
         let mut beside = JoinSet::new();
@@ -103,11 +107,12 @@ impl Serve {
         let watched = Watched { tls: guards.tls.clone(), exposed, audit: audit.clone(), ..watched };
         let health = Health::watch(&larder, watched, is_strict);
         let kept = history.as_ref().map(|history| history.history().clone());
-        let app = App::new(larder.clone(), (limits.clone(), webhooks), health, kept, resp.as_ref().map(|resp| resp.resp().clone()));
+        let doors = (resp.as_ref().map(|resp| resp.resp().clone()), door.clone());
+        let app = App::new(larder.clone(), (limits.clone(), webhooks), health, kept, doors);
         let hosts = Hosts::new(addr, &guards.hosts, guards.of_http());
         let connections =
             Connections::new(http::router(app.clone(), hosts, audit.clone()), &limits, guards.of_http(), app.connections().clone());
-        Ok(Bound { app, connections, larder, listener, addr, resp, drain, history, audit, beside })
+        Ok(Bound { app, connections, larder, listener, addr, resp, drain, history, door, audit, beside })
     }
 }
 
@@ -127,7 +132,7 @@ impl Bound {
     /// # Errors
     /// When the cache cannot be closed in order.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Bound { app, mut connections, larder, listener, addr, resp, drain, history, audit, beside } = self;
+        let Bound { app, mut connections, larder, listener, addr, resp, drain, history, door, audit, beside } = self;
         tracing::info!(%addr, "serving HTTP");
         let resp = match resp.map(resp::Bound::serve).transpose() {
             Ok(resp) => resp,
@@ -136,6 +141,7 @@ impl Bound {
                 return Err(ServeError::Threads(error));
             }
         };
+        let keeping = tokio::spawn(door.clone().keep());
         tokio::select! {
             () = shutdown => {}
             never = connections.accept(&listener) => match never {},
@@ -159,6 +165,10 @@ impl Bound {
         {
             tracing::error!(%error, "the audit log was not closed in order");
         }
+        keeping.abort();
+        // That it was told to end is how it ended.
+        drop(keeping.await);
+        door.write_used().await;
         // After the last request, which is in it, and before the cache ends, which it looks at.
         if let Some(history) = history {
             history.end().await;

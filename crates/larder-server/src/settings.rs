@@ -54,8 +54,6 @@ pub struct Guards {
     pub http_tls: bool,
     /// Whether clients of Redis speak it, where it is spoken at all. Default: they do.
     pub resp_tls: bool,
-    /// Whether there is access control. Default: there is none.
-    pub access_enabled: bool,
     /// Names by which the server is asked over HTTP, beside those of this machine, of the address where it listens and of its
     /// certificate; `*` is all. Default: none.
     pub hosts: Vec<String>,
@@ -65,7 +63,7 @@ pub struct Guards {
 
 impl Default for Guards {
     fn default() -> Self {
-        Guards { tls: None, http_tls: true, resp_tls: true, access_enabled: false, hosts: Vec::new(), insecure: false }
+        Guards { tls: None, http_tls: true, resp_tls: true, hosts: Vec::new(), insecure: false }
     }
 }
 

@@ -97,6 +97,19 @@ pub enum PeerName {
     Email(String),
 }
 
+impl PeerName {
+    /// Reads one as configurations write it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty())?;
+        Some(match kind {
+            "dns" => PeerName::Dns(name.to_ascii_lowercase()),
+            "uri" => PeerName::Uri(name.to_owned()),
+            "email" => PeerName::Email(name.to_owned()),
+            _ => return None,
+        })
+    }
+}
+
 /// As configurations write it: `uri:spiffe://example.org/feed`.
 impl fmt::Display for PeerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

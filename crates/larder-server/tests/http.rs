@@ -1,5 +1,7 @@
 //! The data plane, as a client in any language meets it: every route, every header, and what goes wrong.
 
+#[path = "http/access.rs"]
+mod access;
 #[path = "http/client.rs"]
 mod client;
 #[path = "http/content.rs"]
@@ -22,6 +24,9 @@ mod otlp;
 mod races;
 #[path = "http/shared.rs"]
 mod shared;
+#[path = "resp/wire.rs"]
+#[allow(dead_code, reason = "the tests of RESP use all of it")]
+mod wire;
 
 use std::time::Duration;
 

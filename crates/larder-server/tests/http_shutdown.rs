@@ -20,6 +20,7 @@ async fn sigterm_stops_the_server_in_order() {
         webhooks: Webhooks::default(),
         guards: Guards::default(),
         audit: None,
+        door: larder_server::access::Door::open(),
         is_strict: false,
         watched: Watched::default(),
         drain: Duration::from_secs(5),

@@ -1,6 +1,7 @@
 //! A running server, asked over HTTP. What the answers mean is the commands' affair; what went wrong on the way is told
 //! here, with what to do about it.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use ureq::{Agent, AsSendBody};
 
 use super::failure::Failure;
 use super::trust;
+use crate::config::{REFERENCE_EXPECTED, Reference};
 
 /// Answers larger than this are not read: no value may be as large.
 const ANSWER_BYTES_MAX: u64 = 1 << 32;
@@ -23,6 +25,9 @@ pub struct ServerArgs {
     /// The server to ask
     #[arg(long, value_name = "URL", env = "LARDER_SERVER", default_value = "http://127.0.0.1:7070")]
     pub server: String,
+    /// Where the token is that says who asks, as env:NAME or file:PATH [default: what LARDER_TOKEN holds]
+    #[arg(long, value_name = "WHERE")]
+    pub token: Option<String>,
     /// How long to wait for its answer
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     pub timeout: Duration,
@@ -49,6 +54,8 @@ pub struct Client {
     timeout: Duration,
     base: String,
     tls: TlsConfig,
+    /// The header that says who asks; never shown.
+    bearer: Option<String>,
 }
 
 /// What the server answered.
@@ -102,8 +109,9 @@ impl Client {
         let tls = if base.starts_with("https") { trust::of(args)? } else { TlsConfig::default() };
         // Caches are reached directly: a proxy for the web has no business between a program and its cache.
         let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(args.timeout)).proxy(None);
+        let bearer = token(args.token.as_deref())?.map(|token| format!("Bearer {token}"));
         let config = config.tls_config(tls.clone());
-        Ok(Self { agent: config.build().new_agent(), timeout: args.timeout, base, tls })
+        Ok(Self { agent: config.build().new_agent(), timeout: args.timeout, base, tls, bearer })
     }
 
     /// Asks without a body.
@@ -167,6 +175,7 @@ impl Client {
         let config = config.timeout_connect(Some(self.timeout)).timeout_recv_response(Some(self.timeout));
         let request = Request::builder().method("GET").uri(format!("{}{path}", self.base));
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+        let request = self.bearer.iter().fold(request, |request, bearer| request.header("authorization", bearer));
         let request = request.body(()).map_err(|error| Failure::new(format!("this cannot be asked over HTTP: {error}")))?;
         let response = config.build().new_agent().run(request).map_err(|error| self.unreachable(&error))?;
         let is_stream = response.headers().get("content-type").is_some_and(|media| media == "text/event-stream");
@@ -186,6 +195,7 @@ impl Client {
     fn run<B: AsSendBody>(&self, method: &str, path: &str, headers: &[(&str, String)], body: B) -> Result<Answer, Failure> {
         let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+        let request = self.bearer.iter().fold(request, |request, bearer| request.header("authorization", bearer));
         let request = request.body(body).map_err(|error| Failure::new(format!("this cannot be asked over HTTP: {error}")))?;
         let response = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
         let (parts, mut body) = response.into_parts();
@@ -204,6 +214,26 @@ impl Client {
             error => Failure::new(format!("no server answers at {base}: {error}"))
                 .hint("start one with `larder serve`, or say where it is with --server URL or LARDER_SERVER"),
         }
+    }
+}
+
+/// The token, from where it is said to be.
+fn token(at: Option<&str>) -> Result<Option<String>, Failure> {
+    let environment: BTreeMap<String, String> =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+    let text = match at {
+        None => environment.get("LARDER_TOKEN").filter(|text| !text.is_empty()).cloned(),
+        Some(at) => {
+            let reference = Reference::parse(at).ok_or_else(|| Failure::new(format!("--token: expected {REFERENCE_EXPECTED}")))?;
+            let found = reference.resolve(&environment);
+            Some(found.map_err(|why| Failure::new(format!("--token {reference}: {why}")))?)
+        }
+    };
+    // A header could not have anything else in it, and a message must not.
+    let is_token = |text: &String| crate::access::token::Token::parse(text.as_bytes()).is_some();
+    match text {
+        Some(text) if !is_token(&text) => Err(Failure::new("what is there is no token of larder's").hint("it looks like ldr_ID_SECRET")),
+        text => Ok(text),
     }
 }
 
@@ -256,7 +286,8 @@ mod tests {
         // Taken and given up again, so that nobody listens there.
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
         let server = format!("127.0.0.1:{port}");
-        let args = ServerArgs { server, timeout: Duration::from_secs(5), ca: None, client_certificate: None, client_key: None };
+        let timeout = Duration::from_secs(5);
+        let args = ServerArgs { server, token: None, timeout, ca: None, client_certificate: None, client_key: None };
         let client = Client::new(&args).expect("it is an address");
         let failure = client.ask("GET", "/v1/stats").err().expect("nobody is there").to_string();
         assert!(failure.contains("no server answers at http://127.0.0.1:"), "{failure}");

@@ -70,6 +70,11 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
+    /// A file and a data folder, without the rest.
+    pub fn of(config: Option<PathBuf>, data: Option<String>) -> Self {
+        ConfigArgs { config, data, ..ConfigArgs::default() }
+    }
+
     fn flags(&self) -> Vec<FlagGiven> {
         let given = [
             ("data", "--data", &self.data),

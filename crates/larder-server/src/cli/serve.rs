@@ -10,6 +10,7 @@ use super::config::{ConfigArgs, unusable};
 use super::failure::Failure;
 use super::logging::{self, LogFormat};
 use super::output::Output;
+use crate::access::Door;
 use crate::audit::Audit;
 use crate::config::units::Size;
 use crate::config::{Config, Redis};
@@ -76,6 +77,13 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
     };
     let larder = config.builder().build().await.map_err(|error| not_opened(&error))?;
     exporter.iter().for_each(|exporter| exporter.count(&larder));
+    let door = match Door::of(config.access.clone(), larder.clock().clone()) {
+        Ok(door) => door,
+        Err(error) => {
+            larder.close().await.map_err(|error| Failure::new(format!("the cache cannot be closed: {error}")))?;
+            return Err(Failure::new(format!("who may do what is not known: {error}")));
+        }
+    };
     let http = &config.http;
     let history = match &config.history {
         Some(settings) => match Running::start(&larder, settings).await {
@@ -103,6 +111,7 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
         webhooks: config.webhooks.clone(),
         guards: config.guards.clone(),
         audit,
+        door,
         is_strict: config.redis.as_ref().is_some_and(Redis::is_strict),
         watched: config.watched(),
         drain: http.drain,

@@ -187,6 +187,26 @@ pub const TLS: Section = Section {
     ],
 };
 
+/// Who may do what.
+pub const ACCESS: Section = Section {
+    name: "access",
+    about: "Access control. Roles and principals are written [[role]] and [[principal]], or managed while the server runs (larder token, larder access), which needs a data folder or a file.",
+    settings: &[
+        setting(
+            "enabled",
+            Kind::Flag,
+            "false",
+            "Whether whoever asks has to say who they are, over HTTP and RESP alike, and may do only what they are allowed to. larder init makes the first token.",
+        ),
+        optional(
+            "file",
+            Kind::File,
+            "Where tokens and principals are kept that are managed while the server runs. Without it, access.json in the data folder.",
+        ),
+        setting("session", Kind::Time, "12h", "How long somebody who gave a password to a browser stays who they are."),
+    ],
+};
+
 /// Redis or Valkey, where several machines share one cache.
 pub const REDIS: Section = Section {
     name: "redis",
@@ -561,11 +581,44 @@ pub const SOURCE: Section = Section {
     ],
 };
 
+/// Roles beside the built-in ones.
+pub const ROLE: Section = Section {
+    name: "role",
+    about: "A name for grants, beside the built-in roles admin, service, client, invalidator, operator and viewer. Written [[role]], once for each.",
+    settings: &[
+        optional("name", Kind::Text("a name of 1 to 64 letters, digits, '_', '-', '.' and '@'"), "What it is called."),
+        optional(
+            "grants",
+            Kind::Texts("allow read, write on features:**"),
+            "What it allows and denies: allow or deny, operations (read, write, delete, invalidate, emit, admin, metrics, all), and perhaps a pattern of keys and one of tags. Their order means nothing: what any denies is denied.",
+        ),
+    ],
+};
+
+/// Principals that are not managed while the server runs.
+pub const PRINCIPAL: Section = Section {
+    name: "principal",
+    about: "Somebody who may do something, with a token or a password of their own. Written [[principal]], once for each.",
+    settings: &[
+        optional("name", Kind::Text("a name of 1 to 64 letters, digits, '_', '-', '.' and '@'"), "What they are called."),
+        optional("roles", Kind::Texts("service"), "The names of their roles."),
+        optional("grants", Kind::Texts("deny read on features:secret:**"), "Grants of their own, as a role has them."),
+        optional("token", Kind::Secret, "Their token, as larder token draw prints one. Others can be made while the server runs."),
+        optional("password", Kind::Secret, "Their password, of 10 to 256 bytes, or what Argon2id makes of it ($argon2id$..)."),
+        optional(
+            "certificates",
+            Kind::Texts("uri:spiffe://example.org/ingest"),
+            "Names in client certificates that are theirs: dns:, uri: or email: and the name. Needs tls.clients.",
+        ),
+    ],
+};
+
 /// The sections of which there may be any number, each written in two pairs of brackets.
-pub const LISTS: [&Section; 2] = [&ON, &SOURCE];
+pub const LISTS: [&Section; 4] = [&ROLE, &PRINCIPAL, &ON, &SOURCE];
 
 /// The sections whose place is fixed: all but the namespaces and lists.
-pub const FIXED: [&Section; 11] = [&TOP, &HTTP, &RESP, &TLS, &REDIS, &EVENTS, &HEALTH, &HISTORY, &AUDIT, &OTLP, &DEFAULT_NAMESPACE];
+pub const FIXED: [&Section; 12] =
+    [&TOP, &HTTP, &RESP, &TLS, &ACCESS, &REDIS, &EVENTS, &HEALTH, &HISTORY, &AUDIT, &OTLP, &DEFAULT_NAMESPACE];
 
 impl Section {
     /// The setting of this name.

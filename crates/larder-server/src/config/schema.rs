@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::catalog::{FIXED, LISTS, NAMESPACES, ON, SOURCE, Section, Setting, variable};
+use super::catalog::{FIXED, LISTS, NAMESPACES, ON, PRINCIPAL, ROLE, SOURCE, Section, Setting, variable};
 use super::value::Kind;
 
 /// Lines of comments are no longer than this.
@@ -86,7 +86,8 @@ pub fn json_schema() -> Json {
     }
     let namespaces = json!({ "type": "object", "description": NAMESPACES.about, "additionalProperties": object(&NAMESPACES) });
     top.insert(NAMESPACES.name.to_owned(), namespaces);
-    for (list, required) in [(&ON, ["type", "invalidate"]), (&SOURCE, ["type", "url"])] {
+    let required = [(&ROLE, &["name", "grants"][..]), (&PRINCIPAL, &["name"]), (&ON, &["type", "invalidate"]), (&SOURCE, &["type", "url"])];
+    for (list, required) in required {
         let mut item = object(list);
         item["required"] = json!(required);
         top.insert(list.name.to_owned(), json!({ "type": "array", "description": list.about, "items": item }));

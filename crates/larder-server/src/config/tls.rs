@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::http::uri::Authority;
 
 use super::Typed;
-use super::catalog::{HTTP, RESP, TLS, TOP};
+use super::catalog::{ACCESS, HTTP, RESP, TLS, TOP};
 use super::document::{Document, Givens};
 use super::fault::{Fault, Place};
 use super::value::Value;
@@ -26,7 +26,6 @@ pub fn of(document: &Document, faults: &mut Vec<Fault>) -> Guards {
         hosts: hosts(http, faults),
         insecure: Typed(&document.fixed[TOP.name]).flag("insecure"),
         tls,
-        ..Guards::default()
     };
     // A certificate that is there and cannot be used is not also missing.
     if !guards.insecure && faults.len() == wrong {
@@ -34,7 +33,8 @@ pub fn of(document: &Document, faults: &mut Vec<Fault>) -> Guards {
             Value::Address(addr) => Some(*addr),
             other => unreachable!("listen is an address, not {other}"),
         };
-        let open = listen(http).map(|addr| exposed(addr, listen(resp), &guards)).unwrap_or_default();
+        let is_guarded = Typed(&document.fixed[ACCESS.name]).flag("enabled");
+        let open = listen(http).map(|addr| exposed(addr, listen(resp), &guards, is_guarded)).unwrap_or_default();
         faults.extend(open.iter().map(|one| {
             let givens = if one.setting.starts_with(RESP.name) { resp } else { http };
             Fault::new(&givens["listen"].place, format!("{one}: {ADVICE}"))

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::larder_cache::LarderCache;
+use crate::access::Door;
 use crate::health::Watched;
 use crate::serve::{BindError, Bound, Serve, ServeError};
 use crate::settings::{Guards, HttpLimits, RespSettings, Webhooks};
@@ -93,6 +94,7 @@ async fn bind(larder: &Larder) -> Result<Bound, BindError> {
         webhooks: Webhooks::default(),
         guards: Guards::default(),
         audit: None,
+        door: Door::open(),
         is_strict: false,
         watched: Watched::default(),
         drain: DRAIN,

@@ -3,12 +3,14 @@
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
+use larder::access::{Operation, Target};
 use larder::fingerprint::Json as AsJson;
 use larder::{Explanation, Found, Validated, Verdict, Version};
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::audited::Facts;
+use super::door::Who;
 use super::octets::Octets;
 use super::payload::{self, EntryKey, Json, Payload, SourceName};
 use super::problem::{Kind, Problem};
@@ -31,6 +33,7 @@ pub struct Outcome {
 /// See [`Problem`].
 pub async fn validate(
     State(app): State<Shared>,
+    who: Who,
     EntryKey(key): EntryKey,
     uri: Uri,
     headers: HeaderMap,
@@ -39,6 +42,9 @@ pub async fn validate(
 ) -> Result<(StatusCode, Answer<Outcome>), Problem> {
     let truth = |found: &[u8]| std::str::from_utf8(found).ok().and_then(|text| text.parse::<bool>().ok());
     let renews = payload::query(&uri, "renew", "true or false", truth)?.unwrap_or(false);
+    if renews {
+        who.check(Operation::Write, Target::Key(&key))?;
+    }
     let content = app.larder.content(&key);
     let content = if renews { content.renewing() } else { content };
     let validated = if payload::is_json(&headers) {
@@ -194,8 +200,11 @@ struct ComputedFrom {
 ///
 /// # Errors
 /// See [`Problem`].
-pub async fn explain(State(app): State<Shared>, EntryKey(key): EntryKey) -> Result<Answer<Explained>, Problem> {
+pub async fn explain(State(app): State<Shared>, who: Who, EntryKey(key): EntryKey) -> Result<Answer<Explained>, Problem> {
     let explanation = app.larder.explain(&key).await?;
+    if let Some(identity) = who.identity() {
+        explanation.permitted_to(&identity.principal)?;
+    }
     let text = explanation.to_string();
     let Explanation { key, found, backing_error, .. } = explanation;
     let found = found.into_iter().map(|found| found_in(found, app.backing)).collect();

@@ -5,8 +5,10 @@ use axum::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use larder::access::{Operation, Target};
 use larder::{Answer, FillToken, Freshness, Item, Lookup, Miss, Position, Receipt, Source};
 
+use super::door::Who;
 use super::headers::{self, CACHE_STATUS, CACHE_TAG, LARDER_CHANGED, LARDER_FILL, LARDER_FRESHNESS, LARDER_POSITION, Status, Times};
 use super::payload::{EntryKey, Payload, Reached};
 use super::problem::{Kind, Problem};
@@ -112,12 +114,18 @@ fn insert(response: &mut Response, name: HeaderName, value: String) {
 /// See [`Problem`]; a fill that was not kept is [`Kind::StaleFill`].
 pub async fn write(
     State(app): State<Shared>,
+    who: Who,
     EntryKey(key): EntryKey,
     headers: HeaderMap,
     Payload(body): Payload,
 ) -> Result<Response, Problem> {
     let item = item(&headers, &body)?;
+    who.check_item(&key, &item)?;
     let if_changed = headers::if_changed(&headers)?;
+    if if_changed {
+        // The answer tells whether the same is there.
+        who.check(Operation::Read, Target::Key(&key))?;
+    }
     match headers::fill_token(&headers)? {
         None if if_changed => {
             let receipt = app.raw.put_if_changed(&key, item).await?;

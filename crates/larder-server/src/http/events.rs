@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use larder::events::{Emitted, Event};
 use larder::{Impact, Touched};
@@ -15,6 +15,7 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::Semaphore;
 
 use super::audited::Facts;
+use super::door::Who;
 use super::payload::{self, Payload};
 use super::problem::{Document, Kind, Problem};
 use super::{App, Shared, percent};
@@ -110,31 +111,36 @@ pub enum Taken {
 /// could not carry one out now, send all again as they are, since what was carried out is known.
 pub async fn take(
     State(app): State<Shared>,
+    who: Option<Extension<Who>>,
     uri: Uri,
     headers: HeaderMap,
     facts: Facts,
     Payload(body): Payload,
 ) -> Result<(StatusCode, Answer<Taken>), Problem> {
-    app.intake.check(&headers, &body)?;
+    let who = who.map(|Extension(who)| who);
+    // Who proved to be somebody that may emit need not sign as well; nobody in particular has to, where signatures are asked for.
+    if who.is_none() {
+        app.intake.check(&headers, &body)?;
+    }
     let yes_or_no = |found: &[u8]| std::str::from_utf8(found).ok()?.parse().ok();
     let rehearse = payload::query(&uri, "dry_run", "true or false", yes_or_no)?.unwrap_or(false);
     match read(&headers, &body)? {
         Came::One(event) => {
-            let outcome = carry_out(&app, event, rehearse, &facts).await?;
+            let outcome = carry_out(&app, who.as_ref(), event, rehearse, &facts).await?;
             Ok((status(&outcome), Answer(Taken::One(Box::new(outcome)))))
         }
-        Came::Many(all) => Ok(take_many(&app, all, rehearse, &facts).await),
+        Came::Many(all) => Ok(take_many(&app, who, all, rehearse, &facts).await),
     }
 }
 
-async fn take_many(app: &Shared, all: Vec<Json>, rehearse: bool, facts: &Facts) -> (StatusCode, Answer<Taken>) {
+async fn take_many(app: &Shared, who: Option<Who>, all: Vec<Json>, rehearse: bool, facts: &Facts) -> (StatusCode, Answer<Taken>) {
     // A rehearsal looks at every entry there is: one at a time is enough.
     let turns = Arc::new(Semaphore::new(if rehearse { 1 } else { EVENTS_MAX }));
     let carry_out_one = |one: Json| {
-        let (app, turns, facts) = (app.clone(), turns.clone(), facts.clone());
+        let (app, who, turns, facts) = (app.clone(), who.clone(), turns.clone(), facts.clone());
         tokio::spawn(async move {
             let _turn = turns.acquire().await;
-            carry_out(&app, Event::from_json(one)?, rehearse, &facts).await
+            carry_out(&app, who.as_ref(), Event::from_json(one)?, rehearse, &facts).await
         })
     };
     let under_way: Vec<_> = all.into_iter().map(carry_out_one).collect();
@@ -154,7 +160,7 @@ async fn take_many(app: &Shared, all: Vec<Json>, rehearse: bool, facts: &Facts) 
     (worst, Answer(Taken::Many { events }))
 }
 
-async fn carry_out(app: &App, event: Event, rehearse: bool, facts: &Facts) -> Result<Outcome, Problem> {
+async fn carry_out(app: &App, who: Option<&Who>, event: Event, rehearse: bool, facts: &Facts) -> Result<Outcome, Problem> {
     let id = event.id().to_owned();
     facts.about(|| [Name::new("event", format!("{} of {}#{id}", event.kind(), event.source()))]);
     let (emitted, impact) = match rehearse {
@@ -162,6 +168,15 @@ async fn carry_out(app: &App, event: Event, rehearse: bool, facts: &Facts) -> Re
         false => (app.larder.emit_from(event, DOOR).await?, None),
     };
     emitted.position.iter().for_each(|position| facts.at(position));
+    let impact = impact.map(|mut impact| {
+        match (who.and_then(Who::identity), app.door.is_guarded()) {
+            (Some(identity), _) => impact.permitted_to(&identity.principal),
+            // A signature is the right to tell of events, and to see nothing.
+            (None, true) => impact.namespaces.clear(),
+            (None, false) => {}
+        }
+        impact
+    });
     Ok(Outcome { impact: impact.map(dropped), ..Outcome::of(id, emitted) })
 }
 

@@ -9,6 +9,7 @@ use larder::Names;
 use serde::{Deserialize, Serialize};
 
 use super::audited::Facts;
+use super::door::Who;
 use super::octets::Octets;
 use super::payload::{self, Json};
 use super::problem::{Document, Kind, Problem};
@@ -79,6 +80,7 @@ pub struct Lagging {
 /// See [`Problem`]; nothing is invalidated if anything in the request is wrong.
 pub async fn invalidate(
     State(app): State<Shared>,
+    who: Who,
     uri: Uri,
     facts: Facts,
     Json(request): Json<Request>,
@@ -94,6 +96,7 @@ pub async fn invalidate(
         let detail = format!("one invalidation has at most {} names, this one has {}", larder::NAMES_MAX, names.len());
         return Err(Problem::new(Kind::InvalidRequest, detail).limit(larder::NAMES_MAX as u64));
     }
+    who.check_names(&names)?;
     let receipt = app.larder.invalidate(names).await?;
     facts.at(&receipt.position());
     let status = if receipt.is_queued() { StatusCode::ACCEPTED } else { StatusCode::OK };

@@ -6,6 +6,7 @@ use axum::http::Uri;
 use larder::{Cursor, KEYS_PAGE_MAX};
 use serde::{Deserialize, Serialize};
 
+use super::door::Who;
 use super::octets::Octets;
 use super::payload::Reached;
 use super::problem::{Kind, Problem};
@@ -27,14 +28,17 @@ pub struct Page {
 ///
 /// # Errors
 /// See [`Problem`].
-pub async fn list(State(app): State<Shared>, uri: Uri, _: Reached) -> Result<Answer<Page>, Problem> {
+pub async fn list(State(app): State<Shared>, who: Who, uri: Uri, _: Reached) -> Result<Answer<Page>, Problem> {
     let query = uri.query().unwrap_or_default();
     let pattern = value(query, "pattern")?.unwrap_or_else(|| b"**".into());
     let cursor = value(query, "cursor")?.unwrap_or_default();
     let cursor = std::str::from_utf8(&cursor).ok().and_then(|text| text.parse::<Cursor>().ok());
     let cursor = cursor.ok_or_else(|| bad("\"cursor\" is given back as it was got"))?;
     let limit = value(query, "limit")?.map_or(Ok(LIMIT), |text| limit(&text))?;
-    let page = app.raw.keys(pattern, cursor, limit).await?;
+    let page = match who.identity() {
+        Some(identity) => app.larder.as_principal(&identity.principal).raw().keys(pattern, cursor, limit).await?,
+        None => app.raw.keys(pattern, cursor, limit).await?,
+    };
     Ok(Answer(Page { keys: page.keys.iter().map(|key| (&**key).into()).collect(), next: page.next.map(|next| next.to_string()) }))
 }
 

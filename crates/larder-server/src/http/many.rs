@@ -6,10 +6,12 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use bytes::Bytes;
+use larder::access::{Operation, Target};
 use larder::{FillToken, Freshness, Item, Lookup, Receipt, Source};
 use serde::{Deserialize, Serialize};
 
 use super::audited::Facts;
+use super::door::Who;
 use super::octets::Octets;
 use super::payload::{Json, Reached};
 use super::problem::{Document, Kind, Problem};
@@ -97,6 +99,7 @@ pub struct Entry {
 /// See [`Problem`].
 pub async fn read(
     State(app): State<Shared>,
+    who: Who,
     _: Reached,
     facts: Facts,
     Json(request): Json<ReadRequest>,
@@ -104,6 +107,7 @@ pub async fn read(
     let keys = request.keys;
     facts.about(|| keys.iter().map(|key| Name::new("key", key.0.clone())));
     check_count(keys.len())?;
+    keys.iter().try_for_each(|key| who.check(Operation::Read, Target::Key(key.as_ref())))?;
     // Before the look, as for one entry.
     let tokens: Vec<FillToken> = keys.iter().map(|key| app.raw.begin_fill(key)).collect();
     let lookups = app.raw.lookup_many(&keys).await?;
@@ -220,6 +224,7 @@ pub struct Written {
 /// See [`Problem`], for everything but fills, which succeed or fail one by one.
 pub async fn write(
     State(app): State<Shared>,
+    who: Who,
     facts: Facts,
     Json(request): Json<WriteRequest>,
 ) -> Result<(StatusCode, Answer<WriteAnswer>), Problem> {
@@ -229,14 +234,24 @@ pub async fn write(
     for (place, entry) in request.entries.into_iter().enumerate() {
         written.push(Written { key: entry.key.clone(), stored: true, problem: None });
         match entry.fill.as_deref().map(str::parse::<FillToken>) {
-            None => puts.push((entry.key.clone(), item(entry))),
-            Some(Ok(token)) => fills.push((place, token, entry)),
+            None => {
+                let key = entry.key.clone();
+                let item = item(entry);
+                who.check_item(key.as_ref(), &item)?;
+                puts.push((key, item));
+            }
+            Some(Ok(token)) => {
+                let key = entry.key.clone();
+                let item = item(entry);
+                who.check_item(key.as_ref(), &item)?;
+                fills.push((place, token, key, item));
+            }
             Some(Err(error)) => return Err(Problem::new(Kind::InvalidRequest, error.message()).about(entry.key.as_ref())),
         }
     }
     let receipt = app.raw.put_many(puts).await?;
-    for (place, token, entry) in fills {
-        let refused = fill(&app, token, entry).await.err().map(Problem::document);
+    for (place, token, key, item) in fills {
+        let refused = fill(&app, token, key, item).await.err().map(Problem::document);
         written[place] = Written { key: written[place].key.clone(), stored: refused.is_none(), problem: refused };
     }
     let queued = receipt.as_ref().is_some_and(Receipt::is_queued);
@@ -246,9 +261,8 @@ pub async fn write(
     Ok((status, Answer(WriteAnswer { position, queued, entries: written })))
 }
 
-async fn fill(app: &App, token: FillToken, entry: NewEntry) -> Result<(), Problem> {
-    let key = entry.key.clone();
-    match app.raw.fill(&key, token, item(entry)).await? {
+async fn fill(app: &App, token: FillToken, key: Octets, item: Item<Bytes>) -> Result<(), Problem> {
+    match app.raw.fill(&key, token, item).await? {
         true => Ok(()),
         false => Err(entries::stale_fill(key.as_ref())),
     }

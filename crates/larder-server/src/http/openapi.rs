@@ -4,11 +4,13 @@
 use axum::Json as Answer;
 use serde_json::{Map, Value, json};
 
+use super::door::Need;
 use super::events::EVENTS_MAX;
 use super::many::ENTRIES_MAX;
 use super::metrics::encode::Format;
 use super::problem::Kind;
 
+mod access;
 mod content;
 mod history;
 mod probes;
@@ -22,6 +24,20 @@ pub async fn show() -> Answer<Value> {
 
 /// The document.
 pub fn document() -> Value {
+    let mut document = routes();
+    // Each route says in the table what it needs, so what it answers without is said once.
+    for endpoint in super::data_plane().into_iter().chain(super::about()).filter(|endpoint| !matches!(endpoint.need, Need::Nothing(_))) {
+        let responses = &mut document["paths"][endpoint.path][endpoint.method.as_str().to_ascii_lowercase()]["responses"];
+        for (status, kind) in [("401", Kind::Unauthenticated), ("403", Kind::Forbidden)] {
+            if responses[status].is_null() {
+                responses[status] = problem(&[kind]);
+            }
+        }
+    }
+    document
+}
+
+fn routes() -> Value {
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -36,6 +52,7 @@ pub fn document() -> Value {
             { "name": "invalidations", "description": "Taking out what the world has made wrong." },
             { "name": "events", "description": "What became of events." },
             { "name": "server", "description": "What the cache and its server say of themselves." },
+            { "name": "access", "description": "Who may do what, where access control is on." },
         ],
         "paths": {
             "/v1/entries/{key}": entry(),
@@ -56,6 +73,13 @@ pub fn document() -> Value {
             "/v1/reports/{kind}": { "get": report::show() },
             "/v1/history": { "get": history::show() },
             "/v1/health": { "get": health() },
+            "/v1/access/session": access::session(),
+            "/v1/access/principals": access::principals(),
+            "/v1/access/principals/{name}": access::principal(),
+            "/v1/access/tokens": access::tokens(),
+            "/v1/access/tokens/{id}": access::token(),
+            "/v1/access/tokens/{id}/rotate": access::rotation(),
+            "/v1/access/explain": access::explanation(),
             "/livez": { "get": probes::livez() },
             "/readyz": { "get": probes::readyz() },
             "/startupz": { "get": probes::startupz() },
@@ -63,7 +87,16 @@ pub fn document() -> Value {
             "/metrics": { "get": metrics() },
             "/openapi.json": { "get": openapi() },
         },
-        "components": { "schemas": schemas::all(), "headers": headers(), "parameters": parameters() },
+        "security": [{}, { "token": [] }, { "session": [] }],
+        "components": {
+            "schemas": schemas::all(),
+            "headers": headers(),
+            "parameters": parameters(),
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer", "bearerFormat": "ldr_ID_SECRET" },
+                "session": { "type": "apiKey", "in": "cookie", "name": super::door::SESSION_COOKIE },
+            },
+        },
     })
 }
 
@@ -457,7 +490,11 @@ fn json_answer(description: &str, schema: &str) -> Value {
 }
 
 fn json_body(schema: &str) -> Value {
-    json!({ "required": true, "content": { "application/json": { "schema": schemas::reference(schema) } } })
+    json_body_of(schemas::reference(schema))
+}
+
+fn json_body_of(schema: Value) -> Value {
+    json!({ "required": true, "content": { "application/json": { "schema": schema } } })
 }
 
 /// An answer that is one of these problems; of any, where none is named.

@@ -14,10 +14,10 @@ use super::problem::{Kind, Problem};
 use super::{Shared, headers, percent};
 
 /// What the paths of entries begin with.
-const ENTRIES: &str = "/v1/entries/";
+pub(super) const ENTRIES: &str = "/v1/entries/";
 
 /// What the paths of sources begin with.
-const SOURCES: &str = "/v1/sources/";
+pub(super) const SOURCES: &str = "/v1/sources/";
 
 /// The key in an entry's path. Taken from the path as it came, because keys need not be UTF-8.
 pub struct EntryKey(pub Vec<u8>);
@@ -42,7 +42,7 @@ impl FromRequestParts<Shared> for SourceName {
 }
 
 /// The segment of a path behind a prefix, decoded.
-fn key_in(path: &str, prefix: &str) -> Result<Vec<u8>, Problem> {
+pub(super) fn key_in(path: &str, prefix: &str) -> Result<Vec<u8>, Problem> {
     let encoded = path.strip_prefix(prefix).unwrap_or_default();
     let encoded = encoded.split('/').next().unwrap_or_default();
     let bad = |_| Problem::new(Kind::InvalidKey, format!("\"{encoded}\" is badly percent-encoded"));

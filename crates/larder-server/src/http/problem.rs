@@ -52,6 +52,10 @@ kinds! {
     InvalidRequest = 400 "invalid-request" "The request is wrong",
     /// An event is not signed as it must be here; the detail says which header is missing or wrong.
     Unsigned = 401 "unsigned" "The event is not signed as it must be",
+    /// Nobody said who asks, or what they said is not so.
+    Unauthenticated = 401 "unauthenticated" "It is not known who asks",
+    /// Who asks may not do that, or not with all that it would touch.
+    Forbidden = 403 "forbidden" "That is not allowed",
     /// Whoever asks to send events may not.
     OriginNotAllowed = 403 "origin-not-allowed" "The sender may not send events here",
     /// A page of another origin has a browser ask for a change.
@@ -132,6 +136,7 @@ impl From<ErrorKind> for Kind {
             // What a request can be wrong about in this way is the name of a namespace, or a media type.
             ErrorKind::InvalidConfig => Kind::InvalidRequest,
             ErrorKind::NotFound => Kind::NotFound,
+            ErrorKind::Forbidden => Kind::Forbidden,
             ErrorKind::Overloaded => Kind::Overloaded,
             ErrorKind::LogUnavailable => Kind::LogUnavailable,
             ErrorKind::Tier => Kind::TierFailed,
@@ -240,6 +245,9 @@ impl IntoResponse for Problem {
         if kind == Kind::Unsigned {
             // HTTP wants every 401 to say what would be accepted.
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Standard-Webhooks"));
+        }
+        if kind == Kind::Unauthenticated {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"larder\""));
         }
         response
     }

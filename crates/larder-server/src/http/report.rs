@@ -8,6 +8,7 @@ use jiff::{Timestamp, ZonedDateTime};
 
 use super::Shared;
 use super::browsers::STILL_PAGE;
+use super::door::Who;
 use super::history::{query_text, refused};
 use super::payload::Reached;
 use super::problem::{Kind, Problem};
@@ -19,6 +20,7 @@ use crate::report::{self, Asked, Format, Report, ReportError};
 /// See [`Problem`].
 pub async fn show(
     State(app): State<Shared>,
+    who: Who,
     Path(kind): Path<String>,
     uri: Uri,
     headers: HeaderMap,
@@ -43,7 +45,8 @@ pub async fn show(
     let history = history.ok_or_else(|| Problem::new(Kind::NoHistory, "this server keeps none; history.enabled says so"))?;
     let now: ZonedDateTime = Timestamp::now().to_zoned_datetime(zone);
     let made = tokio::task::spawn_blocking(move || report::of_history(&history, &asked, &now, namespace.as_deref()));
-    let report = made.await.map_err(|_| Problem::new(Kind::Internal, "the report could not be made"))?.map_err(problem)?;
+    let mut report = made.await.map_err(|_| Problem::new(Kind::Internal, "the report could not be made"))?.map_err(problem)?;
+    report.shown_to(|key| who.may_read(key), who.reads_all());
     answer(&report, format)
 }
 

@@ -30,10 +30,12 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::Frame;
+use larder::access::Operation;
 use larder::events::{EVENT_TRACES_MAX, EventTrace, EventWatch, Watched};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::door::Who;
 use super::problem::{Kind, Problem};
 use super::{Shared, payload};
 
@@ -168,6 +170,17 @@ impl Default for Watchers {
     }
 }
 
+impl Trace {
+    /// As somebody may see it: who may not read all there is, is not told what could be the name of a key.
+    fn seen_by(mut self, who: &Who) -> Self {
+        if !who.reads_all() {
+            self.names.clear();
+            (self.subject, self.reason) = (None, None);
+        }
+        self
+    }
+}
+
 fn wanted_type(uri: &Uri) -> Result<Option<String>, Problem> {
     payload::query(uri, "type", "the type of an event", |found| std::str::from_utf8(found).ok().map(str::to_owned))
 }
@@ -182,11 +195,11 @@ fn number(uri: &Uri, name: &str, least: usize) -> Result<Option<usize>, Problem>
 ///
 /// # Errors
 /// [`Kind::InvalidRequest`] for a limit that is none.
-pub async fn list(State(app): State<Shared>, uri: Uri) -> Result<Answer<Traces>, Problem> {
+pub async fn list(State(app): State<Shared>, who: Who, uri: Uri) -> Result<Answer<Traces>, Problem> {
     let (limit, wanted) = (number(&uri, "limit", 1)?.unwrap_or(LISTED), wanted_type(&uri)?);
     let all = app.larder.event_traces(EVENT_TRACES_MAX);
     let of_type: Vec<_> = all.iter().filter(|trace| wanted.as_ref().is_none_or(|wanted| *wanted == trace.kind)).collect();
-    let events = of_type[of_type.len().saturating_sub(limit)..].iter().map(|trace| Trace::from(&***trace)).collect();
+    let events = of_type[of_type.len().saturating_sub(limit)..].iter().map(|trace| Trace::from(&***trace).seen_by(&who)).collect();
     Ok(Answer(Traces { life: app.watchers.life(), events }))
 }
 
@@ -194,7 +207,7 @@ pub async fn list(State(app): State<Shared>, uri: Uri) -> Result<Answer<Traces>,
 ///
 /// # Errors
 /// [`Kind::InvalidRequest`] for a query that cannot be understood, [`Kind::Overloaded`] where too many watch.
-pub async fn tail(State(app): State<Shared>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn tail(State(app): State<Shared>, who: Who, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let yes_or_no = |found: &[u8]| std::str::from_utf8(found).ok()?.parse().ok();
     let entries = payload::query(&uri, "entries", "true or false", yes_or_no)?.unwrap_or(false);
     let (last, wanted) = (number(&uri, "last", 0)?.unwrap_or(0), wanted_type(&uri)?);
@@ -206,13 +219,27 @@ pub async fn tail(State(app): State<Shared>, uri: Uri, headers: HeaderMap) -> Re
         watch = watch.after(oldest.number - 1);
     }
     let (lines, received) = mpsc::channel(AHEAD);
-    tokio::spawn(feed(app, watch, wanted, lines));
+    tokio::spawn(async move {
+        tokio::select! {
+            () = feed(app.clone(), who.clone(), watch, wanted, lines) => {}
+            // What was asked for with a token that is taken back, ends with it.
+            () = ended(&app, &who) => {}
+        }
+    });
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")];
     Ok((headers, Body::new(Tail { lines: received, _place: place })).into_response())
 }
 
+/// Ends when who watches may not any more.
+async fn ended(app: &Shared, who: &Who) {
+    match who.identity() {
+        Some(identity) => app.door.ended(identity, |who| who.principal.rights().allows_everywhere(Operation::Metrics)).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Writes what ends, until the watcher has left, the server is told to stop, or the cache is gone.
-async fn feed(app: Shared, mut watch: EventWatch, wanted: Option<String>, lines: mpsc::Sender<Bytes>) {
+async fn feed(app: Shared, who: Who, mut watch: EventWatch, wanted: Option<String>, lines: mpsc::Sender<Bytes>) {
     let life = app.watchers.life();
     // At once, so that the watcher knows that it is heard, and where to go on from if it sees nothing before it has to.
     let mut line = Some(Bytes::from(format!("id: {life}-{}\n:\n\n", watch.number())));
@@ -231,7 +258,7 @@ async fn feed(app: Shared, mut watch: EventWatch, wanted: Option<String>, lines:
                 Some(Watched::Missed(missed)) => Some(format!("event: missed\ndata: {{\"missed\":{missed}}}\n\n").into()),
                 Some(Watched::Event(trace)) if wanted.as_ref().is_some_and(|wanted| *wanted != trace.kind) => None,
                 Some(Watched::Event(trace)) => {
-                    let json = serde_json::to_string(&Trace::from(&*trace)).expect("a trace is texts and numbers");
+                    let json = serde_json::to_string(&Trace::from(&*trace).seen_by(&who)).expect("a trace is texts and numbers");
                     Some(format!("id: {life}-{}\ndata: {json}\n\n", trace.number).into())
                 }
             },

@@ -73,6 +73,11 @@ impl Intake {
         })
     }
 
+    /// Whether a request says that it is signed, where signatures count: whether it is, is [checked](Self::check) with its body.
+    pub fn is_signed(&self, headers: &HeaderMap) -> bool {
+        !self.webhooks.secrets.is_empty() && headers.contains_key(SIGNATURE)
+    }
+
     /// The rate that a sender is told, if it asked for one or there is one to tell.
     fn rate(&self, asked: Option<u64>) -> String {
         match (asked, self.webhooks.rate) {

@@ -11,6 +11,7 @@ use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use super::Resp;
+use super::access::may_hear;
 use super::clients::Client;
 use super::commands::{Call, Done, Refusal};
 use super::glob;
@@ -86,22 +87,23 @@ pub fn say(resp: &Resp, channel: &[u8], message: &[u8]) -> usize {
         matching.flat_map(|(pattern, clients)| clients.iter().map(|client| (pattern.clone(), *client))).collect()
     };
     let heard = named.len() + matching.len();
-    for id in named {
-        tell(resp, id, &[b"message", channel, message]);
+    let heard_by = |id: u64| resp.clients.get(id).filter(|client| may_hear(resp, client, channel, message));
+    for client in named.into_iter().filter_map(heard_by) {
+        tell(resp, &client, &[b"message", channel, message]);
     }
     for (pattern, id) in matching {
-        tell(resp, id, &[b"pmessage", &pattern, channel, message]);
+        if let Some(client) = heard_by(id) {
+            tell(resp, &client, &[b"pmessage", &pattern, channel, message]);
+        }
     }
     heard
 }
 
-fn tell(resp: &Resp, id: u64, parts: &[&[u8]]) {
-    if let Some(client) = resp.clients.get(id) {
-        send(resp, &client, |out| {
-            out.push(parts.len());
-            parts.iter().for_each(|part| out.bulk(part));
-        });
-    }
+fn tell(resp: &Resp, client: &Client, parts: &[&[u8]]) {
+    send(resp, client, |out| {
+        out.push(parts.len());
+        parts.iter().for_each(|part| out.bulk(part));
+    });
 }
 
 /// Sends a client a message in the version of the protocol that it speaks.
@@ -199,6 +201,7 @@ pub fn list(call: &mut Call<'_>) -> Done {
     let pattern = (call.args.len() > 2).then(|| call.args.at(2));
     let mut names: Vec<Vec<u8>> = call.resp.channels.by_name.lock().keys().cloned().collect();
     names.retain(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name)));
+    names.retain(|name| call.may_read(super::access::key_told_on(name)));
     call.out.array(names.len());
     names.iter().for_each(|name| call.out.bulk(name));
     Ok(())

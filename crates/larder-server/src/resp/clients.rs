@@ -18,6 +18,7 @@ use crate::tls::{PeerNames, Socket, Tls};
 
 /// What somebody is told who speaks without TLS where it is spoken.
 const SPOKEN_PLAINLY: &[u8] = b"-ERR TLS is spoken here: connect with rediss://, or redis-cli --tls\r\n";
+use crate::access::Identity;
 
 /// A connection's socket.
 #[derive(Debug)]
@@ -168,6 +169,8 @@ pub struct Client {
     pub protocol: AtomicU8,
     /// Whether it is told of what changes.
     pub is_tracked: AtomicBool,
+    /// Who it is, if that was proven: for who tells it of keys, and who looks whether it may still be here.
+    pub who: Mutex<Option<Arc<Identity>>>,
     /// What is to be sent to it beside its replies.
     pub mailbox: Mailbox,
     stream: Arc<Stream>,
@@ -232,6 +235,11 @@ impl Client {
         self.stream.shutdown(Shutdown::Read);
     }
 
+    /// What who it is is called.
+    pub fn user(&self) -> String {
+        self.who.lock().as_ref().map_or_else(|| "default".to_owned(), |who| who.principal.name().to_owned())
+    }
+
     /// As `CLIENT LIST` tells it.
     pub fn line(&self, now: u64) -> String {
         let told = self.told.lock().clone();
@@ -245,7 +253,7 @@ impl Client {
         let seconds = |since: u64| now.saturating_sub(since) / 1_000;
         format!(
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db=0 sub={} psub={} ssub=0 multi={} qbuf=0 qbuf-free=0 \
-             argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} \
+             argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem=0 events=r cmd={} user={} redir=-1 resp={} lib-name={} \
              lib-ver={}",
             self.id,
             self.addr,
@@ -258,6 +266,7 @@ impl Client {
             self.queued.load(Relaxed) as i64 - 1,
             self.mailbox.waiting.lock().len(),
             COMMANDS.get(self.command.load(Relaxed)).map_or("NULL", |command| command.name),
+            self.user(),
             self.protocol.load(Relaxed).max(2),
             told.library,
             told.version,
@@ -317,6 +326,7 @@ impl Clients {
             patterns: 0.into(),
             protocol: 2.into(),
             is_tracked: false.into(),
+            who: Mutex::default(),
             mailbox: Mailbox::default(),
             stream: stream.clone(),
         });

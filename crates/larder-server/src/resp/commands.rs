@@ -16,7 +16,7 @@ use super::frame::{Args, OwnedArgs};
 use super::reply::Replies;
 use super::session::{Answers, Session};
 use super::table::{self, Command, Flag, Run};
-use super::{audited, tracking, transactions};
+use super::{access, audited, tracking, transactions};
 
 mod about;
 mod clients;
@@ -29,6 +29,7 @@ mod server;
 mod strings;
 
 pub use keys::peek;
+pub use own::names;
 pub use scan::Scans;
 
 /// A command that is being carried out.
@@ -100,6 +101,7 @@ impl From<larder::Error> for Refusal {
             ErrorKind::Unverified => "UNVERIFIED",
             ErrorKind::LogUnavailable | ErrorKind::Tier | ErrorKind::Closed | ErrorKind::Overloaded => "UNAVAILABLE",
             ErrorKind::NotReached => "NOTREACHED",
+            ErrorKind::Forbidden => "NOPERM",
             _ => "ERR",
         };
         Refusal::of(format!("{word} {error}"))
@@ -167,6 +169,12 @@ async fn admit(resp: &Arc<Resp>, session: &mut Session, args: Args<'_>, out: &mu
     };
     session.client.command.store(place, Relaxed);
     resp.called(place);
+    if let Err(refusal) = access::permit(resp, session, command, args) {
+        if let Some(queue) = &mut session.queue {
+            queue.is_spoilt = true;
+        }
+        return Err(refusal);
+    }
     if session.only_listens(out) && !(command.is(Flag::Pubsub) && command.run != Run::Publish) && !ALWAYS.contains(&command.run) {
         let name = command.name;
         return Err(Refusal::of(format!(
@@ -266,7 +274,9 @@ pub async fn run(command: &'static Command, mut call: Call<'_>) -> Done {
         Run::Set => strings::set(call).await,
         Run::Mget => strings::mget(call).await,
 
-        Run::Auth => clients::auth(call),
+        Run::AclList => access::list(call),
+        Run::AclWhoami => access::whoami(call),
+        Run::Auth => clients::auth(call).await,
         Run::ClientCaching => clients::caching(call),
         Run::ClientGetname => clients::getname(call),
         Run::ClientGetredir => clients::getredir(call),
@@ -281,7 +291,7 @@ pub async fn run(command: &'static Command, mut call: Call<'_>) -> Done {
         Run::ClientTracking => tracking::switch(call),
         Run::ClientTrackinginfo => tracking::info(call),
         Run::Echo => clients::echo(call),
-        Run::Hello => clients::hello(call),
+        Run::Hello => clients::hello(call).await,
         Run::Ping => clients::ping(call),
         Run::Quit => clients::quit(call),
         Run::Reset => clients::reset(call),

@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::task::consume_budget;
 
 use super::Resp;
+use super::access;
 use super::clients::{Client, Stream};
 use super::commands;
 use super::frame::{Decoder, Step};
@@ -72,7 +73,10 @@ pub async fn serve(resp: Arc<Resp>, stream: Arc<Stream>, client: Arc<Client>) {
     let id = client.id;
     let mut open = Open { resp: resp.clone(), session: Session::new(client) };
     match stream.shake_hands(resp.tls.as_deref()).await {
-        Ok(peer) => open.session.peer = peer,
+        Ok(peer) => {
+            open.session.peer = peer;
+            access::by_certificate(&resp, &mut open.session);
+        }
         Err(error) => return tracing::debug!(%error, client = id, "TLS could not be spoken with a client"),
     }
     let ended = converse(&resp, &stream, &mut open.session).await;

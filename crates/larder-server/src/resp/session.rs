@@ -11,6 +11,7 @@ use super::reply::{Protocol, Replies};
 use super::table::Command;
 use super::tracking::Tracked;
 use super::transactions::Watched;
+use crate::access::Identity;
 use crate::audit::Written;
 use crate::tls::PeerNames;
 
@@ -41,6 +42,10 @@ pub struct Session {
     pub position: Option<Position>,
     /// The last record of what it did, which replies wait for.
     pub unwritten: Option<Written>,
+    /// Who it is, if that was proven.
+    pub who: Option<Arc<Identity>>,
+    /// Of which number of what the door knows.
+    pub generation: u64,
 }
 
 /// Commands of a transaction.
@@ -84,6 +89,8 @@ impl Session {
             ends: false,
             position: None,
             unwritten: None,
+            who: None,
+            generation: 0,
         }
     }
 

@@ -184,6 +184,8 @@ static BY_NAME: LazyLock<HashMap<&'static [u8], Found, foldhash::fast::RandomSta
 #[allow(missing_docs, reason = "each is named for its command, which has a row below")]
 pub enum Run {
     // Connection.
+    AclList,
+    AclWhoami,
     Auth,
     ClientCaching,
     ClientGetname,
@@ -341,6 +343,7 @@ const fn own(name: &'static str, arity: i32, flags: &'static [Flag], keys: Keys,
 /// The commands, by group.
 #[rustfmt::skip]
 pub static COMMANDS: &[Command] = &[
+    container("acl", Group::Connection, "6.0.0", "Tells who you are, and who may do what.", ACL),
     row(("auth", -2, &[Fast, NoAuth], NONE), Group::Connection, "1.0.0", Run::Auth, "Tells who you are."),
     container("client", Group::Connection, "2.4.0", "Tells of and governs connections.", CLIENT),
     connection("echo", 2, "1.0.0", Run::Echo, "Returns what it is given."),
@@ -416,6 +419,12 @@ pub static COMMANDS: &[Command] = &[
     own("larder.get", -2, &[Readonly], ONE, Run::LarderGet, "KEY [AT position]: a value, how fresh it is, how old, and from which tier; with a miss, the token for LARDER.FILL."),
     own("larder.invalidate", -2, &[Write], NONE, Run::LarderInvalidate, "KEY k | TAG t | PATTERN p | NAMESPACE n | ALL, as many as you like: invalidates all of them at one position, which it returns."),
     own("larder.set", -3, &[Write], ONE, Run::LarderSet, "KEY VALUE [EX s|PX ms] [TAG t ...]: sets a value with its tags, and returns its position."),
+];
+
+#[rustfmt::skip]
+static ACL: &[Command] = &[
+    row(("acl|list", 2, &[Admin], NONE), Group::Server, "6.0.0", Run::AclList, "Tells who may do what."),
+    connection("acl|whoami", 2, "6.0.0", Run::AclWhoami, "Returns the name of who the connection is for."),
 ];
 
 #[rustfmt::skip]

@@ -286,6 +286,9 @@ fn tell(resp: &Resp, client: u64, key: Option<&[u8]>) {
     else {
         return;
     };
+    if key.is_some_and(|key| !super::access::may_be_told(resp, &client, key)) {
+        return;
+    }
     channels::send(resp, &client, |out| {
         out.push(2);
         out.bulk(b"invalidate");

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use larder::{FillToken, Witness};
 use tokio::task::consume_budget;
 
+use super::access;
 use super::commands::{Call, Done, Refusal, keys_of, run_recorded};
 use super::session::{Queue, Session};
 
@@ -112,7 +113,12 @@ pub async fn exec(call: &mut Call<'_>) -> Done {
         let one = Call { resp: call.resp, session: call.session, args: args.args(), out: call.out, holds: true };
         // In a box, since a transaction is a command, and commands are what it runs.
         consume_budget().await;
-        if let Err(refusal) = Box::pin(run_recorded(command, one)).await {
+        // Asked again: who asks may do less than when it was queued.
+        let done = match access::permit(one.resp, one.session, command, args.args()) {
+            Ok(()) => Box::pin(run_recorded(command, one)).await,
+            refused => refused,
+        };
+        if let Err(refusal) = done {
             call.out.back_to(before);
             call.out.error(&refusal.0);
         } else if call.out.len() > call.resp.limits.reply_bytes_max {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{Builder, Larder};
+use larder_server::access::Door;
 use larder_server::health::Watched;
 use larder_server::serve::Serve;
 use larder_server::settings::{Guards, HealthLimits, HttpLimits, RespSettings, Webhooks};
@@ -94,6 +95,15 @@ impl Site {
     }
 
     pub fn start_with(settings: TlsSettings, cache: Builder, limits: HttpLimits) -> Self {
+        Self::begin(settings, cache, limits, Door::open())
+    }
+
+    /// One that lets in whom this door lets in.
+    pub fn start_behind(settings: TlsSettings, door: Arc<Door>) -> Self {
+        Self::begin(settings, Larder::builder(), HttpLimits::default(), door)
+    }
+
+    fn begin(settings: TlsSettings, cache: Builder, limits: HttpLimits, door: Arc<Door>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads can be had");
         let bound = runtime.block_on(async {
             let local = Some(([127, 0, 0, 1], 0).into());
@@ -105,6 +115,7 @@ impl Site {
                 resp: RespSettings { listen: local, threads: 1, ..RespSettings::default() },
                 webhooks: Webhooks::default(),
                 guards: Guards { tls: Some(Tls::open(settings).expect("it is well")), ..Guards::default() },
+                door,
                 audit: None,
                 is_strict: false,
                 watched: Watched { limits: health, ..Watched::default() },

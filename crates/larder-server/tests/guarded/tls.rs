@@ -7,9 +7,10 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use larder::{Clock, Larder};
+use larder_server::access::{AccessSettings, Configured, Door};
 use larder_server::settings::HttpLimits;
-use larder_server::tls::{ClientCertificates, TlsSettings};
-use larder_testkit::certificates::{Authority, For};
+use larder_server::tls::{ClientCertificates, PeerName, TlsSettings};
+use larder_testkit::certificates::{Authority, For, Signed};
 use larder_testkit::{process, wait};
 use rustls::version::{TLS12, TLS13};
 use serde_json::Value;
@@ -187,6 +188,44 @@ fn clients_have_to_show_what_is_asked_for() {
     assert_eq!([well(Some(&own)), well(Some(&stranger)), well(None)], [(true, true), (false, false), (false, false)]);
     // With a certificate for servers nobody is a client.
     assert_eq!(well(Some(&files.authority.server())), (false, false));
+}
+
+#[test]
+fn a_certificate_says_who_somebody_is() {
+    let files = Files::make();
+    let optional = TlsSettings { clients: ClientCertificates::Optional(files.path("ca")), ..files.settings() };
+    let reader = Configured {
+        name: "feed".to_owned(),
+        roles: vec!["client".to_owned()],
+        grants: Vec::new(),
+        token: None,
+        password: None,
+        certificates: vec![PeerName::Uri("spiffe://example.org/feed".to_owned())],
+    };
+    let access = AccessSettings { enabled: true, principals: vec![reader], ..AccessSettings::default() };
+    let site = Site::start_behind(optional, Door::of(access, Clock::system()).expect("it is well"));
+    let status = |own: Option<&Signed>, request: &str| {
+        let answer = Client::request(site.http, files.client(own), request).expect("it is answered");
+        answer.split(' ').nth(1).map(str::to_owned)
+    };
+    let feed = files.authority.client(&["uri:spiffe://example.org/feed"]);
+    let other = files.authority.client(&["dns:feed", "email:spiffe@example.org"]);
+    assert_eq!(status(Some(&feed), "GET /v1/keys").as_deref(), Some("200"));
+    assert_eq!(status(Some(&feed), "DELETE /v1/entries/a:b").as_deref(), Some("403"), "it may read alone");
+    for nobody in [None, Some(&other)] {
+        assert_eq!(status(nobody, "GET /v1/keys").as_deref(), Some("401"));
+    }
+    let forged = "GET /v1/keys HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ldr_x\r\nconnection: close\r\n\r\n";
+    assert_eq!(status(Some(&feed), forged).as_deref(), Some("401"), "a wrong token is not made good by a certificate");
+    let ask = |own: Option<&Signed>, words: &str| {
+        let mut client = Client::connect(site.resp, files.client(own)).expect("it is taken");
+        String::from_utf8(client.ask(words.as_bytes(), b"\r\n").expect("it is answered")).expect("text")
+    };
+    assert_eq!(ask(Some(&feed), "GET a:b\r\n"), "$-1\r\n");
+    assert!(ask(Some(&feed), "SET a:b c\r\n").starts_with("-NOPERM"));
+    assert!(ask(Some(&other), "GET a:b\r\n").starts_with("-NOAUTH"));
+    let mut client = Client::connect(site.resp, files.client(Some(&feed))).expect("it is taken");
+    assert_eq!(client.ask(b"RESET\r\nACL WHOAMI\r\n", b"feed\r\n").expect("it is answered"), b"+RESET\r\n$4\r\nfeed\r\n");
 }
 
 #[test]

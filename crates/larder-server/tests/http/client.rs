@@ -2,9 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{Builder, Larder};
+use larder_server::access::Door;
 use larder_server::health::Watched;
 use larder_server::serve::{Serve, ServeError};
 use larder_server::settings::{Guards, HttpLimits, RespSettings, Webhooks};
@@ -19,6 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A server in this process, and the cache that it serves.
 pub struct Server {
     pub addr: SocketAddr,
+    pub resp: Option<SocketAddr>,
     pub larder: Larder,
     runtime: Option<Runtime>,
     stop: Option<oneshot::Sender<()>>,
@@ -41,6 +44,15 @@ impl Server {
     }
 
     fn start_guarded(cache: Builder, limits: HttpLimits, drain: Duration, webhooks: Webhooks) -> Self {
+        Self::start_behind(cache, (limits, drain), webhooks, Door::open())
+    }
+
+    /// One that lets in who this door does, over HTTP and for clients of Redis.
+    pub fn behind(cache: Builder, webhooks: Webhooks, door: Arc<Door>) -> Self {
+        Self::start_behind(cache, (HttpLimits::default(), PATIENCE), webhooks, door)
+    }
+
+    fn start_behind(cache: Builder, (limits, drain): (HttpLimits, Duration), webhooks: Webhooks, door: Arc<Door>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let (larder, bound) = runtime.block_on(async {
@@ -49,10 +61,15 @@ impl Server {
                 larder: larder.clone(),
                 http: ([127, 0, 0, 1], 0).into(),
                 limits,
-                resp: RespSettings::default(),
                 webhooks,
                 guards: Guards::default(),
                 audit: None,
+                resp: RespSettings {
+                    listen: door.is_guarded().then_some(([127, 0, 0, 1], 0).into()),
+                    threads: 1,
+                    ..RespSettings::default()
+                },
+                door,
                 is_strict: false,
                 watched: Watched::default(),
                 drain,
@@ -60,14 +77,14 @@ impl Server {
             };
             (larder, serve.bind().await.unwrap())
         });
-        let addr = bound.http_addr();
+        let (addr, resp) = (bound.http_addr(), bound.resp_addr());
         let ended = runtime.spawn(bound.run_until(async {
             if stopped.await.is_err() {
                 // The test is over, and the runtime with it.
                 std::future::pending::<()>().await;
             }
         }));
-        Server { addr, larder, runtime: Some(runtime), stop: Some(stop), ended: Some(ended) }
+        Server { addr, resp, larder, runtime: Some(runtime), stop: Some(stop), ended: Some(ended) }
     }
 
     /// In memory, with the limits that a server has unless told otherwise.

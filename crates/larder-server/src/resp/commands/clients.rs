@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Call, Done, Refusal, Run, SYNTAX, forget};
+use crate::resp::access;
 use crate::resp::clients::Client;
 use crate::resp::frame::integer;
 use crate::resp::reply::Protocol;
@@ -16,9 +17,15 @@ pub const REDIS_VERSION: &str = "7.4.0";
 const NAME_WRONG: Refusal = Refusal::new("ERR Client names cannot contain spaces, newlines or special characters.");
 
 /// `AUTH [username] password`
-pub fn auth(call: &mut Call<'_>) -> Done {
+pub async fn auth(call: &mut Call<'_>) -> Done {
     if call.args.len() > 3 {
         return Err(SYNTAX);
+    }
+    if call.resp.door.is_guarded() {
+        let (args, last) = (call.args, call.args.len() - 1);
+        access::let_in(call, (last == 2).then(|| args.at(1)), args.at(last)).await?;
+        call.out.ok();
+        return Ok(());
     }
     if call.args.len() == 2 {
         return Err(Refusal::new(
@@ -37,9 +44,10 @@ fn is_default(user: &[u8]) -> Done {
 }
 
 /// `HELLO [protover [AUTH username password] [SETNAME clientname]]`
-pub fn hello(call: &mut Call<'_>) -> Done {
+pub async fn hello(call: &mut Call<'_>) -> Done {
     let mut protocol = call.out.protocol;
     let mut name = None;
+    let mut proof = None;
     if call.args.len() > 1 {
         protocol = match integer(call.args.at(1)).ok_or(const { Refusal::new("ERR Protocol version is not an integer or out of range") })? {
             2 => Protocol::Resp2,
@@ -49,7 +57,10 @@ pub fn hello(call: &mut Call<'_>) -> Done {
         let mut at = 2;
         while at < call.args.len() {
             if call.is(at, "AUTH") && at + 2 < call.args.len() {
-                is_default(call.args.at(at + 1))?;
+                if !call.resp.door.is_guarded() {
+                    is_default(call.args.at(at + 1))?;
+                }
+                proof = Some((call.args.at(at + 1), call.args.at(at + 2)));
                 at += 3;
             } else if call.is(at, "SETNAME") && at + 1 < call.args.len() {
                 name = Some(checked_name(call.args.at(at + 1))?);
@@ -59,6 +70,15 @@ pub fn hello(call: &mut Call<'_>) -> Done {
                 return Err(Refusal::of([b"ERR Syntax error in HELLO option '", word, b"'"].concat()));
             }
         }
+    }
+    if let Some((user, secret)) = proof.filter(|_| call.resp.door.is_guarded()) {
+        access::let_in(call, Some(user), secret).await?;
+    }
+    if access::is_unknown(call) {
+        return Err(Refusal::new(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be \
+             used to authenticate the client and select the RESP protocol version at the same time",
+        ));
     }
     if let Some(name) = name {
         call.session.client.told.lock().name = name;
@@ -127,7 +147,11 @@ pub fn reset(call: &mut Call<'_>) -> Done {
     drop(client.mailbox.take());
     client.told.lock().name.clear();
     client.protocol.store(2, Relaxed);
-    *call.session = Session::new(client);
+    access::leave(call.session);
+    // What the connection began with is still so: whose certificate was shown, and what is still to be recorded.
+    let before = std::mem::replace(call.session, Session::new(client));
+    (call.session.peer, call.session.unwritten) = (before.peer, before.unwritten);
+    access::by_certificate(call.resp, call.session);
     call.out.protocol = Protocol::Resp2;
     call.out.simple("RESET");
     Ok(())
@@ -270,7 +294,9 @@ pub fn kill(call: &mut Call<'_>) -> Done {
             let kind = kind(word)?;
             clients.retain(|client| kind_of(client) == kind);
         } else if call.is(at, "USER") {
-            if word != b"default" {
+            if call.resp.door.is_guarded() {
+                clients.retain(|client| client.user().as_bytes() == word);
+            } else if word != b"default" {
                 return Err(Refusal::of([b"ERR No such user '", word, b"'"].concat()));
             }
         } else if call.is(at, "SKIPME") {

@@ -74,7 +74,10 @@ pub async fn kind(call: &mut Call<'_>) -> Done {
 
 /// `RANDOMKEY`
 pub async fn random(call: &mut Call<'_>) -> Done {
-    let key = call.resp.raw.random_key().await?;
+    let key = match call.who() {
+        Some(who) => call.resp.larder.as_principal(&who.principal).raw().random_key().await?,
+        None => call.resp.raw.random_key().await?,
+    };
     call.out.bulk_or_null(key.as_deref());
     Ok(())
 }

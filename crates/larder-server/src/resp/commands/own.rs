@@ -8,6 +8,7 @@ use larder::{Freshness, Item, Lookup, Miss, Names, Position, Source};
 
 use super::strings::{Until, item, time_option, until};
 use super::{Call, Done, Refusal, SYNTAX};
+use crate::resp::frame::Args;
 use crate::resp::tracking::has_written;
 
 /// How long a read waits for this server to get to a position.
@@ -34,10 +35,16 @@ fn options(call: &Call<'_>, value: &[u8], mut at: usize, command: &str) -> Resul
     Ok(tags.into_iter().fold(item(value, life), Item::tag))
 }
 
+/// Refuses an item whose tags who asks may not use.
+fn permitted(call: &Call<'_>, key: &[u8], item: &Item<Bytes>) -> Done {
+    call.who().map_or(Ok(()), |who| Ok(item.permitted_to(&who.principal, key)?))
+}
+
 /// `LARDER.SET key value [EX s | PX ms | EXAT s | PXAT ms] [TAG tag ...]` -> position
 pub async fn set(call: &mut Call<'_>) -> Done {
     let (key, value) = (call.args.at(1), call.args.at(2));
     let item = options(call, value, 3, "larder.set")?;
+    permitted(call, key, &item)?;
     let _held = call.hold(key).await?;
     let receipt = call.resp.raw.put(key, item).await?;
     has_written(call, key, Some(&receipt));
@@ -50,6 +57,7 @@ pub async fn fill(call: &mut Call<'_>) -> Done {
     let (key, value) = (call.args.at(1), call.args.at(3));
     let token = std::str::from_utf8(call.args.at(2)).unwrap_or_default().parse::<larder::FillToken>()?;
     let item = options(call, value, 4, "larder.fill")?;
+    permitted(call, key, &item)?;
     let _held = call.hold(key).await?;
     let is_kept = call.resp.raw.fill(key, token, item).await?;
     call.out.integer(is_kept.into());
@@ -112,27 +120,31 @@ pub async fn get(call: &mut Call<'_>) -> Done {
     Ok(())
 }
 
-/// `LARDER.INVALIDATE KEY key | TAG tag | PATTERN pattern | NAMESPACE name | ALL ...` -> position
-pub async fn invalidate(call: &mut Call<'_>) -> Done {
+/// What `LARDER.INVALIDATE` is to invalidate: `KEY key | TAG tag | PATTERN pattern | NAMESPACE name | ALL ...`.
+///
+/// # Errors
+/// For words that say something else.
+pub fn names(args: Args<'_>) -> Result<Names, Refusal> {
+    let is = |at: usize, option: &str| args.at(at).eq_ignore_ascii_case(option.as_bytes());
     let mut names = Names::new();
     let mut at = 1;
-    while at < call.args.len() {
-        if call.is(at, "ALL") {
+    while at < args.len() {
+        if is(at, "ALL") {
             names = names.everything();
             at += 1;
             continue;
         }
-        if at + 1 >= call.args.len() {
+        if at + 1 >= args.len() {
             return Err(SYNTAX);
         }
-        let word = call.args.at(at + 1);
-        names = if call.is(at, "KEY") {
+        let word = args.at(at + 1);
+        names = if is(at, "KEY") {
             names.key(word)
-        } else if call.is(at, "TAG") {
+        } else if is(at, "TAG") {
             names.tag(word)
-        } else if call.is(at, "PATTERN") {
+        } else if is(at, "PATTERN") {
             names.pattern(word)
-        } else if call.is(at, "NAMESPACE") {
+        } else if is(at, "NAMESPACE") {
             let name = std::str::from_utf8(word).map_err(|_| Refusal::new("ERR a namespace's name is text"))?;
             names.namespace(name)
         } else {
@@ -140,6 +152,12 @@ pub async fn invalidate(call: &mut Call<'_>) -> Done {
         };
         at += 2;
     }
+    Ok(names)
+}
+
+/// `LARDER.INVALIDATE KEY key | TAG tag | PATTERN pattern | NAMESPACE name | ALL ...` -> position
+pub async fn invalidate(call: &mut Call<'_>) -> Done {
+    let names = names(call.args)?;
     let receipt = call.resp.larder.invalidate(names).await?;
     call.session.position = Some(receipt.position());
     call.out.bulk(receipt.position().to_string().as_bytes());
@@ -159,6 +177,9 @@ pub async fn emit(call: &mut Call<'_>) -> Done {
 /// `LARDER.EXPLAIN key` -> in words
 pub async fn explain(call: &mut Call<'_>) -> Done {
     let explanation = call.resp.larder.explain(call.args.at(1)).await?;
+    if let Some(who) = call.who() {
+        explanation.permitted_to(&who.principal)?;
+    }
     call.out.verbatim(&explanation.to_string());
     Ok(())
 }

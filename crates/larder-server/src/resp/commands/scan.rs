@@ -127,7 +127,8 @@ pub async fn scan(call: &mut Call<'_>) -> Done {
             continue;
         };
         looked += 1;
-        if is_any && pattern.is_none_or(|pattern| glob::matches(pattern, &key)) {
+        // Filtered when it is told, and not when it is found: a cursor may be another's.
+        if is_any && call.may_read(&key) && pattern.is_none_or(|pattern| glob::matches(pattern, &key)) {
             told.push(key);
         }
     }
@@ -151,7 +152,7 @@ pub async fn keys(call: &mut Call<'_>) -> Done {
     while let Some(cursor) = next {
         let page = page(call, cursor).await?;
         for key in page.keys {
-            if glob::matches(pattern, &key) {
+            if glob::matches(pattern, &key) && call.may_read(&key) {
                 bytes += key.len();
                 told.push(key);
             }

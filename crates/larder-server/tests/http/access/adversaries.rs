@@ -1,0 +1,205 @@
+//! What somebody would try who means no good.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use larder_server::access::token::Token;
+use larder_server::settings::Webhooks;
+use larder_server::webhook::Secret;
+use serde_json::json;
+
+use super::super::wire::encoded;
+use super::{Guarded, ask, refusal};
+
+#[test]
+fn nothing_is_done_before_somebody_is_let_in_however_it_is_sent() {
+    let guarded = Guarded::start();
+    let mut client = guarded.stranger();
+    let token = guarded.somebody("service").token.reveal();
+    let pipeline: Vec<u8> = [
+        encoded(&["SET", "own:before", "1"]),
+        encoded(&["MULTI"]),
+        encoded(&["AUTH", &token]),
+        encoded(&["SET", "own:after", "1"]),
+        encoded(&["MULTI"]),
+        encoded(&["SET", "own:queued", "1"]),
+        encoded(&["AUTH", &guarded.somebody("admin").token.reveal()]),
+        encoded(&["EXEC"]),
+        encoded(&["DEL", "own:after"]),
+    ]
+    .concat();
+    client.send(&pipeline).unwrap();
+    let replies: Vec<String> = (0..9).map(|_| client.reply().unwrap().raw.escape_ascii().to_string()).collect();
+    for (at, begins) in ["-NOAUTH", "-NOAUTH", "+OK", "+OK", "+OK", "+QUEUED", "-ERR", "-EXECABORT", "-NOPERM"].into_iter().enumerate() {
+        assert!(replies[at].starts_with(begins), "{at}: {replies:?}");
+    }
+    let mut admin = guarded.client("admin");
+    assert_eq!(ask(&mut admin, "EXISTS own:before own:queued").integer(), Some(0));
+    assert_eq!(ask(&mut admin, "EXISTS own:after").integer(), Some(1));
+    assert_eq!(refusal(&ask(&mut guarded.stranger(), "HELLO 3")), Some("NOAUTH"));
+    assert_eq!(ask(&mut guarded.stranger(), &format!("HELLO 3 AUTH service {token}")).error(), None);
+    // Who resets is nobody again.
+    ask(&mut admin, "RESET");
+    assert_eq!(refusal(&ask(&mut admin, "GET own:after")), Some("NOAUTH"));
+}
+
+#[test]
+fn a_wrong_name_is_told_as_a_wrong_secret_is() {
+    let guarded = Guarded::start();
+    let good = &guarded.somebody("client").token;
+    let (wrong_secret, wrong_id) = (Token::draw_again(good.id()).unwrap(), Token::draw().unwrap());
+    let over_resp = |words: &str| ask(&mut guarded.stranger(), words).error().map(<[u8]>::to_vec);
+    let told = over_resp(&format!("AUTH {}", wrong_secret.reveal()));
+    assert!(told.as_ref().is_some_and(|told| told.starts_with(b"WRONGPASS")), "{told:?}");
+    for attempt in [
+        format!("AUTH {}", wrong_id.reveal()),
+        "AUTH rubbish".to_owned(),
+        format!("AUTH admin {}", good.reveal()),
+        format!("AUTH client {}", wrong_id.reveal()),
+        "AUTH nobody-of-this-name some-password".to_owned(),
+        r"AUTH \xff\xfe some-password".to_owned(),
+        r"AUTH client \xff\xfe".to_owned(),
+        format!("AUTH client {{5000*x}}"),
+    ] {
+        assert_eq!(over_resp(&attempt), told, "{attempt}");
+    }
+    assert_eq!(over_resp(&format!("AUTH client {}", good.reveal())), None);
+    assert_eq!(over_resp(&format!("AUTH default {}", good.reveal())), None, "as pools send it who know of no users");
+
+    let over_http = |value: &str| {
+        let reply = guarded.server.request("GET", "/v1/entries/own:k").header("authorization", value).send();
+        assert!(reply.header("www-authenticate").is_some_and(|told| told.starts_with("Bearer")), "{reply:?}");
+        reply.problem(401, "unauthenticated").to_string()
+    };
+    let told = over_http(&format!("Bearer {}", wrong_secret.reveal()));
+    for attempt in [wrong_id.reveal(), "x".to_owned(), String::new(), format!("{} ", good.reveal()), "x".repeat(4_000)] {
+        assert_eq!(over_http(&format!("Bearer {attempt}")), told, "{attempt}");
+    }
+    assert_eq!(over_http(&format!("Basic {}", good.reveal())), told);
+    // Two headers could be read as either by somebody on the way.
+    let twice = guarded.server.request("GET", "/v1/entries/own:k").header("authorization", format!("Bearer {}", good.reveal()));
+    twice.header("authorization", "Bearer x").send().problem(401, "unauthenticated");
+}
+
+#[test]
+fn keys_are_what_they_mean_however_they_are_written() {
+    let guarded = Guarded::start();
+    let status = |path: &str| guarded.ask("client.own", "GET", path, None).status;
+    assert_eq!(status("/v1/entries/own:k"), 404);
+    assert_eq!(status("/v1/entries/%6f%77%6e%3Ak"), 404);
+    for foreign in ["%66oreign:k", "own%00:k", "OWN:k", "own", "own%2F..%2Fforeign:k%2F", "%2e%2e", "foreign:k%3Fown:", "..%2Fown:k"] {
+        // `own` alone is not of `own:**`'s namespace? It is: `**` may be none.
+        let expected = if foreign == "own" { 404 } else { 403 };
+        assert_eq!(status(&format!("/v1/entries/{foreign}")), expected, "{foreign}");
+    }
+    assert_eq!(status("/v1/entries/own:%"), 400);
+    assert_eq!(status(&format!("/v1/entries/own:{}", "k".repeat(2_000))), 400);
+    let mut client = guarded.client("service.own");
+    assert_eq!(refusal(&ask(&mut client, &format!("SET foreign:{{2000*k}} 1"))), Some("NOPERM"));
+    assert_eq!(refusal(&ask(&mut client, &format!("SET own:{{2000*k}} 1"))), Some("ERR"));
+    assert_eq!(refusal(&ask(&mut client, r"GET \e")), Some("NOPERM"));
+    // What is a pattern elsewhere is a key's letters here, and a tag's.
+    assert_eq!(refusal(&ask(&mut client, "GET *")), Some("NOPERM"));
+    assert_eq!(refusal(&ask(&mut client, "LARDER.SET own:k 1 TAG foreign:** *")), None);
+    assert_eq!(refusal(&ask(&mut guarded.client("invalidator.own"), "LARDER.INVALIDATE TAG own:**")), Some("NOPERM"));
+    for name in ["a b", "a*", "a:b", "../x", "a%0ab"] {
+        let path = format!("/v1/access/principals/{}", name.replace(' ', "%20").replace('/', "%2F"));
+        assert_eq!(guarded.ask("admin", "PUT", &path, Some(json!({ "roles": ["admin"] }))).status, 400, "{name}");
+    }
+}
+
+#[test]
+fn what_is_open_with_a_token_ends_when_it_is_taken_back() {
+    let guarded = Guarded::start();
+    let made = guarded.ask("admin", "POST", "/v1/access/tokens", Some(json!({ "principal": "viewer", "label": "x" })));
+    assert_eq!((made.status, made.header("cache-control")), (201, Some("no-store")));
+    let made = made.json();
+    let (id, token) = (made["id"].as_str().unwrap().to_owned(), made["token"].as_str().unwrap().to_owned());
+    let mut resp = guarded.stranger();
+    assert_eq!(ask(&mut resp, &format!("AUTH {token}")).error(), None);
+    let mut stream = super::super::client::connect(guarded.server.addr);
+    let head = format!("GET /v1/events/tail HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\n\r\n");
+    std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+    let mut begun = [0; 512];
+    assert!(stream.read(&mut begun).unwrap() > 0 && begun.starts_with(b"HTTP/1.1 200"));
+    // Rotated, both secrets are good.
+    let rotated = guarded.ask("admin", "POST", &format!("/v1/access/tokens/{id}/rotate"), Some(json!({}))).json();
+    assert_eq!(ask(&mut guarded.stranger(), &format!("AUTH {}", rotated["token"].as_str().unwrap())).error(), None);
+    assert_eq!(ask(&mut resp, "PING").bytes(), Some(b"PONG".as_slice()));
+    let listed = guarded.ask("admin", "GET", "/v1/access/tokens", None);
+    let text = listed.body.escape_ascii().to_string();
+    assert!(text.contains(&id) && !text.contains(&token[18..]), "{text}");
+
+    assert_eq!(guarded.ask("admin", "DELETE", &format!("/v1/access/tokens/{id}"), None).status, 204);
+    let begun = Instant::now();
+    // Told nothing more: it is closed, though it asks for nothing.
+    assert_eq!(resp.until_closed().unwrap(), b"");
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    guarded.server.request("GET", "/v1/stats").header("authorization", format!("Bearer {token}")).send().problem(401, "unauthenticated");
+}
+
+#[test]
+fn rights_that_are_taken_away_are_gone_for_who_is_in() {
+    let guarded = Guarded::start();
+    let put = |body| assert_eq!(guarded.ask("admin", "PUT", "/v1/access/principals/eve", Some(body)).status, 204);
+    put(json!({ "roles": ["service"] }));
+    let made = guarded.ask("admin", "POST", "/v1/access/tokens", Some(json!({ "principal": "eve" }))).json();
+    let mut eve = guarded.stranger();
+    assert_eq!(ask(&mut eve, &format!("AUTH {}", made["token"].as_str().unwrap())).error(), None);
+    ask(&mut eve, "MULTI");
+    assert_eq!(ask(&mut eve, "SET own:k 1").bytes(), Some(b"QUEUED".as_slice()));
+    put(json!({ "roles": ["service"], "grants": ["deny write on own:**"] }));
+    let done = ask(&mut eve, "EXEC");
+    assert_eq!(refusal(&done.parts().unwrap()[0]), Some("NOPERM"), "{done:?}");
+    let explained =
+        guarded.ask("admin", "POST", "/v1/access/explain", Some(json!({ "principal": "eve", "operation": "write", "key": "own:k" })));
+    assert_eq!(explained.json(), json!({ "allowed": false, "grant": "deny write on own:**", "role": null }));
+    let explained =
+        guarded.ask("admin", "POST", "/v1/access/explain", Some(json!({ "principal": "eve", "operation": "read", "key": "x" })));
+    assert_eq!(explained.json(), json!({ "allowed": true, "grant": "allow read, write on **", "role": "service" }));
+    assert_eq!(guarded.ask("admin", "DELETE", "/v1/access/principals/eve", None).status, 204);
+    assert!(eve.until_closed().unwrap().is_empty());
+}
+
+#[test]
+fn a_session_reads_with_its_cookie_and_changes_only_with_its_word() {
+    let guarded = Guarded::start();
+    let person = json!({ "roles": ["admin"], "password": "correct horse" });
+    assert_eq!(guarded.ask("admin", "PUT", "/v1/access/principals/ada", Some(person)).status, 204);
+    let login = |password: &str| guarded.server.post("/v1/access/session", json!({ "principal": "ada", "password": password }));
+    login("wrong horse!").problem(401, "unauthenticated");
+    guarded.server.post("/v1/access/session", json!({ "principal": "nobody", "password": "x" })).problem(401, "unauthenticated");
+    let begun = login("correct horse");
+    let cookie = begun.header("set-cookie").unwrap();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    let (cookie, word) = (cookie.split(';').next().unwrap().to_owned(), begun.json()["csrf"].as_str().unwrap().to_owned());
+    let request = |method: &str, path: &str| guarded.server.request(method, path).header("cookie", &cookie);
+    assert_eq!(request("GET", "/v1/stats").send().status, 200);
+    assert_eq!(request("GET", "/v1/access/session").send().json()["csrf"], json!(word));
+    request("DELETE", "/v1/entries/own:k").send().problem(403, "forbidden");
+    request("DELETE", "/v1/entries/own:k").header("larder-csrf", "x").send().problem(403, "forbidden");
+    assert_eq!(request("DELETE", "/v1/entries/own:k").header("larder-csrf", &word).send().status, 204);
+    request("GET", "/v1/stats").header("cookie", &cookie).send().problem(401, "unauthenticated");
+    assert_eq!(request("DELETE", "/v1/access/session").header("larder-csrf", &word).send().status, 204);
+    request("GET", "/v1/stats").send().problem(401, "unauthenticated");
+}
+
+#[test]
+fn webhooks_keep_their_signatures_and_need_no_token() {
+    let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    let guarded = Guarded::with_webhooks(Webhooks { secrets: vec![secret.clone()], ..Webhooks::default() });
+    let body = json!({ "specversion": "1.0", "type": "x", "source": "/s", "id": "1" }).to_string();
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let signed = |signature: String| {
+        let request = guarded.server.request("POST", "/v1/events").header("content-type", "application/cloudevents+json");
+        let request = request.header("webhook-id", "m").header("webhook-timestamp", now.to_string());
+        request.header("webhook-signature", signature).body(body.clone()).send()
+    };
+    assert_eq!(signed(secret.sign("m", now, body.as_bytes())).status, 200);
+    signed("v1,AAAA".to_owned()).problem(401, "unsigned");
+    let unsigned = guarded.server.request("POST", "/v1/events").header("content-type", "application/cloudevents+json").body(body.clone());
+    unsigned.send().problem(401, "unauthenticated");
+    assert_eq!(guarded.door.refused(), 0);
+}
