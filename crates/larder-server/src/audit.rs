@@ -150,6 +150,7 @@ pub struct Audit {
     queue: Arc<Queue>,
     level: Level,
     on_failure: OnFailure,
+    clock: Clock,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -162,9 +163,9 @@ impl Audit {
         let queue = Arc::new(Queue::new(settings.queue_max));
         let (level, on_failure) = (settings.level, settings.on_failure);
         let failed = |error| AuditError::File(settings.folder.clone(), error);
-        let writer = writer::Writer::open(&settings, clock, queue.clone())?;
+        let writer = writer::Writer::open(&settings, clock.clone(), queue.clone())?;
         let thread = std::thread::Builder::new().name("larder-audit".to_owned()).spawn(move || writer.run()).map_err(failed)?;
-        Ok(Arc::new(Audit { queue, level, on_failure, writer: Mutex::new(Some(thread)) }))
+        Ok(Arc::new(Audit { queue, level, on_failure, clock, writer: Mutex::new(Some(thread)) }))
     }
 
     /// Whether operations of a class are recorded.
@@ -180,7 +181,7 @@ impl Audit {
         if !self.wants(class) {
             return Ok(None);
         }
-        match (Queue::reserve(&self.queue, record), self.on_failure) {
+        match (Queue::reserve(&self.queue, || self.now(record())), self.on_failure) {
             (Ok(slot), _) => Ok(Some(slot)),
             (Err(NoRoom::Closed), _) => Err(AuditError::Closed),
             (Err(why), OnFailure::Warn) => {
@@ -196,7 +197,12 @@ impl Audit {
     /// Something was refused. Of very many in a second only their number is recorded: whoever is refused must not be able to fill the disk,
     /// or to have what is older removed to make room. It is not waited for, since nothing was done.
     pub fn refused(&self, record: impl FnOnce() -> Record) {
-        self.queue.refused(record);
+        Queue::refused(&self.queue, || self.now(record()));
+    }
+
+    /// Records have the time at which their operation began.
+    fn now(&self, record: Record) -> Record {
+        Record { at_ms: self.clock.now_ms(), ..record }
     }
 
     /// How it stands.

@@ -8,8 +8,8 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -20,6 +20,7 @@ use super::chain::Link;
 
 /// Nobody else's affair.
 const OWNERS_ALONE: u32 = 0o600;
+const OWNERS_FOLDER: u32 = 0o700;
 
 const HEAD: &str = "head";
 
@@ -93,7 +94,7 @@ impl Folder {
     /// When it cannot be had.
     pub fn open(path: &Path) -> Result<Self, AuditError> {
         let failed = |error| AuditError::File(path.to_owned(), error);
-        fs::create_dir_all(path).map_err(failed)?;
+        fs::DirBuilder::new().recursive(true).mode(OWNERS_FOLDER).create(path).map_err(failed)?;
         let open = |name: &str| {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(OWNERS_ALONE).open(path.join(name)).map_err(failed)
         };
@@ -128,13 +129,13 @@ impl Folder {
 
     /// Puts aside what stands behind `good` bytes of a file.
     pub fn put_aside(&self, segment: &Segment, good: u64) -> io::Result<String> {
-        let bytes = fs::read(&segment.path)?;
-        let torn = bytes.get(usize::try_from(good).unwrap_or(usize::MAX)..).unwrap_or_default();
+        let mut torn = File::open(&segment.path)?;
+        torn.seek(SeekFrom::Start(good))?;
         // A name that is not taken: the same file may be torn more than once.
         let names = (0..).map(|n| if n == 0 { format!("torn-{:08}", segment.number) } else { format!("torn-{:08}.{n}", segment.number) });
         let name = names.into_iter().find(|name| !self.path.join(name).exists()).expect("there is always another number");
         let mut aside = OpenOptions::new().write(true).create_new(true).mode(OWNERS_ALONE).open(self.path.join(&name))?;
-        aside.write_all(torn)?;
+        io::copy(&mut torn, &mut aside)?;
         aside.sync_all()?;
         // Only now: until then it is in one place or the other.
         OpenOptions::new().write(true).open(&segment.path)?.set_len(good)?;

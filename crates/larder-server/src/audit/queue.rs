@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::record::Record;
 
@@ -14,6 +15,9 @@ const REFUSED_PER_SECOND: u32 = 100;
 
 /// How long operations under way are waited for when it is closed. They have ended by then, unless something hangs.
 const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// How long an answer waits for its record. A disk that takes longer hangs.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -126,21 +130,20 @@ impl Queue {
     }
 
     /// Records what was refused, or counts it.
-    pub fn refused(&self, record: impl FnOnce() -> Record) {
-        let mut inner = self.inner.lock();
+    pub fn refused(queue: &Arc<Self>, record: impl FnOnce() -> Record) {
+        let mut inner = queue.inner.lock();
         if inner.second.0.is_none_or(|began| began.elapsed() >= SECOND) {
             inner.second = (Some(Instant::now()), 0);
         }
         inner.second.1 += 1;
-        let has_room = inner.waiting.len() + inner.taken < self.most;
+        let has_room = inner.waiting.len() + inner.taken < queue.most;
         if inner.second.1 > REFUSED_PER_SECOND || !has_room || inner.closed.is_some() {
             inner.counts.refused += 1;
             return;
         }
-        inner.waiting.push_back(record());
-        inner.put += 1;
+        inner.taken += 1;
         drop(inner);
-        self.come.notify_one();
+        drop(Slot { queue: queue.clone(), record: Some(record()) });
     }
 
     fn put(&self, record: Record) -> u64 {
@@ -218,6 +221,16 @@ impl Queue {
         self.come.notify_all();
     }
 
+    /// Nobody takes anything out any more, in order or not: nobody waits for it.
+    pub fn over(&self) {
+        let mut inner = self.inner.lock();
+        inner.closed.get_or_insert_with(Instant::now);
+        inner.is_over = true;
+        inner.failing.get_or_insert_with(|| "nobody writes it any more".to_owned());
+        drop(inner);
+        self.progress.send_modify(|progress| progress.is_failing = true);
+    }
+
     pub fn standing(&self) -> Standing {
         let inner = self.inner.lock();
         let written = self.progress.borrow().written;
@@ -266,11 +279,11 @@ pub struct Written {
 }
 
 impl Written {
-    /// Waits until it is written, and all before it. Where that fails it is not waited for: it stays in the queue, and nothing else that
-    /// is recorded is done before it is written. Whether it is.
+    /// Waits until it is written, and all before it. Where that fails, or the disk hangs, it is not waited for any longer: it stays in the
+    /// queue, and nothing else that is recorded is done before it is written. Whether it is.
     pub async fn wait(mut self) -> bool {
         let number = self.number;
-        let reached = self.progress.wait_for(|progress| progress.written >= number || progress.is_failing).await;
-        reached.is_ok_and(|progress| progress.written >= number)
+        let reached = self.progress.wait_for(|progress| progress.written >= number || progress.is_failing);
+        matches!(timeout(WAIT_MAX, reached).await, Ok(Ok(progress)) if progress.written >= number)
     }
 }

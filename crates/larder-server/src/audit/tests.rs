@@ -218,6 +218,26 @@ fn what_there_is_no_room_for_is_refused_or_counted() {
     assert!(notes.iter().any(|note| note.contains("1 operations were carried out")), "{notes:?}");
 }
 
+#[tokio::test]
+async fn nobody_waits_for_a_writer_that_is_gone() {
+    let folder = tempfile::tempdir().expect("temporary files can be written");
+    let audit = Audit::open(settings(folder.path()), Clock::manual()).expect("a new log");
+    let slot = audit.begin(Class::Admin, || a_record(0)).expect("there is room").expect("it is recorded");
+    audit.queue.over();
+    assert!(!slot.end().wait().await, "it is told that nobody writes");
+    assert!(audit.begin(Class::Admin, || a_record(0)).is_err(), "nothing is done any more that would be recorded");
+}
+
+#[test]
+fn a_log_that_cannot_be_had_is_told_at_once() {
+    let folder = tempfile::tempdir().expect("temporary files can be written");
+    let in_the_way = folder.path().join("audit");
+    fs::create_dir(&in_the_way).expect("it can be made");
+    fs::create_dir(in_the_way.join(name_of(1))).expect("it can be made");
+    let told = Audit::open(settings(folder.path()), Clock::manual()).err().expect("there is a folder in the place of the file");
+    assert!(told.to_string().contains("cannot be used"), "{told}");
+}
+
 #[test]
 fn very_many_refusals_are_counted_and_not_written_one_by_one() {
     let folder = tempfile::tempdir().expect("temporary files can be written");

@@ -19,7 +19,7 @@ use super::files::{self, Folder, Tail};
 use super::queue::{Come, Queue};
 use super::reading::{Line, Lines};
 use super::record::{Class, Decision, Entry, Name, Outcome, Record};
-use super::{AuditError, AuditSettings};
+use super::{AuditError, AuditSettings, OnFailure};
 use crate::moment;
 
 /// Records that are written at once.
@@ -74,8 +74,18 @@ pub struct Writer {
     file_age_max: Duration,
     keep: Duration,
     bytes_max: u64,
+    /// What could not be written when it was opened.
+    first: Vec<Record>,
     /// Room for lines.
     lines: Vec<u8>,
+}
+
+struct Ends(Arc<Queue>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.over();
+    }
 }
 
 /// What was found at the end of the row.
@@ -116,6 +126,7 @@ impl Writer {
             file_age_max: settings.file_age_max,
             keep: settings.keep,
             bytes_max: settings.bytes_max,
+            first: Vec::new(),
             lines: Vec::new(),
             folder,
             tail,
@@ -127,13 +138,24 @@ impl Writer {
             .for_each(|finding| tracing::warn!(what = %finding.what, detail = finding.detail, "the audit log was not left in order"));
         let opened = own(told::OPENED, Outcome::Done, format!("larder {}", env!("CARGO_PKG_VERSION")));
         let records: Vec<Record> = found.findings.into_iter().chain([opened]).collect();
-        // A log that cannot be written from the start is a matter of its settings, and told at once.
-        writer.write(&records).map_err(failed)?;
+        match (writer.write(&records), settings.on_failure) {
+            (Ok(()), _) => {}
+            // A log that cannot be written from the start is a matter of its settings, and told at once.
+            (Err(error), OnFailure::Refuse) => return Err(failed(error)),
+            (Err(error), OnFailure::Warn) => {
+                writer.queue.failed(&error.to_string());
+                writer.first = records;
+            }
+        }
         Ok(writer)
     }
 
     /// Writes until the queue is closed and empty.
     pub fn run(mut self) {
+        // However this ends, nobody waits for what is not written any more.
+        let _ends = Ends(self.queue.clone());
+        let first = std::mem::take(&mut self.first);
+        self.write_all(&[], first);
         loop {
             match self.queue.take(BATCH_MAX, UPKEEP) {
                 Come::Closed => return self.end(),
@@ -332,7 +354,7 @@ fn find(folder: &Folder) -> io::Result<Found> {
     let number = all.last().map_or(0, |segment| segment.number);
     let (link, at_head) = last.map_or((None, None), |left| (left.link, left.at_head));
     let missing = match (&head, &link) {
-        (Some(head), Some(link)) if head.seq < link.seq || at_head == Some(true) => None,
+        (Some(head), Some(link)) if at_head.unwrap_or(head.seq < link.seq) => None,
         (None, None) => None,
         (None, Some(_)) => Some("the head is missing: whether lines are missing at the end is not known".to_owned()),
         (Some(head), _) => Some(format!("lines are missing at the end, or were made anew: there was a line {}", head.seq)),

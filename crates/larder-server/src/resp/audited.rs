@@ -9,6 +9,9 @@ use super::session::Session;
 use super::table::{Command, Flag, Run};
 use crate::audit::{Class, Decision, Name, Outcome, Record, Slot};
 
+/// Bytes of a command's name that are recorded where it was not let through.
+const WORD_BYTES_MAX: usize = 64;
+
 /// The kind of operation that a command is; nothing for what is about the connection alone.
 pub fn class_of(command: &Command) -> Option<Class> {
     Some(match command.run {
@@ -82,7 +85,8 @@ pub fn end(slot: Option<Slot>, session: &mut Session, done: &Done) {
 pub fn refused(resp: &Resp, session: &Session, name: &[u8], refusal: &Refusal) {
     if let Some(audit) = resp.audit.as_ref().filter(|_| refusal.is_denial()) {
         audit.refused(|| {
-            let what = String::from_utf8_lossy(name).to_lowercase();
+            // A word may be as long as a request.
+            let what = String::from_utf8_lossy(&name[..name.len().min(WORD_BYTES_MAX)]).to_lowercase();
             let mut record = Record::begun("resp", Class::Read, what, session.client.addr.clone());
             record.end(Decision::Denied, Outcome::Failed, words(refusal));
             record

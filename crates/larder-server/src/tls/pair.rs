@@ -11,7 +11,7 @@ use ring::digest;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, version};
 
 use super::x509;
@@ -126,14 +126,19 @@ impl Files {
                 builder.with_client_cert_verifier(verifier.build().map_err(|error| wrong(format!("is of no use: {error}")))?)
             }
         };
-        let http = builder.with_single_cert(chain, key).map_err(|error| {
+        let mut http = builder.with_single_cert(chain, key).map_err(|error| {
             let what = match error {
                 rustls::Error::InconsistentKeys(_) => "does not belong to the key".to_owned(),
                 error => format!("cannot be used with its key: {error}"),
             };
             TlsError::new(CERTIFICATE, &settings.certificate, what)
         })?;
-        let (mut http, mut resp) = (http.clone(), http);
+        if !matches!(settings.clients, ClientCertificates::Off) {
+            // A session that is taken up again would not have its certificate looked at again: one that has run out would do.
+            http.session_storage = Arc::new(NoServerSessionStorage {});
+            http.send_tls13_tickets = 0;
+        }
+        let mut resp = http.clone();
         // A client that wants to speak another protocol here has come to the wrong door, or was sent there by somebody who hopes that
         // one protocol is taken for the other. Clients of Redis name none.
         http.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -222,11 +222,43 @@ fn what_was_answered_is_in_it_after_a_kill() {
     }
 }
 
+/// A limit on the size of files stands in for the disk. Its signal is ignored, so that writing fails as on a disk.
+const ON_A_SMALL_DISK: [&str; 4] = ["sh", "-c", "trap '' XFSZ; ulimit -S -f 32; exec \"$@\"", "sh"];
+
+/// There is room again.
+fn make_room(larder: &Larder) {
+    let pid = Pid::from_child(&larder.process);
+    prlimit(Some(pid), Resource::Fsize, Rlimit { current: None, maximum: None }).expect("its own child's limits");
+}
+
+#[test]
+fn a_full_disk_only_warns_where_that_is_wanted_and_what_is_lost_is_counted() {
+    let larder = Larder::start("durability = \"os\"\non_failure = \"warn\"", &ON_A_SMALL_DISK);
+    let health = || larder.ask("GET /health").1;
+    let mut done = 0;
+    let warns = || {
+        done += 1;
+        assert_eq!(larder.ask(&format!("DELETE /v1/entries/k:{done}")).0, 204, "it is done all the same");
+        health().contains("what belongs into it is done without")
+    };
+    assert!(wait::until(PATIENCE, warns), "{}", health());
+    for _ in 0..20 {
+        done += 1;
+        assert_eq!(larder.ask(&format!("DELETE /v1/entries/k:{done}")).0, 204);
+    }
+    make_room(&larder);
+    assert!(wait::until(PATIENCE, || health().contains("operations are not in the audit log")), "{}", health());
+    let lost = || {
+        let notes = verified(&larder.log())["notes"].to_string();
+        let number = notes.split(" operations were carried out").next()?.rsplit(' ').next()?.parse::<usize>().ok();
+        number.filter(|number| number + found(&larder.log(), &["--name", "key:k:*"]).len() == done)
+    };
+    assert!(wait::until_some(PATIENCE, lost).is_some_and(|lost| lost >= 20), "what is recorded and what is counted is all: {done}");
+}
+
 #[test]
 fn a_full_disk_refuses_what_cannot_be_recorded_until_there_is_room() {
-    // A limit on the size of files stands in for the disk. Its signal is ignored, so that writing fails as on a disk.
-    let limited = ["sh", "-c", "trap '' XFSZ; ulimit -S -f 32; exec \"$@\"", "sh"];
-    let larder = Larder::start("durability = \"os\"\nfile_age = \"365d\"", &limited);
+    let larder = Larder::start("durability = \"os\"", &ON_A_SMALL_DISK);
     let log = larder.log();
     let mut answered = 0;
     let refused = wait::until_some(PATIENCE, || match larder.ask(&format!("DELETE /v1/entries/k:{answered}")) {
@@ -248,9 +280,7 @@ fn a_full_disk_refuses_what_cannot_be_recorded_until_there_is_room() {
     assert!(replies.starts_with("-UNAVAILABLE the audit log cannot be written") && replies.ends_with("$1\r\nv\r\n+OK\r\n"), "{replies}");
     let health = || larder.ask("GET /health").1;
     assert!(wait::until(PATIENCE, || health().contains("what belongs into it is refused")), "{}", health());
-    // There is room again.
-    let pid = Pid::from_child(&larder.process);
-    prlimit(Some(pid), Resource::Fsize, Rlimit { current: None, maximum: None }).expect("its own child's limits");
+    make_room(&larder);
     assert!(wait::until(PATIENCE, || larder.ask("DELETE /v1/entries/last").0 == 204), "it goes on by itself");
     assert!(wait::until(PATIENCE, || !health().contains("is refused")), "{}", health());
     let report = verified(&log);
