@@ -68,22 +68,30 @@ fn invalidated(call: &Call<'_>) -> Vec<Name> {
 }
 
 /// It has ended so. Its reply waits until that is written.
-pub fn end(slot: Option<Slot>, session: &mut Session, done: &Done) {
-    let Some(mut slot) = slot else { return };
-    let position = session.position.take().map(|position| position.to_string()).unwrap_or_default();
+pub fn end(slot: Option<Slot>, call: &mut Call<'_>, done: &Done) {
+    let position = call.session.position.take();
+    let Some(mut slot) = slot else {
+        return if let Err(refusal) = done {
+            refused(call.resp, call.session, call.args.at(0), refusal)
+        };
+    };
     let record = slot.record();
-    record.position = position;
+    record.position = position.map(|position| position.to_string()).unwrap_or_default();
     match done {
         Ok(()) => record.end(Decision::Allowed, Outcome::Done, ""),
-        Err(refusal) if refusal.is_denial() => record.end(Decision::Denied, Outcome::Failed, words(refusal)),
+        Err(refusal) if refusal.is_denial() => {
+            record.end(Decision::Denied, Outcome::Failed, words(refusal));
+            call.session.is_denial_recorded = true;
+        }
         Err(refusal) => record.end(Decision::Allowed, Outcome::Failed, words(refusal)),
     }
-    session.unwritten = Some(slot.end());
+    call.session.unwritten = Some(slot.end());
 }
 
-/// A command was not let through to be carried out. One that was and is recorded has its record already.
-pub fn refused(resp: &Resp, session: &Session, name: &[u8], refusal: &Refusal) {
-    if let Some(audit) = resp.audit.as_ref().filter(|_| refusal.is_denial()) {
+/// A command was refused, before it was carried out or by what carries it out. That is recorded once, wherever it was found.
+pub fn refused(resp: &Resp, session: &mut Session, name: &[u8], refusal: &Refusal) {
+    let Some(audit) = resp.audit.as_ref().filter(|_| refusal.is_denial()) else { return };
+    if !std::mem::replace(&mut session.is_denial_recorded, true) {
         audit.refused(|| {
             // A word may be as long as a request.
             let what = String::from_utf8_lossy(&name[..name.len().min(WORD_BYTES_MAX)]).to_lowercase();

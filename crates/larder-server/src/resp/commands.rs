@@ -124,6 +124,7 @@ pub type Done = Result<(), Refusal>;
 /// Carries out a request, and appends the reply.
 pub async fn execute(resp: &Arc<Resp>, session: &mut Session, args: Args<'_>, out: &mut Replies) {
     let before = out.len();
+    session.is_denial_recorded = false;
     if let Err(refusal) = admit(resp, session, args, out).await {
         audited::refused(resp, session, args.at(0), &refusal);
         out.back_to(before);
@@ -204,10 +205,11 @@ pub async fn run_recorded(command: &'static Command, call: Call<'_>) -> Done {
         return run_told(command, call).await;
     }
     let slot = audited::begin(command, &call)?;
-    let (resp, session, holds) = (call.resp, call.session, call.holds);
-    session.position = None;
-    let done = run_told(command, Call { resp, session, args: call.args, out: call.out, holds }).await;
-    audited::end(slot, session, &done);
+    let Call { resp, session, args, out, holds } = call;
+    // One of a transaction has its own, whatever those before it had.
+    (session.position, session.is_denial_recorded) = (None, false);
+    let done = run_told(command, Call { resp, session, args, out, holds }).await;
+    audited::end(slot, &mut Call { resp, session, args, out, holds }, &done);
     done
 }
 

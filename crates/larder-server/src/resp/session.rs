@@ -40,6 +40,8 @@ pub struct Session {
     pub ends: bool,
     /// Where the last change stands in the log, for its record.
     pub position: Option<Position>,
+    /// Whether the refusal of what it asks for now is recorded.
+    pub is_denial_recorded: bool,
     /// The last record of what it did, which replies wait for.
     pub unwritten: Option<Written>,
     /// Who it is, if that was proven.
@@ -88,6 +90,7 @@ impl Session {
             no_touch: false,
             ends: false,
             position: None,
+            is_denial_recorded: false,
             unwritten: None,
             who: None,
             generation: 0,

@@ -132,7 +132,7 @@ fn what_is_done_and_what_is_refused_is_in_it_at_both_doors() {
     assert_eq!(larder.ask("DELETE /v1/entries/k\nhost: evil.example").0, 421);
     assert_eq!(larder.ask("DELETE /v1/entries/k\norigin: https://evil.example").0, 403);
     let mut resp = tcp(larder.resp);
-    resp.write_all(b"SET a S3CRET\r\nGET a\r\nDEL a b\r\nLARDER.INVALIDATE TAG t PATTERN p:*\r\nMULTI\r\nFLUSHALL\r\nEXEC\r\nCONFIG GET maxclients\r\nQUIT\r\n")
+    resp.write_all(b"SET a S3CRET\r\nGET a\r\nDEL a b\r\nLARDER.INVALIDATE TAG t PATTERN p:*\r\nMULTI\r\nFLUSHALL\r\nAUTH evil S3CRET\r\nEXEC\r\nAUTH evil S3CRET\r\nCONFIG GET maxclients\r\nQUIT\r\n")
         .expect("it can be sent");
     let mut replies = String::new();
     resp.read_to_string(&mut replies).expect("it answers all");
@@ -160,7 +160,8 @@ fn what_is_done_and_what_is_refused_is_in_it_at_both_doors() {
     assert_eq!((&told("flushall")["names"][0], &told("config|get")["class"]), (&"everything:".into(), &"admin".into()));
     assert!(all.iter().all(|record| record["class"] != "read" || record["decision"] == "denied"), "reads are not");
     let denied = found(&log, &["--denied"]);
-    assert_eq!(denied.len(), 2, "{denied:#?}");
+    assert_eq!(denied.len(), 4, "{denied:#?}");
+    assert_eq!(found(&log, &["--denied", "--what", "auth"]).len(), 2, "each once: {denied:#?}");
     assert_eq!(found(&log, &["--failed", "--what", "POST /v1/inv*"]).len(), 1);
     assert_eq!(found(&log, &["--name", "key:features:*", "--since", "1h"]).len(), 1);
     assert_eq!(audit(&log, &["search", "--until", "1h"]).status.code(), Some(1), "nothing was before");
