@@ -77,7 +77,7 @@ Use it, from here or from any language over HTTP:
   larder keys 'features:**'
   larder stats
   larder report daily            what it did, against the day before, and what would make it better
-  larder optimize --trace FILE   how many reads a cache would answer at other sizes, from a trace
+  larder optimize                what more or less memory would do; --trace FILE does it for a cache that is yet to be
   larder audit tail              who did what, where that is recorded
   larder health                  how the server is; exits with 0, 1 or 2
 

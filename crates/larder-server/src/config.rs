@@ -38,7 +38,7 @@ use crate::audit::AuditSettings;
 use crate::health::Watched;
 use crate::settings::{Guards, HealthLimits, HistorySettings, HttpLimits, Otlp, RespSettings, Webhooks};
 use larder::events::Rule;
-use larder::{Builder, Durability, Larder, Policy};
+use larder::{Builder, Durability, Larder, Policy, SizingMode};
 
 pub use redis::Redis;
 pub use secret::{REFERENCE_EXPECTED, RedisAddress, Reference};
@@ -72,6 +72,8 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// Bytes of the shared memory pool.
     pub memory_bytes: u64,
+    /// Whether it is looked at what other sizes of memory would do, and memory is given out accordingly.
+    pub sizing: SizingMode,
     /// Bytes of entries on disk.
     pub disk_bytes: u64,
     /// Bytes of the freshness index.
@@ -191,6 +193,7 @@ impl Config {
         Self {
             data: top.path("data"),
             memory_bytes: top.number("memory"),
+            sizing: top.sizing(),
             disk_bytes: top.number("disk"),
             index_bytes: top.length("index"),
             durability: top.durability("durability"),
@@ -229,6 +232,7 @@ impl Config {
     pub fn builder(&self) -> Builder {
         let builder = Larder::builder()
             .memory(self.memory_bytes)
+            .sizing(self.sizing)
             .disk_bytes(self.disk_bytes)
             .index_bytes(self.index_bytes)
             .durability(self.durability)
@@ -363,6 +367,15 @@ impl Typed<'_> {
         match self.get(name) {
             Value::Share(share) => *share,
             other => unreachable!("{name} is a share, not {other}"),
+        }
+    }
+
+    fn sizing(&self) -> SizingMode {
+        match self.get("sizing") {
+            Value::Choice("off") => SizingMode::Off,
+            Value::Choice("observe") => SizingMode::Observe,
+            Value::Choice("auto") => SizingMode::Auto,
+            other => unreachable!("sizing is off, observe or auto, not {other}"),
         }
     }
 

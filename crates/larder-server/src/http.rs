@@ -65,6 +65,7 @@ pub mod many;
 pub mod metrics;
 pub mod octets;
 pub mod openapi;
+pub mod optimize;
 pub mod payload;
 pub mod peer;
 pub mod percent;
@@ -254,6 +255,7 @@ pub fn data_plane() -> Vec<Endpoint> {
         Endpoint::new(Method::GET, "/v1/reports/{kind}", METRICS, get(report::show)),
         Endpoint::new(Method::GET, "/v1/history", METRICS, get(history::show)),
         Endpoint::new(Method::GET, "/v1/health", METRICS, get(health::show)),
+        Endpoint::new(Method::GET, "/v1/optimize", METRICS, get(optimize::show)),
     ]
     .into_iter()
     .chain(access_routes())

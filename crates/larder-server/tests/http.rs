@@ -18,6 +18,8 @@ mod intake;
 mod limits;
 #[path = "http/metrics.rs"]
 mod metrics;
+#[path = "http/optimize.rs"]
+mod optimize;
 #[path = "http/otlp.rs"]
 mod otlp;
 #[path = "http/races.rs"]

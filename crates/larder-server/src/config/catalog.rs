@@ -50,6 +50,12 @@ pub const TOP: Section = Section {
             "The folder for entries on disk and for the invalidation log. One process at a time uses it. Without it, and without Redis, the cache is in memory only.",
         ),
         setting("memory", Kind::Size { least: MEMORY_MIN }, "256 MiB", "The shared memory pool, keys and bookkeeping included."),
+        setting(
+            "sizing",
+            Kind::Choice(&["off", "observe", "auto"]),
+            "off",
+            "Whether it is looked at what other sizes of memory would do (observe), and bytes are moved to the namespaces that gain most from them (auto). See larder optimize.",
+        ),
         setting("disk", Kind::Size { least: 1 << 20 }, "10 GiB", "Entries kept on disk before the disk tier evicts. Needs data."),
         setting(
             "index",
@@ -331,6 +337,12 @@ const POLICY: &[Setting] = &[
         "Tags that every entry gets from its key: {1} is the key's second segment, {0} the namespace. For example [\"symbol:{1}\"].",
     ),
     optional("memory", Kind::Size { least: MEMORY_MIN }, "Memory of the namespace's own, instead of a share of the common pool."),
+    optional(
+        "memory_min",
+        Kind::Size { least: MEMORY_MIN },
+        "The least memory of its own that the namespace is given with sizing = \"auto\". Without it, a 256th of all.",
+    ),
+    optional("memory_max", Kind::Size { least: MEMORY_MIN }, "The most. Without it, all that there is."),
     setting("backing", Kind::Flag, "true", "Whether entries also go to disk or to Redis, where there is one."),
     setting(
         "miss_lease",

@@ -53,6 +53,8 @@ fn with(policy: Policy, name: &str, value: &Value, givens: &Givens) -> Policy {
         ("compression.above", _) => policy,
         ("tags", Value::Texts(tags)) => tags.iter().fold(policy, |policy, tag| policy.tag(tag)),
         ("memory", Value::Size(bytes)) => policy.own_memory(*bytes),
+        ("memory_min", Value::Size(bytes)) => policy.own_memory_min(*bytes),
+        ("memory_max", Value::Size(bytes)) => policy.own_memory_max(*bytes),
         ("backing", Value::Flag(flag)) => policy.backing(*flag),
         // The door's, not the cache's.
         ("miss_lease", _) => policy,

@@ -13,6 +13,7 @@ use super::problem::Kind;
 mod access;
 mod content;
 mod history;
+mod optimize;
 mod probes;
 mod report;
 mod schemas;
@@ -80,6 +81,7 @@ fn routes() -> Value {
             "/v1/access/tokens/{id}": access::token(),
             "/v1/access/tokens/{id}/rotate": access::rotation(),
             "/v1/access/explain": access::explanation(),
+            "/v1/optimize": optimize::route(),
             "/livez": { "get": probes::livez() },
             "/readyz": { "get": probes::readyz() },
             "/startupz": { "get": probes::startupz() },

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use larder::sizing::{Access, ENTRY_OVERHEAD, Point};
-use larder::{Item, Larder};
+use larder::{Clock, Item, Larder, Policy, SizingMode};
 use larder_testkit::trace::find;
 
 use super::trace::Form;
@@ -78,5 +78,68 @@ async fn of_every_trace_a_twentieth_predicts_what_the_cache_does() {
         .expect("into a text");
         println!("{table}");
         assert!(mean <= ERROR_MAX, "{table}");
+    }
+}
+
+/// Reads of several traces in turns, each in a namespace of its own, through a cache of this size.
+async fn mixed(mode: SizingMode, traces: &[Vec<Access>], memory: u64) -> larder::Result<(f64, Vec<larder::Decision>)> {
+    let names = ["a", "b", "c", "d"];
+    let builder =
+        names[..traces.len()].iter().fold(Larder::builder().memory(memory), |builder, name| builder.namespace(*name, Policy::default()));
+    let larder = builder.sizing(mode).clock(Clock::manual()).build().await?;
+    let (raw, value) = (larder.raw(), Bytes::from(vec![0; 1 << 20]));
+    let (longest, mut hits, mut reads) = (traces.iter().map(Vec::len).max().unwrap_or(0), 0u64, 0u64);
+    for n in 0..longest {
+        for (name, trace) in names.iter().zip(traces).filter(|(_, trace)| n * trace.len() / longest != (n + 1) * trace.len() / longest) {
+            let access = trace[n * trace.len() / longest];
+            larder.clock().advance(larder::TICK);
+            let key = format!("{name}:{:016x}", access.key_hash());
+            reads += 1;
+            if raw.lookup(&key).await?.fresh().is_some() {
+                hits += 1;
+            } else {
+                let len = access.bytes.saturating_sub(ENTRY_OVERHEAD + 18) as usize;
+                raw.put(&key, Item::new(value.slice(..len.min(value.len())))).await?;
+            }
+            if reads.is_multiple_of(2_000) {
+                larder.sizing();
+            }
+            if reads.is_multiple_of(20_000) && mode != SizingMode::Off {
+                larder.optimize()?;
+            }
+        }
+    }
+    Ok((hits as f64 / reads as f64, larder.sizing().map_or_else(Vec::new, |sizing| sizing.decisions)))
+}
+
+/// Prints what giving memory out does beside sharing it: `cargo test -p larder-server --lib mixes_of_traces -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "it replays hundreds of thousands of reads many times: minutes"]
+async fn of_mixes_of_traces_none_is_much_worse_than_sharing() {
+    let mixes: [(&[&str], u64); 5] = [
+        (&["loop.trace.gz", "web12.trace.xz"], 3 << 20),
+        (&["trace_vaultservice.gz", "web12.trace.xz", "multi3.trace.gz"], 4 << 20),
+        (&["2_pools.trace.gz", "web12.trace.xz", "multi3.trace.gz"], 4 << 20),
+        (&["cloudPhysicsIO.oracleGeneral.bin", "web12.trace.xz"], 32 << 20),
+        (&["trace_vaultservice.gz", "2_pools.trace.gz"], 2 << 20),
+    ];
+    for (names, memory) in mixes {
+        let paths: Vec<_> = names.iter().filter_map(|name| find(name)).collect();
+        if paths.len() < names.len() {
+            continue;
+        }
+        let read = |path: &std::path::PathBuf| {
+            let mut accesses = Vec::new();
+            let trace = Trace::open(path, None, 1_024).expect("it is told what it is");
+            trace.each(|access| accesses.push(access)).expect("it can be read");
+            accesses.truncate(150_000);
+            accesses
+        };
+        let traces: Vec<Vec<Access>> = paths.iter().map(read).collect();
+        let (shared, _) = mixed(SizingMode::Off, &traces, memory).await.expect("a cache in memory");
+        let (given_out, decisions) = mixed(SizingMode::Auto, &traces, memory).await.expect("a cache in memory");
+        println!("{names:?}, {} MiB: shared {shared:.4}, given out {given_out:.4}", memory >> 20);
+        decisions.iter().for_each(|one| println!("    {:.3} {:?} {} {:?}", one.predicted, one.measured, one.what, one.undone));
+        assert!(given_out >= shared - 0.005, "{names:?}");
     }
 }

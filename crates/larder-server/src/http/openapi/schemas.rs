@@ -75,6 +75,7 @@ fn own() -> Value {
         })),
         "Readiness": readiness(),
         "Health": health(),
+        "Optimize": super::optimize::schema(),
         "HealthDocument": health_document(),
         "Stats": stats(),
         "Window": window(),
