@@ -369,3 +369,61 @@ fn a_report_tells_what_was_done_whether_the_server_runs_or_not() {
     assert_eq!(missing.status.code(), Some(2));
     assert!(text(&missing.stderr).contains("/nowhere/history.db"), "{missing:?}");
 }
+
+#[test]
+fn access_is_set_up_and_governed_from_the_command_line() {
+    let folder = tempfile::tempdir().expect("temporary files can be written");
+    let data = folder.path().join("data");
+    let shown = data.to_str().expect("temporary folders are text").to_owned();
+    let run = |arguments: &[&str]| larder(arguments).output().expect("the program was built for this test");
+    let offline = |arguments: &[&str]| run(&[arguments, &["--data", &shown, "--json"]].concat());
+    let json = |output: &Output| -> serde_json::Value {
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("one object, not {output:?}"))
+    };
+    let first = json(&offline(&["init"]));
+    let token = first["token"].as_str().expect("it is told once").to_owned();
+    assert!(token.starts_with("ldr_") && first["principal"] == "admin", "{first}");
+    assert_eq!(offline(&["init"]).status.code(), Some(2), "once");
+    let allowed = offline(&["access", "explain", "admin", "write", "a:b"]);
+    assert_eq!((allowed.status.code(), json(&allowed)["role"].as_str()), (Some(0), Some("admin")));
+    assert_eq!(offline(&["access", "explain", "nobody", "read"]).status.code(), Some(2));
+    let other = json(&offline(&["token", "create", "admin", "--label", "other"]));
+    let kept = std::fs::read_to_string(data.join("access.json")).expect("it is kept");
+    assert!(!kept.contains(&token[18..]) && kept.contains("sha256"), "only digests are");
+
+    let config = folder.path().join("larder.toml");
+    std::fs::write(&config, "[access]\nenabled = true\n").expect("temporary files can be written");
+    let server = Server::start_with(&data, &["--config", config.to_str().expect("text")]);
+    let as_admin = |arguments: &[&str]| {
+        let mut command = larder(arguments);
+        command.args(["--server", &server.url, "--json"]).env("LARDER_TOKEN", &token);
+        command.output().expect("the program was built for this test")
+    };
+    let refused = server.ask(&["stats"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("not known who asks"), "{refused:?}");
+    assert!(offline(&["token", "list"]).status.code() == Some(2), "the server has the book");
+    assert_eq!(as_admin(&["stats"]).status.code(), Some(0));
+    assert_eq!(as_admin(&["access", "put", "ingest", "--role", "service", "--grant", "deny write on live:**"]).status.code(), Some(0));
+    assert_eq!(as_admin(&["access", "put", "ingest", "--role", "no-such"]).status.code(), Some(2));
+    let denied = as_admin(&["access", "explain", "ingest", "write", "live:x"]);
+    assert_eq!((denied.status.code(), json(&denied)["grant"].as_str()), (Some(1), Some("deny write on live:**")));
+    let secret = folder.path().join("token");
+    let made = json(&as_admin(&["token", "create", "ingest", "--expires", "1h"]));
+    std::fs::write(&secret, made["token"].as_str().expect("told once")).expect("temporary files can be written");
+    let at = format!("file:{}", secret.display());
+    assert_eq!(server.ask(&["put", "a:b", "1", "--token", &at]).status.code(), Some(0));
+    assert_eq!(server.ask(&["put", "live:b", "1", "--token", &at]).status.code(), Some(2));
+    let rotated = as_admin(&["token", "rotate", made["id"].as_str().expect("an id"), "--overlap", "1h"]);
+    assert_ne!(json(&rotated)["token"], made["token"]);
+    for id in [&made["id"], &other["id"]] {
+        assert_eq!(as_admin(&["token", "revoke", id.as_str().expect("an id")]).status.code(), Some(0));
+    }
+    assert_eq!(server.ask(&["get", "a:b", "--token", &at]).status.code(), Some(2));
+    let listed = as_admin(&["token", "list"]);
+    assert_eq!(json(&listed)["tokens"].as_array().map(Vec::len), Some(1), "{listed:?}");
+    let misplaced = server.ask(&["stats", "--token", &token]);
+    assert!(!String::from_utf8_lossy(&misplaced.stderr).contains(&token), "{misplaced:?}");
+    server.stop();
+    assert!(json(&offline(&["token", "list"]))["tokens"][0]["last_used_ms"].is_u64(), "it is written down when it was used");
+}

@@ -1,6 +1,7 @@
 //! What the Redis protocol costs, beside a real Redis on the same machine.
 //!
 //! - `throughput`: `redis-benchmark` with values of 1 KB, one command at a time and sixteen.
+//! - `access`: the same with access control and without.
 //! - `idle`: what ten thousand connections cost that do nothing.
 //!
 //! Both servers run all the time, as they are, and are asked in turns, so that what else the machine does meets both; medians of the
@@ -8,6 +9,7 @@
 //!
 //! `cargo bench -p larder-server --bench resp -- [SECTION]`
 
+mod access;
 mod idle;
 #[path = "../../tests/resp/program.rs"]
 mod program;
@@ -64,6 +66,9 @@ fn main() {
     let wanted = |name: &str| name.contains(&filter);
     if wanted("throughput") {
         throughput::run(false);
+    }
+    if wanted("access") {
+        access::run();
     }
     if wanted("idle") {
         idle::run();

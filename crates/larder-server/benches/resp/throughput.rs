@@ -14,11 +14,11 @@ const ROUNDS: usize = 5;
 const PIPELINES: [(usize, usize); 2] = [(1, 100_000), (16, 500_000)];
 
 /// What is asked for.
-const TESTS: [&str; 2] = ["SET", "GET"];
+pub const TESTS: [&str; 2] = ["SET", "GET"];
 
 /// What came of one test in one round.
 #[derive(Clone, Copy, Debug)]
-struct Measured {
+pub struct Measured {
     per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
@@ -40,7 +40,7 @@ pub fn run(twice: bool) {
             let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
             let mut measured = [Vec::new(), Vec::new()];
             for side in order {
-                measured[side] = measure(&program, pair.addrs[side], pipeline, requests);
+                measured[side] = measure(&program, pair.addrs[side], None, pipeline, requests);
             }
             rounds.push(measured);
         }
@@ -65,9 +65,20 @@ pub fn run(twice: bool) {
     }
 }
 
-fn measure(program: &std::path::Path, addr: SocketAddr, pipeline: usize, requests: usize) -> Vec<Measured> {
+impl Measured {
+    /// Requests a second.
+    pub fn per_second(&self) -> f64 {
+        self.per_second
+    }
+}
+
+/// Runs it, as who has this token, if anybody has to be somebody.
+pub fn measure(program: &std::path::Path, addr: SocketAddr, token: Option<&str>, pipeline: usize, requests: usize) -> Vec<Measured> {
     let mut command = Command::new(program);
     command.args(["-p", &addr.port().to_string(), "-d", "1024", "-t", "set,get", "-c", "50", "-r", "10000", "--csv"]);
+    if let Some(token) = token {
+        command.args(["-a", token]);
+    }
     command.args(["-n", &requests.to_string(), "-P", &pipeline.to_string()]);
     let output = command.output().expect("it was found");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

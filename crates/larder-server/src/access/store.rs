@@ -1,5 +1,5 @@
-//! The book on the disk: `DATA/access.json`, for its owner's eyes alone. It is replaced as a whole, so that a crash leaves the one before or
-//! the one behind; and what is not understood is refused rather than overwritten.
+//! The book on the disk: `DATA/access.json`, for its owner's eyes alone. It is replaced as a whole, so that a crash leaves the one before
+//! or the one behind; and what is not understood is refused rather than overwritten.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};

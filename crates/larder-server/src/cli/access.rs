@@ -1,5 +1,5 @@
-//! `larder init`, `larder token` and `larder access`: who may do what. Asked of a running server, or with `--data` or `--config` of the files
-//! of one that does not run.
+//! `larder init`, `larder token` and `larder access`: who may do what. Asked of a running server, or with `--data` or `--config` of the
+//! files of one that does not run.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -348,7 +348,7 @@ pub fn access(command: &AccessCommand, out: Output) -> Result<ExitCode, Failure>
             let told = if at.files.are_given() {
                 let bytes = |text: &Option<String>| text.as_ref().map(|text| text.clone().into_bytes());
                 let policy = at.files.open()?.policy()?;
-                let told = decided(&policy, principal, operation, (bytes(key), bytes(tag), bytes(pattern))).map_err(Failure::new)?;
+                let told = decided(&policy, principal, operation, [bytes(key), bytes(tag), bytes(pattern)]).map_err(Failure::new)?;
                 json!({ "allowed": told.allowed, "grant": told.grant, "role": told.role })
             } else {
                 let body = json!({ "principal": principal, "operation": operation, "key": key, "tag": tag, "pattern": pattern });

@@ -1,4 +1,5 @@
-//! Who may do what, managed while the server runs; and the sessions of people. What is secret is told once, to who made it, and never again.
+//! Who may do what, managed while the server runs; and the sessions of people. What is secret is told once, to who made it, and never
+//! again.
 
 use std::time::Duration;
 
@@ -351,7 +352,7 @@ pub struct Explained {
 /// [`Kind::NotFound`] for a principal that there is not, [`Kind::InvalidRequest`] for an operation or a pattern that is none.
 pub async fn explain(State(app): State<Shared>, Json(question): Json<Question>) -> Result<Answer<Explained>, Problem> {
     let part = |part: &Option<Octets>| part.as_ref().map(|octets| octets.0.clone());
-    let what = (part(&question.key), part(&question.tag), part(&question.pattern));
+    let what = [part(&question.key), part(&question.tag), part(&question.pattern)];
     Ok(Answer(app.door.look(|_, policy| decided(policy, &question.principal, &question.operation, what))?))
 }
 
@@ -363,7 +364,7 @@ pub fn decided(
     policy: &Policy,
     principal: &str,
     operation: &str,
-    (key, tag, pattern): (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>),
+    [key, tag, pattern]: [Option<Vec<u8>>; 3],
 ) -> Result<Explained, Unchanged> {
     known(policy, principal)?;
     let principal = policy.get(principal).expect("it is known");

@@ -10,12 +10,15 @@ use larder::access::{Operation, Target};
 use super::Resp;
 use super::clients::Client;
 use super::commands::{Call, Done, Refusal, keys_of, names};
-use super::frame::Args;
+use super::frame::{Args, Limits};
 use super::session::Session;
 use super::table::{Command, Run};
 use crate::access::token::Token;
 use crate::access::{Identity, NotLetIn};
 use Operation::{Admin, Delete, Emit, Invalidate, Metrics, Read, Write};
+
+/// What a request may have whose sender has not said who they are: to be let in takes no more.
+pub const STRANGERS: Limits = Limits { args_max: 16, arg_bytes_max: 16 << 10, request_bytes_max: 64 << 10 };
 
 /// What a command needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

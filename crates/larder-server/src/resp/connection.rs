@@ -136,6 +136,10 @@ async fn converse(resp: &Arc<Resp>, stream: &Stream, session: &mut Session) -> i
         }
         let mut done = 0;
         loop {
+            if resp.door.is_guarded() {
+                // Who has not said who they are has little to say.
+                decoder.limit(if session.who.is_none() { access::STRANGERS } else { resp.limits.requests });
+            }
             match decoder.decode(&buffer[done..]) {
                 Ok(Step::Request(len)) => {
                     let args = decoder.args(&buffer[done..]);

@@ -182,6 +182,11 @@ impl Decoder {
         Decoder { limits, spans: Vec::new(), inline: Vec::new(), is_inline: false, at: 0, left: None, length: None }
     }
 
+    /// Takes other limits from here on.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = Limits { request_bytes_max: limits.request_bytes_max.min(u32::MAX as usize), ..limits };
+    }
+
     /// Looks at what has come: all bytes of a request from its first one on, and what may follow it. After
     /// [`Step::Request`] the next call begins with the next one.
     ///

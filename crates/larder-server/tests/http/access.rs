@@ -7,6 +7,8 @@ mod adversaries;
 mod commands;
 #[path = "access/routes.rs"]
 mod routes;
+#[path = "access/texts.rs"]
+mod texts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +47,7 @@ impl Somebody {
             grants: grants.iter().map(|text| text.parse().expect("a grant")).collect(),
             token: Some((self.token.id().to_owned(), self.token.digest())),
             password: None,
+        certificates: Vec::new(),
         }
     }
 }
@@ -128,4 +131,32 @@ pub fn ask(client: &mut Client, text: &str) -> Value {
 /// The first word of an error.
 pub fn refusal(value: &Value) -> Option<&str> {
     value.error().and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| text.split(' ').next())
+}
+
+#[test]
+fn no_text_of_access_panics_and_what_is_read_is_read_again() {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
+    let book = r#"{"format":"larder-access","version":1,"principals":[{"name":"a","roles":["x"],"grants":["allow read on a\\ b:*"],"password":null}],"tokens":[]}"#;
+    texts::check(book.as_bytes());
+    let words = "(allow|deny|read|write|all|on|tags|,| |\\\\|\\*\\*|:|\\[|a){0,12}";
+    let texts = prop_oneof![
+        words,
+        "ldr_[a-zA-Z0-9]{12}_[a-zA-Z0-9]{43}",
+        "\\$argon2id\\$v=19\\$m=[0-9]{1,6},t=[0-9],p=[0-9]\\$[a-zA-Z0-9/+]{0,30}\\$[a-zA-Z0-9/+]{0,60}"
+    ];
+    let mut runner = TestRunner::new(Config { cases: 400, failure_persistence: None, ..Config::default() });
+    let run = runner.run(&texts, |text| {
+        texts::check(text.as_bytes());
+        Ok(())
+    });
+    run.unwrap();
+    let broken = (0..book.len(), "[\\[\\]{}\",:0-9a-z\\\\]{0,3}");
+    let run = runner.run(&broken, |(at, with)| {
+        let mut text = book.to_owned();
+        text.replace_range(at..(at + with.len()).min(book.len()), &with);
+        texts::check(text.as_bytes());
+        Ok(())
+    });
+    run.unwrap();
 }
