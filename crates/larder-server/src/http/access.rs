@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Json as Answer;
 use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, SET_COOKIE};
@@ -12,14 +13,17 @@ use larder::Pattern;
 use larder::access::{Decision, Grant, Operation, Policy, Source, Target};
 use serde::{Deserialize, Serialize};
 
+use super::audited::Facts;
 use super::door::{SESSION_COOKIE, Who};
 use super::octets::Octets;
 use super::payload::Json;
+use super::peer::Peer;
 use super::problem::{Kind, Problem};
 use super::{Shared, no_content};
 use crate::access::Proof;
 use crate::access::book::{Person, Unchanged};
 use crate::access::password::PASSWORD_LEN;
+use crate::audit::Name;
 use crate::config::units::{TIME_EXPECTED, parse_time};
 
 /// How long a secret is good beside the one that takes its place, unless it is said.
@@ -72,7 +76,13 @@ pub struct Myself {
 ///
 /// # Errors
 /// [`Kind::Unauthenticated`], without saying whether there is such a person.
-pub async fn begin_session(State(app): State<Shared>, Json(login): Json<Login>) -> Result<Response, Problem> {
+pub async fn begin_session(
+    State(app): State<Shared>,
+    peer: Option<Extension<Peer>>,
+    facts: Facts,
+    Json(login): Json<Login>,
+) -> Result<Response, Problem> {
+    facts.about(|| [Name::new("principal", login.principal.as_str())]);
     if !app.door.is_guarded() {
         return Err(Problem::new(Kind::InvalidRequest, "nobody has to say who they are here; access.enabled says so"));
     }
@@ -82,7 +92,9 @@ pub async fn begin_session(State(app): State<Shared>, Json(login): Json<Login>) 
     let expires_ms = now.saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
     let begun = app.door.sessions().begin(&identity.principal, hashed, expires_ms, now);
     let begun = begun.map_err(|error| Problem::from(Unchanged::from(error)))?;
-    let cookie = format!("{SESSION_COOKIE}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}", begun.secret, life.as_secs());
+    // Where TLS ends before this server, whoever ends it has to see to that word.
+    let secure = if peer.is_some_and(|Extension(peer)| peer.is_tls) { "; Secure" } else { "" };
+    let cookie = format!("{SESSION_COOKIE}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}", begun.secret, life.as_secs());
     let cookie = HeaderValue::try_from(cookie).expect("it is letters, digits and signs");
     let told = Myself {
         principal: Some(identity.principal.name().to_owned()),
@@ -269,13 +281,16 @@ fn time(name: &str, text: Option<&str>) -> Result<Option<Duration>, Problem> {
 ///
 /// # Errors
 /// [`Kind::NotFound`] for a principal that there is not.
-pub async fn create_token(State(app): State<Shared>, Json(new): Json<NewToken>) -> Result<Response, Problem> {
+pub async fn create_token(State(app): State<Shared>, facts: Facts, Json(new): Json<NewToken>) -> Result<Response, Problem> {
+    facts.about(|| [Name::new("principal", new.principal.as_str())]);
     let (now, life) = (app.door.now_ms(), time("expires_in", new.expires_in.as_deref())?);
     let made = app.door.change(move |book, policy| {
         known(policy, &new.principal)?;
         book.create_token(&new.principal, &new.label, life, now)
     });
-    Ok(told_once(&made.await?))
+    let made = made.await?;
+    facts.about(|| [Name::new("token", made.id())]);
+    Ok(told_once(&made))
 }
 
 /// Refuses a principal that there is not.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::headers::LARDER_POSITION;
 use super::peer::Peer;
 use super::problem::{Kind, Problem};
-use super::{DEAD_LETTER, ENTRY, percent};
+use super::{DEAD_LETTER, ENTRY, PRINCIPAL, TOKEN, percent};
 use crate::audit::{Audit, Class, Decision, Name, Outcome, Record};
 
 /// The kind of operation that a route is. A test has every route in it.
@@ -24,6 +24,8 @@ pub fn class_of(method: &Method, route: &str) -> Option<Class> {
         ("POST", "/v1/entries/get") => Class::Read,
         ("POST", "/v1/invalidations" | "/v1/entries/{key}/content") | ("PUT", "/v1/sources/{name}") => Class::Invalidate,
         ("POST", "/v1/events") => Class::Emit,
+        ("POST", "/v1/access/explain") => Class::Read,
+        ("POST" | "PUT" | "DELETE", route) if route.starts_with("/v1/access/") => Class::Admin,
         ("DELETE", DEAD_LETTER) | ("POST", "/v1/dead-letters/{id}/replay" | "/v1/stats/reset") => Class::Admin,
         ("GET" | "HEAD" | "OPTIONS", _) => Class::Read,
         _ => return None,
@@ -183,14 +185,16 @@ fn ended(mut record: Record, response: &Response) -> Record {
 
 /// The name that a path has in it.
 fn named(path: &str, route: Option<&str>) -> Option<Name> {
-    let kind = match route? {
-        route if route.starts_with("/v1/entries/{key}") => "key",
+    let (kind, place) = match route? {
+        route if route.starts_with("/v1/entries/{key}") => ("key", 3),
         "/v1/entries/get" | "/v1/entries/put" | "/v1/entries/" => return None,
-        "/v1/sources/{name}" => "source",
-        route if route.starts_with(DEAD_LETTER) => "dead-letter",
+        "/v1/sources/{name}" => ("source", 3),
+        route if route.starts_with(DEAD_LETTER) => ("dead-letter", 3),
+        PRINCIPAL => ("principal", 4),
+        route if route.starts_with(TOKEN) => ("token", 4),
         _ => return None,
     };
-    let encoded = path.split('/').nth(3)?;
+    let encoded = path.split('/').nth(place)?;
     // What cannot be read is refused, and recorded as it came.
     let name = percent::decode(encoded.as_bytes()).unwrap_or_else(|_| encoded.as_bytes().to_vec());
     Some(Name::new(kind, name))
@@ -205,12 +209,13 @@ mod tests {
         for endpoint in super::super::data_plane().into_iter().chain(super::super::about()) {
             assert!(class_of(&endpoint.method, endpoint.path).is_some(), "{} {}", endpoint.method, endpoint.path);
         }
-        let changing = ["DELETE /v1/entries/{key}", "POST /v1/invalidations", "POST /v1/events", "POST /v1/stats/reset"];
+        let changing =
+            ["POST /v1/access/tokens", "DELETE /v1/entries/{key}", "POST /v1/invalidations", "POST /v1/events", "POST /v1/stats/reset"];
         let classes = changing.map(|route| {
             let (method, path) = route.split_once(' ').expect("two words");
             class_of(&method.parse().expect("a method"), path)
         });
-        assert_eq!(classes, [Class::Delete, Class::Invalidate, Class::Emit, Class::Admin].map(Some));
+        assert_eq!(classes, [Class::Admin, Class::Delete, Class::Invalidate, Class::Emit, Class::Admin].map(Some));
     }
 
     #[test]
@@ -219,6 +224,8 @@ mod tests {
         assert_eq!(name("/v1/entries/a%3Ab", ENTRY).as_deref(), Some("key:a:b"));
         assert_eq!(name("/v1/entries/a%/content", "/v1/entries/{key}/content").as_deref(), Some("key:a%"));
         assert_eq!(name("/v1/dead-letters/7/replay", "/v1/dead-letters/{id}/replay").as_deref(), Some("dead-letter:7"));
+        assert_eq!(name("/v1/access/principals/ada", PRINCIPAL).as_deref(), Some("principal:ada"));
+        assert_eq!(name("/v1/access/tokens/x1/rotate", "/v1/access/tokens/{id}/rotate").as_deref(), Some("token:x1"));
         assert_eq!(name("/v1/stats", "/v1/stats"), None);
     }
 }

@@ -21,6 +21,7 @@ use larder::access::{Operation, Target};
 use larder::{Item, Names};
 
 use super::Shared;
+use super::audited::Facts;
 use super::payload::{ENTRIES, SOURCES, key_in};
 use super::problem::{Kind, Problem};
 use crate::access::token::Token;
@@ -121,7 +122,10 @@ pub async fn pass((State(app), need): (State<Shared>, Need), mut request: Reques
         let open = matches!(need, Need::Nothing(_)) || need == Need::EmitOrSigned && app.intake.is_signed(request.headers());
         if !open {
             let peer = request.extensions().get::<PeerNames>();
-            let who = Who(Some(prove(&app, request.method(), request.headers(), peer)?));
+            let identity = prove(&app, request.method(), request.headers(), peer)?;
+            // Before it is asked whether they may: who was refused is what a record of that is about.
+            request.extensions().get::<Facts>().into_iter().for_each(|facts| facts.by(identity.principal.name()));
+            let who = Who(Some(identity));
             allow(&who, need, request.uri())?;
             request.extensions_mut().insert(who);
         }

@@ -3,6 +3,8 @@
 //!
 //! A pipeline does not wait for the disk after each command: records are written in their order, so its replies wait for the last.
 
+use std::borrow::Cow;
+
 use super::Resp;
 use super::commands::{Call, Done, Refusal, keys_of};
 use super::session::Session;
@@ -36,13 +38,20 @@ pub fn begin(command: &'static Command, call: &Call<'_>) -> Result<Option<Slot>,
 }
 
 fn record(command: &'static Command, class: Class, call: &Call<'_>) -> Record {
-    let mut record = Record::begun("resp", class, command.name, call.session.client.addr.clone());
+    let mut record = begun(class, command.name, call.session);
     match command.run {
         Run::LarderInvalidate => record.name(invalidated(call)),
         Run::LarderEmit => record.name([Name::new("event", call.args.at(1))]),
         Run::Flushall => record.name([Name::new("everything", "")]),
         _ => record.name(keys_of(command, call.args).map(|key| Name::new("key", key))),
     }
+    record
+}
+
+/// What is known of every command before it is carried out.
+fn begun(class: Class, what: impl Into<Cow<'static, str>>, session: &Session) -> Record {
+    let mut record = Record::begun("resp", class, what, session.client.addr.clone());
+    session.who.iter().for_each(|who| record.who = who.principal.name().to_owned());
     record
 }
 
@@ -95,7 +104,7 @@ pub fn refused(resp: &Resp, session: &mut Session, name: &[u8], refusal: &Refusa
         audit.refused(|| {
             // A word may be as long as a request.
             let what = String::from_utf8_lossy(&name[..name.len().min(WORD_BYTES_MAX)]).to_lowercase();
-            let mut record = Record::begun("resp", Class::Read, what, session.client.addr.clone());
+            let mut record = begun(Class::Read, what, session);
             record.end(Decision::Denied, Outcome::Failed, words(refusal));
             record
         });

@@ -47,7 +47,7 @@ impl Somebody {
             grants: grants.iter().map(|text| text.parse().expect("a grant")).collect(),
             token: Some((self.token.id().to_owned(), self.token.digest())),
             password: None,
-        certificates: Vec::new(),
+            certificates: Vec::new(),
         }
     }
 }
