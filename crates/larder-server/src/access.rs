@@ -503,13 +503,20 @@ impl Door {
         if !self.used.swap(false, Ordering::Relaxed) {
             return;
         }
-        let _turn = self.changing.lock().await;
+        let turn = self.changing.clone().lock_owned().await;
         let book = self.book_of(&self.state.load());
         if book.tokens.is_empty() {
             return;
         }
-        let written = tokio::task::spawn_blocking(move || store.write(&book)).await;
+        // The turn goes along: a server that ends stops waiting here, and writes once more, which must not meet this.
+        let written = tokio::task::spawn_blocking(move || {
+            let written = store.write(&book);
+            drop(turn);
+            written
+        });
+        let written = written.await;
         if let Err(error) = written.unwrap_or_else(|error| Err(error.to_string())) {
+            self.used.store(true, Ordering::Relaxed);
             tracing::warn!(error, "when tokens were used last is not written down");
         }
     }

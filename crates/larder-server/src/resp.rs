@@ -308,13 +308,13 @@ impl Bound {
         let reaping = Arc::downgrade(&resp);
         accepting.push(tokio::spawn(async move {
             let mut every = tokio::time::interval(REAP_EVERY);
-            let mut known = 0;
+            let mut known = [0; 2];
             loop {
                 every.tick().await;
                 let Some(resp) = reaping.upgrade() else { return };
                 resp.clients.reap(resp.now_ms(), resp.patience());
                 resp.leases.sweep(resp.now_ms());
-                known = access::look_again(&resp, known);
+                access::look_again(&resp, &mut known);
             }
         }));
         Ok(Serving { resp, accepting, threads, unix: path })

@@ -4,6 +4,7 @@
 //! (`NOAUTH`, `WRONGPASS`, `NOPERM`), and says nothing of what there is.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use larder::access::{Operation, Target};
 
@@ -283,16 +284,28 @@ pub fn leave(session: &mut Session) {
     *session.client.who.lock() = None;
 }
 
+/// How long somebody may take to say who they are.
+const STRANGERS_MS: u64 = 30_000;
+
 /// Looks at all connections again when something has changed, and at those whose time is over: who may not be here is cut off, and the
-/// others have the rights of now. Returns the number of what was known then.
-pub fn look_again(resp: &Resp, seen: u64) -> u64 {
+/// others have the rights of now. `seen` are the numbers of what was known the last two times: a connection that was renewing itself while
+/// something changed may have put down what it was before, so that all are looked at once more.
+pub fn look_again(resp: &Resp, seen: &mut [u64; 2]) {
     if !resp.door.is_guarded() {
-        return seen;
+        return;
     }
     let (generation, now) = (resp.door.generation(), resp.door.now_ms());
+    let is_known = *seen == [generation; 2];
+    *seen = [seen[1], generation];
     for client in resp.clients.all() {
-        let Some(who) = client.who.lock().clone() else { continue };
-        if generation == seen && who.is_live(now) {
+        let Some(who) = client.who.lock().clone() else {
+            if resp.now_ms().saturating_sub(client.asked_at.load(Relaxed)) >= STRANGERS_MS {
+                tracing::info!(client = client.id, addr = %client.addr, "a connection is cut off: it does not say who it is for");
+                client.cut();
+            }
+            continue;
+        };
+        if is_known && who.is_live(now) {
             continue;
         }
         let renewed = resp.door.renew(&who);
@@ -306,7 +319,6 @@ pub fn look_again(resp: &Resp, seen: u64) -> u64 {
             *known = renewed;
         }
     }
-    generation
 }
 
 /// `ACL WHOAMI`

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::access::{Operation, Operations, Role};
-use larder::{Clock, Larder};
+use larder::{Builder, Clock, Larder};
 use larder_server::access::store::Store;
 use larder_server::access::token::Token;
 use larder_server::access::{AccessSettings, Configured, Door};
@@ -63,10 +63,10 @@ pub struct Guarded {
 impl Guarded {
     /// With each built-in role over all keys, the same over some, and nobody's.
     pub fn start() -> Self {
-        Self::with_webhooks(Webhooks::default())
+        Self::with(Larder::builder(), Webhooks::default())
     }
 
-    pub fn with_webhooks(webhooks: Webhooks) -> Self {
+    pub fn with(cache: Builder, webhooks: Webhooks) -> Self {
         let folder = tempfile::tempdir().expect("temporary files can be written");
         let (mut people, mut principals) = (Vec::new(), Vec::new());
         for role in Role::built_in_names().chain(["nobody"]) {
@@ -91,7 +91,7 @@ impl Guarded {
             session: Duration::from_secs(3_600),
         };
         let door = Door::of(settings, Clock::system()).expect("a door");
-        let server = Server::behind(Larder::builder(), webhooks, door.clone());
+        let server = Server::behind(cache, webhooks, door.clone());
         Guarded { server, door, people, _folder: folder }
     }
 

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
+use larder::{Clock, Larder};
 use larder_server::access::token::Token;
 use larder_server::settings::Webhooks;
 use larder_server::webhook::Secret;
@@ -46,6 +47,17 @@ fn nothing_is_done_before_somebody_is_let_in_however_it_is_sent() {
     // Who resets is nobody again.
     ask(&mut admin, "RESET");
     assert_eq!(refusal(&ask(&mut admin, "GET own:after")), Some("NOAUTH"));
+}
+
+#[test]
+fn who_does_not_say_who_they_are_is_not_waited_for() {
+    let clock = Clock::manual();
+    let guarded = Guarded::with(Larder::builder().clock(clock.clone()), Webhooks::default());
+    let (mut stranger, mut client) = (guarded.stranger(), guarded.client("client"));
+    assert_eq!(refusal(&ask(&mut stranger, "PING")), Some("NOAUTH"));
+    clock.advance(Duration::from_secs(31));
+    assert_eq!(stranger.until_closed().unwrap(), b"");
+    assert_eq!(ask(&mut client, "PING").bytes(), Some(b"PONG".as_slice()));
 }
 
 #[test]
@@ -194,7 +206,7 @@ fn a_session_reads_with_its_cookie_and_changes_only_with_its_word() {
 #[test]
 fn webhooks_keep_their_signatures_and_need_no_token() {
     let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-    let guarded = Guarded::with_webhooks(Webhooks { secrets: vec![secret.clone()], ..Webhooks::default() });
+    let guarded = Guarded::with(Larder::builder(), Webhooks { secrets: vec![secret.clone()], ..Webhooks::default() });
     let body = json!({ "specversion": "1.0", "type": "x", "source": "/s", "id": "1" }).to_string();
     let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let signed = |signature: String| {
