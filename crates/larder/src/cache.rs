@@ -260,6 +260,7 @@ impl Larder {
     pub fn resize_memory(&self, bytes: u64) -> Result<()> {
         crate::builder::check_memory(bytes)?;
         self.0.pool.resize(bytes);
+        self.0.sizer.iter().for_each(|sizer| sizer.resized(0, bytes));
         Ok(())
     }
 
@@ -274,6 +275,7 @@ impl Larder {
             return Err(Error::new(ErrorKind::InvalidConfig, format!("the namespace \"{name}\" has no memory of its own")));
         }
         space.pool().resize(bytes);
+        self.0.sizer.iter().for_each(|sizer| sizer.resized(crate::optimize::group_of(&space), bytes));
         Ok(())
     }
 

@@ -25,7 +25,7 @@ use tokio::task::AbortHandle;
 use crate::cache::{Larder, Shared};
 use crate::config::MEMORY_BYTES_MIN;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sizing::live::{Live, Tap};
+use crate::sizing::live::{ENOUGH, Live, Tap};
 use crate::sizing::partition::{Claim, give_out};
 use crate::sizing::{Curve, advise_ttl};
 use crate::space::{Part, Space};
@@ -59,14 +59,18 @@ const GROUPS_MAX: usize = 32;
 /// What a change has to gain, as a share of all reads by what they are worth: less is within the error of the reckoning.
 const GAIN_MIN: f64 = 0.01;
 
+/// Windows in a row in which it has to.
+const WINDOWS_BEFORE: u32 = 2;
+
+/// A loss that is larger than this, and than chance, ends a trial at once, and whatever came of it before: what was true of the reads then
+/// is not true of these.
+const LOSS_MAX: f64 = 0.02;
+
 /// The part of what was predicted that must have come of it.
 const EFFECT_MIN: f64 = 0.25;
 
 /// Windows without a change after one was undone; twice as many after each more.
 const HOLD_WINDOWS: u32 = 8;
-
-/// A pool shrinks by this part at a time, so that no lock of its is held for long.
-const SHRINK_PART: u64 = 64;
 
 const DECISIONS_KEPT: usize = 32;
 
@@ -87,7 +91,10 @@ pub enum SizingMode {
 pub(crate) struct Sizer {
     mode: SizingMode,
     tap: Arc<Tap>,
-    /// Taken before any pool's own lock.
+    /// The memory that each group but the first has by itself, if it does. Of its own, so that who opens a namespace does not wait for
+    /// entries that are moved.
+    admitted: Mutex<Vec<Option<u64>>>,
+    /// Taken before `admitted`, and before any pool's own lock.
     state: Mutex<State>,
     task: Mutex<Option<AbortHandle>>,
 }
@@ -98,9 +105,15 @@ struct State {
     layout: Layout,
     /// Reads and hits of memory by group, when the window began.
     before: Vec<(u64, u64)>,
+    /// What a load takes, by group, in microseconds, as the window began.
+    costs: Vec<u32>,
     trial: Option<Trial>,
+    /// How far what was measured lay above what was reckoned, before the last change.
+    bias: f64,
     /// Windows in which nothing is changed.
     hold: u32,
+    /// Windows in a row in which a change would have gained enough.
+    agreed: u32,
     undone: u32,
     decisions: VecDeque<Decision>,
     spent: Duration,
@@ -115,12 +128,16 @@ struct Layout {
     bytes: Vec<u64>,
 }
 
+impl Layout {
+    fn bytes_of(&self, group: usize) -> u64 {
+        self.bytes.get(group).copied().unwrap_or(0)
+    }
+}
+
 /// A change whose effect is yet to be measured.
 struct Trial {
     before: Layout,
     predicted: f64,
-    /// How far what was measured lay above what was reckoned, before it.
-    bias: f64,
     windows: u32,
 }
 
@@ -145,29 +162,49 @@ impl Sizer {
             budget: memory,
             layout: Layout { is_apart: false, bytes: vec![memory] },
             before: Vec::new(),
+            costs: Vec::new(),
             trial: None,
+            bias: 0.0,
             hold: 0,
+            agreed: 0,
             undone: 0,
             decisions: VecDeque::new(),
             spent: Duration::ZERO,
             since: now,
             window_began: now,
         };
-        Some(Sizer { mode, tap: Arc::new(Tap::new(up_to)), state: Mutex::new(state), task: Mutex::new(None) })
+        Some(Sizer { mode, tap: Arc::new(Tap::new(up_to)), admitted: Mutex::default(), state: Mutex::new(state), task: Mutex::new(None) })
     }
 
     /// The part that a new namespace takes; `own` is the memory that it has by itself.
     pub(crate) fn admit(&self, own: Option<u64>) -> Part {
-        let mut state = self.state.lock();
-        let mut group = 0;
-        if state.live.groups() < GROUPS_MAX {
-            group = state.live.groups() as u16;
-            // What is given out is what there is; the caches in small begin anew with it, as nothing was read yet or little was.
-            state.budget += own.unwrap_or(0);
-            state.layout.bytes.push(own.unwrap_or(0));
-            state.live.add(own.is_none());
+        let mut admitted = self.admitted.lock();
+        if admitted.len() + 1 >= GROUPS_MAX {
+            return self.rest();
         }
-        Part { tap: self.tap.clone(), group, may_part: self.mode == SizingMode::Auto && group > 0 }
+        admitted.push(own);
+        Part { tap: self.tap.clone(), group: admitted.len() as u16, may_part: self.mode == SizingMode::Auto }
+    }
+
+    /// Somebody gave the shared pool, or a namespace's own, another size.
+    pub(crate) fn resized(&self, group: usize, bytes: u64) {
+        let mut state = self.state.lock();
+        self.take_in(&mut state);
+        let Some(before) = state.layout.bytes.get_mut(group) else { return };
+        let before = std::mem::replace(before, bytes);
+        state.budget = (state.budget - before.min(state.budget)).saturating_add(bytes);
+        state.live = state.live.anew(state.budget, self.tap.up_to());
+        state.trial = None;
+    }
+
+    /// Takes in the namespaces that have come.
+    fn take_in(&self, state: &mut State) {
+        let admitted = self.admitted.lock();
+        for own in admitted.iter().skip(state.live.groups() - 1) {
+            state.budget = state.budget.saturating_add(own.unwrap_or(0));
+            state.layout.bytes.push(own.unwrap_or(0));
+            state.live.add(own.is_none(), state.budget);
+        }
     }
 
     /// What keys outside of all namespaces belong to.
@@ -184,38 +221,36 @@ impl Sizer {
     /// Takes in what was recorded.
     fn drain(&self, shared: &Shared, state: &mut State) {
         let began = Instant::now();
+        self.take_in(state);
         let (recorded, lost) = self.tap.drain();
-        let costs: Vec<u32> = self.seen(shared, state).iter().map(|seen| seen.cost_us).collect();
+        if state.costs.len() < state.live.groups() {
+            state.costs = self.seen(shared, state).iter().map(|seen| seen.cost_us).collect();
+        }
         for one in recorded {
-            state.live.take(one, costs.get(usize::from(one.group)).copied().unwrap_or(0));
+            state.live.take(one, state.costs.get(usize::from(one.group)).copied().unwrap_or(0));
         }
         state.spent += began.elapsed();
         let all = state.since.elapsed();
         let is_dear = all > WINDOW / 4 && state.spent.as_secs_f64() > all.as_secs_f64() * SHARE_OF_A_CORE;
         if lost || is_dear {
-            self.lower(shared, state);
+            self.lower(state);
         }
+        self.watch(shared, state);
         if all > WINDOW {
             (state.spent, state.since) = (Duration::ZERO, Instant::now());
         }
     }
 
     /// Records half as many keys, which the caches in small begin anew with.
-    fn lower(&self, shared: &Shared, state: &mut State) {
+    fn lower(&self, state: &mut State) {
         let up_to = (self.tap.up_to() / 2).max(u64::MAX / ONE_IN_MAX);
         if up_to == self.tap.up_to() {
             return;
         }
         self.tap.lower(up_to);
-        let shares: Vec<bool> = (0..state.live.groups()).map(|group| !self.is_fixed(shared, group)).collect();
-        state.live = Live::new(state.budget, up_to, &shares);
+        state.live = state.live.anew(state.budget, up_to);
         state.trial = None;
         (state.spent, state.since) = (Duration::ZERO, Instant::now());
-    }
-
-    /// Whether a group has memory of its own because its policy says so.
-    fn is_fixed(&self, shared: &Shared, group: usize) -> bool {
-        group > 0 && shared.all_spaces().iter().any(|space| group_of(space) == group && space.policy.own_pool.is_some())
     }
 
     /// What each group has done since the window began.
@@ -254,6 +289,7 @@ impl Sizer {
             (reads + one.reads as u64, hits + one.hits as u64)
         };
         state.before = seen.iter().enumerate().map(|(n, one)| totals(n, one)).collect();
+        state.costs = seen.iter().map(|one| one.cost_us).collect();
         state.window_began = Instant::now();
         let worth = |of: fn(&Seen) -> f64| seen.iter().map(|one| of(one) * f64::from(one.cost_us)).sum::<f64>();
         let whole = worth(|one| one.reads);
@@ -274,102 +310,120 @@ impl Sizer {
     fn judge(&self, shared: &Shared, state: &mut State, seen: &[Seen], measured: f64) {
         let Some(mut trial) = state.trial.take() else { return };
         trial.windows += 1;
-        // In the first window entries were on their way; and curves are of the last few windows.
+        let without = state.value(&trial.before, seen) + state.bias;
+        let effect = measured - without;
+        // In the first window entries were on their way.
         if trial.windows < 2 {
             state.trial = Some(trial);
             return;
         }
-        let without = state.value(&trial.before, seen) + trial.bias;
-        let effect = measured - without;
         let undo = effect < trial.predicted * EFFECT_MIN;
         if let Some(last) = state.decisions.back_mut() {
             last.measured = Some(effect);
-            last.undone = undo.then(|| {
-                format!(
-                    "it was to gain {:.2} points and gained {:.2}: {:.2} % of reads hit, by what they are worth, and without it about {:.2} %",
-                    trial.predicted * 100.0,
-                    effect * 100.0,
-                    measured * 100.0,
-                    without * 100.0
-                )
-            });
         }
         if undo {
-            self.apply(shared, state, seen, trial.before);
-            state.hold = HOLD_WINDOWS << state.undone.min(6);
-            state.undone += 1;
+            let why = format!("it was to gain {:.2} points", trial.predicted * 100.0);
+            self.undo(shared, state, seen, trial.before, (&why, measured, without));
+        }
+    }
+
+    /// Puts everything back as it was, and leaves it alone for a while.
+    fn undo(&self, shared: &Shared, state: &mut State, seen: &[Seen], before: Layout, (why, measured, without): (&str, f64, f64)) {
+        let told = format!(
+            "{why}, and {:.2} % of reads hit, by what their loads cost, where without it about {:.2} % would have",
+            measured * 100.0,
+            without * 100.0
+        );
+        tracing::info!(told, "the last change of memory is undone");
+        if let Some(last) = state.decisions.back_mut() {
+            last.measured = Some(measured - without);
+            last.undone = Some(told);
+        }
+        self.apply(shared, state, seen, before);
+        state.trial = None;
+        state.hold = HOLD_WINDOWS << state.undone.min(6);
+        state.undone += 1;
+    }
+
+    /// While namespaces are apart: whether the reads of this window up to now would do much better together. Not only at its end, since
+    /// what reads are of can change at any moment, and each moment costs.
+    fn watch(&self, shared: &Shared, state: &mut State) {
+        let (recorded, missed_us) = state.live.sharing_now();
+        if !state.layout.is_apart || recorded < ENOUGH {
+            return;
+        }
+        let seen = self.seen(shared, state);
+        let sharing = || seen.iter().filter(|one| one.spaces.iter().all(|space| space.policy.own_pool.is_none()));
+        let worth = |of: fn(&Seen) -> f64| sharing().map(|one| of(one) * f64::from(one.cost_us)).sum::<f64>();
+        let whole = worth(|one| one.reads);
+        if whole <= 0.0 {
+            return;
+        }
+        let (measured, without) = (worth(|one| one.hits) / whole, 1.0 - missed_us / whole + state.bias);
+        // Three deviations of what is counted, at most.
+        let chance = 1.5 / recorded.sqrt();
+        if measured < without - LOSS_MAX - chance {
+            let before = state.trial.take().map_or_else(|| state.best(&seen, false), |trial| trial.before);
+            self.undo(shared, state, &seen, before, ("what is read has changed", measured, without));
         }
     }
 
     /// Gives memory out anew if that gains enough.
     fn change(&self, shared: &Shared, state: &mut State, seen: &[Seen], measured: f64) {
         let now = state.value(&state.layout, seen);
-        let options = [self.best(shared, state, seen, false), self.best(shared, state, seen, true)];
+        let options = [state.best(seen, false), state.best(seen, true)];
         let valued = options.into_iter().map(|layout| (state.value(&layout, seen), layout));
         let Some((best, layout)) = valued.max_by(|a, b| a.0.total_cmp(&b.0)) else { return };
-        if best - now < GAIN_MIN {
+        state.agreed = if best - now < GAIN_MIN { 0 } else { state.agreed + 1 };
+        if state.agreed < WINDOWS_BEFORE {
             return;
         }
+        state.agreed = 0;
         let (predicted, bias) = (best - now, measured - now);
         let what = told(&layout, seen);
         tracing::info!(predicted, what, "memory is given out anew");
         let before = state.layout.clone();
         self.apply(shared, state, seen, layout);
-        state.trial = Some(Trial { before, predicted, bias, windows: 0 });
+        state.trial = Some(Trial { before, predicted, windows: 0 });
+        state.bias = bias;
         if state.decisions.len() == DECISIONS_KEPT {
             state.decisions.pop_front();
         }
         state.decisions.push_back(Decision { at_ms: shared.clock.now_ms(), what, predicted, measured: None, undone: None });
     }
 
-    /// The best of all ways to give memory out to those that are apart, and to all others together.
-    fn best(&self, shared: &Shared, state: &State, seen: &[Seen], is_apart: bool) -> Layout {
-        let units: Vec<usize> = (0..seen.len()).filter(|group| *group == 0 || is_apart || self.is_fixed(shared, *group)).collect();
-        let claims: Vec<Claim> = units.iter().map(|group| claim(state, seen, *group, is_apart)).collect();
-        let mut bytes = vec![0; seen.len()];
-        for (group, given) in units.iter().zip(give_out(&claims, state.budget)) {
-            bytes[*group] = given;
-        }
-        Layout { is_apart, bytes }
-    }
-
     /// Gives memory out so. First from those that get less, so that there is no more than there is.
     fn apply(&self, shared: &Shared, state: &mut State, seen: &[Seen], layout: Layout) {
         let pools = |group: usize| seen[group].spaces.iter().filter_map(|space| space.own_pool().cloned());
         if !layout.is_apart && state.layout.is_apart {
-            resize(&shared.pool, layout.bytes[0].max(shared.pool.size()));
+            resize(&shared.pool, layout.bytes_of(0).max(shared.pool.size()));
             seen.iter().flat_map(|one| &one.spaces).filter(|space| space.may_part()).for_each(|space| space.rejoin());
         }
-        if layout.is_apart && !state.layout.is_apart {
+        if layout.is_apart {
             // Their entries move before the shared pool shrinks, or they would be evicted by that.
-            for (group, one) in seen.iter().enumerate() {
-                one.spaces.iter().filter(|space| space.may_part()).for_each(|space| space.part(layout.bytes[group]));
+            for (group, one) in seen.iter().enumerate().filter(|(group, _)| layout.bytes_of(*group) > 0) {
+                let to_part = one.spaces.iter().filter(|space| space.may_part() && !space.is_parted());
+                to_part.for_each(|space| space.part(layout.bytes_of(group)));
             }
         }
-        let sized = std::iter::once((shared.pool.clone(), layout.bytes[0]));
-        let mut sized: Vec<(Arc<Pool>, u64)> = sized
-            .chain(
-                (1..seen.len())
-                    .flat_map(|group| pools(group).map(move |pool| (pool, group)))
-                    .map(|(pool, group)| (pool, layout.bytes[group]))
-                    .filter(|(_, bytes)| *bytes > 0),
-            )
-            .collect();
+        let own = (1..seen.len()).flat_map(|group| pools(group).map(move |pool| (pool, group)));
+        let all = std::iter::once((shared.pool.clone(), 0)).chain(own).map(|(pool, group)| (pool, layout.bytes_of(group)));
+        let mut sized: Vec<(Arc<Pool>, u64)> = all.filter(|(_, bytes)| *bytes > 0).collect();
         sized.sort_by_key(|(pool, bytes)| *bytes > pool.size());
         sized.iter().for_each(|(pool, bytes)| resize(pool, *bytes));
         state.layout = layout;
     }
 }
 
+/// By halves, so that no lock of the engine is held while all is evicted at once. Not in smaller steps: the engine rounds down how many
+/// evicted keys it remembers at each, and once that is none it stays none, whatever the size.
 fn resize(pool: &Pool, bytes: u64) {
     let mut size = pool.size();
-    while size > bytes {
-        size = size.saturating_sub((size / SHRINK_PART).max(1)).max(bytes);
+    while size / 2 > bytes {
+        size /= 2;
         pool.resize(size);
     }
-    if size < bytes {
-        pool.resize(bytes);
-    }
+    pool.resize(bytes);
 }
 
 /// What a group claims: the first, all that share, unless they are apart.
@@ -383,11 +437,23 @@ fn claim(state: &State, seen: &[Seen], group: usize, is_apart: bool) -> Claim {
 }
 
 impl State {
+    /// The best of all ways to give memory out to those that are apart, and to all others together.
+    fn best(&self, seen: &[Seen], is_apart: bool) -> Layout {
+        let is_fixed = |group: usize| seen[group].spaces.iter().any(|space| space.policy.own_pool.is_some());
+        let units: Vec<usize> = (0..seen.len()).filter(|group| *group == 0 || is_apart || is_fixed(*group)).collect();
+        let claims: Vec<Claim> = units.iter().map(|group| claim(self, seen, *group, is_apart)).collect();
+        let mut bytes = vec![0; seen.len()];
+        for (group, given) in units.iter().zip(give_out(&claims, self.budget)) {
+            bytes[*group] = given;
+        }
+        Layout { is_apart, bytes }
+    }
+
     /// The share of all reads, by what they are worth, that hits in a layout.
     fn value(&self, layout: &Layout, seen: &[Seen]) -> f64 {
         let (mut value, mut whole) = (0.0, 0.0);
         for group in 0..seen.len() {
-            let bytes = layout.bytes.get(group).copied().unwrap_or(0);
+            let bytes = layout.bytes_of(group);
             if group > 0 && bytes == 0 {
                 continue;
             }
@@ -399,7 +465,8 @@ impl State {
     }
 }
 
-fn group_of(space: &Space) -> usize {
+/// The group that a namespace belongs to.
+pub(crate) fn group_of(space: &Space) -> usize {
     space.metrics.tap.as_ref().map_or(0, |(_, group)| usize::from(*group))
 }
 
@@ -471,8 +538,8 @@ impl Larder {
 impl Sizer {
     fn report(&self, shared: &Shared, state: &State) -> Sizing {
         let seen = self.seen(shared, state);
-        let apart = self.best(shared, state, &seen, true);
-        let gain = state.value(&apart, &seen) - state.value(&self.best(shared, state, &seen, false), &seen);
+        let apart = state.best(&seen, true);
+        let gain = state.value(&apart, &seen) - state.value(&state.best(&seen, false), &seen);
         let namespaces = seen.iter().enumerate().flat_map(|(group, one)| {
             let (apart, curve) = (&apart, state.live.curve(group));
             one.spaces.iter().filter(move |_| group > 0).map(move |space| {
@@ -480,7 +547,7 @@ impl Sizer {
                     if space.policy.own_pool.is_some() || state.layout.is_apart { space.own_pool().map(|pool| pool.size()) } else { None };
                 let counts = space.metrics.counts();
                 let ttl = space.policy.ttl.and_then(|ttl| advise_ttl(ttl, &counts, &space.metrics.sketching.unread()));
-                namespace_of(space, own, apart.bytes[group], &curve, ttl)
+                namespace_of(space, own, apart.bytes_of(group), &curve, ttl)
             })
         });
         Sizing {

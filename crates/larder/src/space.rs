@@ -125,6 +125,11 @@ impl Space {
         self.apart.is_some()
     }
 
+    /// Whether it was given one.
+    pub(crate) fn is_parted(&self) -> bool {
+        self.apart.as_ref().is_some_and(|apart| apart.is_used.load(Ordering::Acquire))
+    }
+
     /// Gives it a pool of its own of this size, and moves its entries there. More than the size of both may be held for as long as that
     /// takes.
     pub(crate) fn part(&self, bytes: u64) {
@@ -141,7 +146,8 @@ impl Space {
         let Some((apart, own)) = self.apart.as_ref().and_then(|apart| Some((apart, apart.pool.get()?))) else { return };
         apart.is_used.store(false, Ordering::Release);
         own.move_to(&self.pool, &self.prefix());
-        own.resize(MEMORY_BYTES_MIN);
+        // What is still on its way there finds room. Not less: see `resize` in optimize.rs.
+        own.resize((own.size() / 64).max(MEMORY_BYTES_MIN));
     }
 
     fn prefix(&self) -> Vec<u8> {

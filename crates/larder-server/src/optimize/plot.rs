@@ -130,7 +130,7 @@ pub fn plot(title: &str, curve: &Curve, marks: Marks, style: Style) -> String {
     let mut text = format!("{title}\n");
     for row in 0..HEIGHT {
         text += &format!("{:>LABELS$} {side}", label(row));
-        let mut line = String::new();
+        let (mut line, mut run) = (String::new(), (String::new(), false));
         for column in 0..columns {
             let (c, is_curve) = match canvas.at(column, row) {
                 Some(c) => (c, true),
@@ -138,8 +138,13 @@ pub fn plot(title: &str, curve: &Curve, marks: Marks, style: Style) -> String {
                 None if level == Some(row) => (across, false),
                 None => (' ', false),
             };
-            line += &coloured(c, is_curve, style.colours);
+            if run.1 != is_curve {
+                line += &coloured(&run.0, run.1, style.colours);
+                run = (String::new(), is_curve);
+            }
+            run.0.push(c);
         }
+        line += &coloured(run.0.trim_end(), run.1, style.colours);
         text += line.trim_end();
         text.push('\n');
     }
@@ -159,11 +164,13 @@ fn label(row: usize) -> String {
     named.iter().find(|(at, _)| *at == row).map_or_else(String::new, |(_, percent)| format!("{percent} %"))
 }
 
-fn coloured(c: char, is_curve: bool, colours: bool) -> String {
-    match (colours, is_curve, c) {
-        (false, ..) | (_, _, ' ') => c.to_string(),
-        (true, true, _) => format!("\u{1b}[36m{c}\u{1b}[0m"),
-        (true, false, _) => format!("\u{1b}[2m{c}\u{1b}[0m"),
+/// A run of characters: of the curve, or of what is behind it.
+fn coloured(run: &str, is_curve: bool, colours: bool) -> String {
+    match (colours, is_curve) {
+        _ if run.trim().is_empty() => run.to_owned(),
+        (false, _) => run.to_owned(),
+        (true, true) => format!("\u{1b}[36m{run}\u{1b}[0m"),
+        (true, false) => format!("\u{1b}[2m{run}\u{1b}[0m"),
     }
 }
 

@@ -55,6 +55,7 @@ async fn run(mode: SizingMode, reads: Reads, count: u64, counted: u64) -> (f64, 
             namespaces[namespace].put(&key, value.clone()).await.expect("it is put");
         }
         if n % 2_000 == 1_999 {
+            // As the rounds of a quarter second do it.
             larder.sizing();
         }
         if mode != SizingMode::Off && n % 10_000 == 9_999 {
@@ -106,4 +107,53 @@ async fn where_it_is_off_nothing_is_said() {
     let larder = Larder::builder().build().await.expect("a cache in memory");
     assert!(larder.sizing().is_none());
     assert_eq!(larder.optimize().expect_err("it is off").kind(), ErrorKind::InvalidConfig);
+}
+
+#[tokio::test]
+async fn what_somebody_resizes_is_what_is_given_out() {
+    let builder = Larder::builder().memory(4 * MIB).namespace("own", Policy::default().own_memory(MIB));
+    let larder = builder.sizing(SizingMode::Auto).build().await.expect("a cache in memory");
+    let budget = || larder.sizing().expect("it is on").budget;
+    assert_eq!(budget(), 5 * MIB);
+    larder.resize_memory(8 * MIB).expect("it is large enough");
+    larder.resize_namespace("own", 2 * MIB).expect("it has its own");
+    assert_eq!(budget(), 10 * MIB);
+    let curve = larder.sizing().expect("it is on").namespaces[0].curve.clone();
+    assert_eq!(curve.points.last().map(|point| point.bytes), Some(10 * MIB));
+}
+
+/// Prints what a hit costs with and without: `cargo test -p larder --lib what_looking_costs -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "it measures time"]
+async fn what_looking_costs_a_hit() {
+    const KEYS: usize = 50_000;
+    const HITS: usize = 2_000_000;
+    let mut caches = Vec::new();
+    for mode in [SizingMode::Off, SizingMode::Observe] {
+        let larder = Larder::builder().sizing(mode).namespace("n", Policy::default()).build().await.expect("a cache in memory");
+        let namespace = larder.namespace::<u64>("n").expect("a namespace");
+        for key in 0..KEYS {
+            namespace.put(format!("{key:06}"), key as u64).await.expect("it is put");
+        }
+        for key in 0..KEYS {
+            // After the puts of others it has to be looked at closer once.
+            assert!(namespace.get(format!("{key:06}")).await.expect("a key").is_some());
+        }
+        caches.push((larder, namespace, Vec::new()));
+    }
+    let keys: Vec<String> = (0..KEYS).map(|key| format!("{key:06}")).collect();
+    for _ in 0..9 {
+        for (_, namespace, times) in &mut caches {
+            let (mut random, began, mut found) = (fastrand::Rng::with_seed(1), Instant::now(), 0);
+            for _ in 0..HITS {
+                found += usize::from(namespace.quick(keys[random.usize(..KEYS)].as_bytes()).is_some());
+            }
+            times.push(began.elapsed().as_secs_f64() * 1e9 / HITS as f64);
+            assert!(found > HITS / 100 * 99, "{found}");
+        }
+    }
+    for (larder, _, times) in &mut caches {
+        times.sort_by(f64::total_cmp);
+        println!("{:?}: {:.1} ns a hit (least {:.1})", larder.sizing().map(|sizing| sizing.sampled), times[4], times[0]);
+    }
 }

@@ -62,6 +62,13 @@ impl Curve {
         Point { bytes, ..below }
     }
 
+    /// What a cache of this size does at least: as the largest that was run and is no larger. Between two sizes a line is a guess, and
+    /// where hits begin at a certain size it promises some of them too early.
+    pub fn at_least(&self, bytes: u64) -> Point {
+        let below = self.points.iter().rev().find(|point| point.bytes <= bytes);
+        Point { bytes, ..below.copied().unwrap_or(Point { bytes, hit_ratio: 0.0, saved_ratio: 0.0 }) }
+    }
+
     /// The smallest size with this hit ratio. `None` where no size that was run has it.
     pub fn size_for(&self, hit_ratio: f64) -> Option<u64> {
         let mut below = (0, 0.0);
@@ -106,6 +113,8 @@ mod tests {
     fn between_sizes_it_is_a_line_and_beyond_the_last_it_is_flat() {
         let at = [0, 50, 100, 150, 300, 400, 4_000].map(|bytes| (curve().at(bytes).hit_ratio * 1_000.0).round() / 1_000.0);
         assert_eq!(at, [0.0, 0.1, 0.2, 0.4, 0.65, 0.7, 0.7]);
+        let at_least = [50, 100, 199, 200, 4_000].map(|bytes| curve().at_least(bytes).hit_ratio);
+        assert_eq!(at_least, [0.0, 0.2, 0.2, 0.6, 0.7]);
         assert_eq!(Curve::default().at(7).hit_ratio, 0.0, "of nothing, nothing is known");
     }
 

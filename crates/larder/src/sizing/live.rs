@@ -1,5 +1,5 @@
 //! The reads of a running cache, run through caches in small: for each namespace as if it had memory of its own, and for all together as
-//! if they shared it, at a dozen sizes up to all the memory that there is.
+//! if they shared it, at sixteen sizes up to all the memory that there is.
 //!
 //! Of one key in so many, whatever the size, since the rate is that at which reads are recorded. What is scaled up are the misses, by
 //! that rate, beside the reads that were really counted: reads that were not recorded, because the key had just been, are hits so near
@@ -15,7 +15,7 @@ use super::miniature::Miniature;
 use super::{Curve, Point};
 
 /// Sizes that are run for each namespace.
-const SIZES: usize = 12;
+const SIZES: usize = 16;
 
 /// The smallest of them is this part of all memory.
 const SMALLEST: u64 = 64;
@@ -165,9 +165,20 @@ impl Live {
         Live { budget, up_to, groups, together: Group::new(budget, rate, true), is_warm: false }
     }
 
-    /// One more group. Its number is how many there were.
-    pub(crate) fn add(&mut self, shares: bool) {
-        self.groups.push(Group::new(self.budget, self.rate(), shares));
+    /// One more group, whose number is how many there were. With more memory to be given out all begins anew.
+    pub(crate) fn add(&mut self, shares: bool, budget: u64) {
+        let mut all: Vec<bool> = self.groups.iter().map(|group| group.shares).collect();
+        all.push(shares);
+        if budget == self.budget {
+            self.groups.push(Group::new(self.budget, self.rate(), shares));
+        } else {
+            *self = Live::new(budget, self.up_to, &all);
+        }
+    }
+
+    /// The same groups from the beginning, with another budget, or with hashes recorded up to another.
+    pub(crate) fn anew(&self, budget: u64, up_to: u64) -> Self {
+        Live::new(budget, up_to, &self.groups.iter().map(|group| group.shares).collect::<Vec<_>>())
     }
 
     pub(crate) fn groups(&self) -> usize {
@@ -221,6 +232,13 @@ impl Live {
         was_warm
     }
 
+    /// How many reads were recorded in this window of those that share, and what they would have missed with all memory, in microseconds
+    /// of loading.
+    pub(crate) fn sharing_now(&self) -> (f64, f64) {
+        let missed_us = self.together.caches.last().map_or(0, |cache| cache.missed_us);
+        (self.together.recorded, missed_us as f64 / self.rate())
+    }
+
     /// The curve of a group by itself.
     pub(crate) fn curve(&self, group: usize) -> Curve {
         self.groups.get(group).map_or_else(Curve::default, |one| one.curve(self.rate()))
@@ -262,8 +280,12 @@ mod tests {
         live.take(Recorded { hash: 7, weight: 1, group: 9, is_read: true }, 10);
         live.take(Recorded { hash: u64::MAX, weight: 1, group: 0, is_read: true }, 10);
         assert!(!live.end_window(&[(1e9, 1)]));
-        live.add(true);
+        live.add(true, 1 << 20);
         assert_eq!((live.groups(), live.curve(1).reads, live.curve(5).points.len()), (2, 0, 0));
         assert!((live.rate() - 0.5).abs() < 1e-9);
+        live.add(false, 2 << 20);
+        let anew = live.anew(4 << 20, u64::MAX);
+        assert_eq!((live.groups(), anew.groups(), anew.rate()), (3, 3, 1.0));
+        assert_eq!([live, anew].map(|live| live.curve(0).points[SIZES - 1].bytes >> 20), [2, 4]);
     }
 }

@@ -19,9 +19,9 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// What it gains with so many bytes: seconds of loading.
+    /// What it gains with so many bytes at least: seconds of loading.
     pub(crate) fn value(&self, bytes: u64) -> f64 {
-        self.curve.at(bytes).saved_ratio * self.curve.load_seconds
+        self.curve.at_least(bytes).saved_ratio * self.curve.load_seconds
     }
 
     /// What it would gain if every read hit.
@@ -30,10 +30,12 @@ impl Claim {
     }
 }
 
-/// Gives out a budget: bytes for each, in their order. Everybody gets the least that is theirs, whatever the budget; nobody more than the
-/// most; what nobody gains from goes to who is read most.
+/// Gives out a budget: bytes for each, in their order. Everybody gets the least that is theirs, or in proportion where that is more than
+/// there is; nobody more than the most; what nobody gains from goes to who is read most.
 pub(crate) fn give_out(claims: &[Claim], budget: u64) -> Vec<u64> {
-    let mut given: Vec<u64> = claims.iter().map(|claim| claim.min).collect();
+    let least = claims.iter().map(|claim| u128::from(claim.min)).sum::<u128>();
+    let part = |min: u64| if least > budget.into() { (u128::from(min) * u128::from(budget) / least) as u64 } else { min };
+    let mut given: Vec<u64> = claims.iter().map(|claim| part(claim.min)).collect();
     let mut left = budget.saturating_sub(given.iter().sum());
     let part = (budget / PARTS).max(1);
     while left > 0 {
@@ -85,7 +87,7 @@ mod tests {
     fn a_loop_gets_all_that_it_needs_or_nothing_and_a_scan_the_least() {
         let a_loop = claim(&[(499, 0.0), (500, 1.0), (1_000, 1.0)], 100);
         let scan = claim(&[(1_000, 0.0)], 10_000);
-        let hot = claim(&[(100, 0.5), (500, 0.6), (1_000, 0.65)], 100);
+        let hot = claim(&[(50, 0.4), (100, 0.5), (500, 0.6), (1_000, 0.65)], 100);
         let given = give_out(&[a_loop.clone(), scan.clone(), hot.clone()], 1_000);
         assert!(given[0] >= 500 && given[2] >= 100, "{given:?}");
         assert_eq!(given.iter().sum::<u64>(), 1_000);
@@ -95,7 +97,8 @@ mod tests {
 
     #[test]
     fn bounds_hold_and_worth_counts() {
-        let mut cheap = claim(&[(1_000, 1.0)], 100);
+        let points: Vec<(u64, f64)> = (1..=100).map(|n| (n * 10, n as f64 / 100.0)).collect();
+        let mut cheap = claim(&points, 100);
         let mut dear = cheap.clone();
         dear.curve.load_seconds *= 50.0;
         assert!(give_out(&[cheap.clone(), dear.clone()], 1_000)[1] >= 980);
@@ -104,7 +107,7 @@ mod tests {
         assert_eq!(give_out(&[cheap.clone(), dear.clone()], 1_000), [700, 300]);
         cheap.max = 200;
         assert_eq!(give_out(&[cheap.clone(), dear.clone()], 1_000), [200, 300], "what nobody may have is left");
-        assert_eq!(give_out(&[cheap, dear], 0), [100, 10], "the least is theirs");
+        assert_eq!(give_out(&[cheap, dear], 55), [50, 5], "never more than there is");
         assert!(give_out(&[], 100).is_empty());
     }
 }

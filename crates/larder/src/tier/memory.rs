@@ -141,6 +141,11 @@ impl Pool {
         }
         let key = query.to_key();
         came(key.bytes(), entry.as_ref());
+        self.place(&key, &entry)
+    }
+
+    /// Puts an entry where its key has its place, as [`insert`](Self::insert) has it.
+    fn place(&self, key: &PoolKey, entry: &Arc<dyn Slot>) -> Inserted {
         loop {
             let swap = |_: &PoolKey, old: &mut Arc<dyn Slot>| {
                 let newer = old.meta().stamp() > entry.meta().stamp();
@@ -150,7 +155,7 @@ impl Pool {
                     std::mem::replace(old, entry.clone())
                 }))
             };
-            match self.engine.entry(&key, None, swap) {
+            match self.engine.entry(key, None, swap) {
                 EntryResult::Retained(None) => return Inserted::Outranked,
                 EntryResult::Retained(Some(old)) => {
                     gone(old.as_ref(), Count::Replaced, &self.clock);
@@ -229,9 +234,13 @@ impl Pool {
             let query = self.query(key.bytes());
             let moved = self.engine.remove_if(&query, |there| Arc::ptr_eq(there, &entry));
             if moved.is_some() {
-                // Counted out before it is counted in again, and by none of the reasons to leave: it does not.
+                // Counted out before it is counted in again, and by none of the reasons to leave or to come: it does neither.
                 departed(entry.as_ref());
-                other.insert(other.query(key.bytes()), entry);
+                if u64::from(entry.meta().weight) <= other.admissible() {
+                    other.place(&key, &entry);
+                } else {
+                    entry.meta().metrics.count(Count::TooLarge);
+                }
             }
         }
     }
