@@ -59,10 +59,10 @@ const GROUPS_MAX: usize = 32;
 /// What a change has to gain, as a share of all reads by what they are worth: less is within the error of the reckoning.
 const GAIN_MIN: f64 = 0.01;
 
-/// Windows in a row in which it has to.
-const WINDOWS_BEFORE: u32 = 2;
+/// Windows in a row in which it has to: what turns around every few minutes would have turned around before it paid.
+const WINDOWS_BEFORE: u32 = 3;
 
-/// A loss that is larger than this, and than chance, ends a trial at once, and whatever came of it before: what was true of the reads then
+/// A loss that is larger than this, and than chance, ends a trial at once, its first window past, and whatever came of it before: what was true of the reads then
 /// is not true of these.
 const LOSS_MAX: f64 = 0.02;
 
@@ -349,7 +349,9 @@ impl Sizer {
     /// what reads are of can change at any moment, and each moment costs.
     fn watch(&self, shared: &Shared, state: &mut State) {
         let (recorded, missed_us) = state.live.sharing_now();
-        if !state.layout.is_apart || recorded < ENOUGH {
+        // Not in the first window: what was given room has to fill it.
+        let is_settling = state.trial.as_ref().is_some_and(|trial| trial.windows == 0);
+        if !state.layout.is_apart || recorded < ENOUGH || is_settling {
             return;
         }
         let seen = self.seen(shared, state);
