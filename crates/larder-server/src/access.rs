@@ -25,6 +25,7 @@ use larder::Clock;
 use larder::access::{Grant, Policy, Role};
 use tokio::sync::{Mutex, Semaphore, watch};
 
+pub mod backoff;
 pub mod book;
 mod identity;
 pub mod password;

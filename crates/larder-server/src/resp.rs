@@ -24,10 +24,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::access::Door;
+use crate::access::backoff::Backoff;
 use crate::audit::Audit;
 use crate::serve::BindError;
 use crate::settings::RespSettings;
 use crate::tls::Tls;
+use allowance::Usages;
 use clients::{Accepted, Clients, Patience, Stream};
 use commands::Scans;
 use lease::Leases;
@@ -36,6 +38,7 @@ use table::COMMANDS;
 use tracking::Tracking;
 
 pub mod access;
+pub mod allowance;
 pub mod audited;
 pub mod channels;
 pub mod clients;
@@ -90,6 +93,10 @@ pub struct Resp {
     pub backing: &'static str,
     /// Who may do what.
     pub door: Arc<Door>,
+    /// Who has tried wrong secrets.
+    pub backoff: Backoff,
+    /// What principals have used.
+    pub usages: Usages,
     port: u16,
     /// What TLS is spoken with over the network, where it is.
     pub tls: Option<Arc<Tls>>,
@@ -149,6 +156,8 @@ impl Resp {
             started_at: larder.clock().refresh(),
             backing,
             door,
+            backoff: Backoff::default(),
+            usages: Usages::new(settings.allowances.clone()),
             port,
             tls,
             audit,
@@ -315,6 +324,7 @@ impl Bound {
                 resp.clients.reap(resp.now_ms(), resp.patience());
                 resp.leases.sweep(resp.now_ms());
                 access::look_again(&resp, &mut known);
+                resp.usages.sweep(resp.now_ms());
             }
         }));
         Ok(Serving { resp, accepting, threads, unix: path })

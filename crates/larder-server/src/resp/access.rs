@@ -9,17 +9,21 @@ use std::sync::atomic::Ordering::Relaxed;
 use larder::access::{Operation, Target};
 
 use super::Resp;
+use super::allowance::{Allowance, Usages};
 use super::clients::Client;
-use super::commands::{Call, Done, Refusal, keys_of, names};
+use super::commands::{Call, Done, Refusal, keys_of, names, tags};
 use super::frame::{Args, Limits};
 use super::session::Session;
-use super::table::{Command, Run};
+use super::table::{Command, Flag, Run};
 use crate::access::token::Token;
 use crate::access::{Identity, NotLetIn};
 use Operation::{Admin, Delete, Emit, Invalidate, Metrics, Read, Write};
 
 /// What a request may have whose sender has not said who they are: to be let in takes no more.
 pub const STRANGERS: Limits = Limits { args_max: 16, arg_bytes_max: 16 << 10, request_bytes_max: 64 << 10 };
+
+/// What clients call somebody of whom they know no name.
+const DEFAULT: &[u8] = b"default";
 
 /// What a command needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +87,9 @@ pub fn need(run: Run) -> Need {
 }
 
 const NOAUTH: Refusal = Refusal::new("NOAUTH Authentication required.");
+const WRONG: Refusal = Refusal::new("WRONGPASS invalid username-password pair or user is disabled.");
 const NO_KEY: Refusal = Refusal::new("NOPERM No permissions to access a key");
+const NO_TAG: Refusal = Refusal::new("NOPERM No permissions to use a tag");
 const NO_CHANNEL: Refusal = Refusal::new("NOPERM No permissions to access a channel");
 
 /// The refusal of a command to somebody who may do nothing with it.
@@ -94,25 +100,36 @@ fn no_command(who: &Identity, command: &Command) -> Refusal {
 
 /// Who asks, as of now. What was proven once and does not hold any more ends the connection.
 fn who<'a>(resp: &Resp, session: &'a mut Session) -> Result<&'a Arc<Identity>, Refusal> {
-    // Before the look: what changes behind it is seen by the next command.
-    let generation = resp.door.generation();
-    if session.generation != generation {
-        session.generation = generation;
-        if let Some(before) = session.who.take() {
-            match resp.door.renew(&before) {
-                Some(now) => is_now(session, now),
-                None => {
-                    *session.client.who.lock() = None;
-                    session.ends = true;
-                }
-            }
-        }
+    let is_over = |who: &Arc<Identity>| who.expires_ms.is_some_and(|at| at <= resp.now_ms());
+    if session.generation != resp.door.generation() || session.who.as_ref().is_some_and(is_over) {
+        renew(resp, session);
     }
     session.who.as_ref().ok_or(NOAUTH)
 }
 
+/// Has who asks be who they are now, until nothing changed while that was looked up.
+fn renew(resp: &Resp, session: &mut Session) {
+    loop {
+        // Before the look: what changes behind it has another number.
+        session.generation = resp.door.generation();
+        let Some(before) = session.who.take() else { return };
+        let Some(now) = resp.door.renew(&before) else {
+            leave(session);
+            session.ends = true;
+            return;
+        };
+        is_now(resp, session, now);
+        // Once more, now that the reaper sees who it is: it may have looked at this connection after the change and before this, and will
+        // not look again.
+        if session.generation == resp.door.generation() {
+            return;
+        }
+    }
+}
+
 /// From here on the connection is somebody's.
-fn is_now(session: &mut Session, who: Arc<Identity>) {
+fn is_now(resp: &Resp, session: &mut Session, who: Arc<Identity>) {
+    resp.usages.allow(&mut session.allowance, who.principal.roles(), resp.limits.requests);
     *session.client.who.lock() = Some(who.clone());
     session.who = Some(who);
 }
@@ -142,6 +159,10 @@ fn decide(resp: &Resp, session: &mut Session, command: &Command, args: Args<'_>)
         let may = |key: &[u8]| rights.allows(operation, Target::Key(key));
         if keys_of(command, args).all(may) { Ok(()) } else { Err(NO_KEY) }
     };
+    let on_tags = |tags: Args<'_>| {
+        let may = |tag: &[u8]| rights.allows(Write, Target::Tagged { key: args.at(1), tag });
+        if tags.iter().all(may) { Ok(()) } else { Err(NO_TAG) }
+    };
     let somewhere = |operation: Operation| if rights.allows_somewhere(operation) { Ok(()) } else { Err(no_command(who, command)) };
     match need {
         Need::Nothing | Need::Somebody => Ok(()),
@@ -150,6 +171,8 @@ fn decide(resp: &Resp, session: &mut Session, command: &Command, args: Args<'_>)
             match command.run {
                 Run::Set if args.len() > 3 && args.skip(3).iter().any(tells_what_was) => on_keys(Read),
                 Run::Getex if args.len() > 2 => on_keys(Write),
+                Run::LarderSet => on_tags(tags(args, 3)),
+                Run::LarderFill => on_tags(tags(args, 4)),
                 _ => Ok(()),
             }
         }
@@ -179,6 +202,18 @@ fn decide(resp: &Resp, session: &mut Session, command: &Command, args: Args<'_>)
             // What is wrong with its words, the command says itself.
             names(args).map_or(Ok(()), |names| Ok(names.permitted_to(&who.principal)?))
         }
+    }
+}
+
+/// Refuses a transaction that watches a key which who asks may not read any more.
+///
+/// # Errors
+/// When it does.
+pub fn may_watch(call: &Call<'_>, key: &[u8]) -> Done {
+    if call.may_read(key) {
+        Ok(())
+    } else {
+        Err(Refusal::new("EXECABORT Transaction discarded because of: NOPERM No permissions to access a key"))
     }
 }
 
@@ -234,30 +269,46 @@ pub fn may_hear(resp: &Resp, client: &Client, channel: &[u8], message: &[u8]) ->
 /// Lets somebody in with a name and a secret, or with a token alone. On a failure they stay who they were.
 ///
 /// # Errors
-/// `WRONGPASS`, whichever of the two is wrong.
+/// `WRONGPASS`, whichever of the two is wrong; and where too much was wrong already, whatever this is.
 pub async fn let_in(call: &mut Call<'_>, user: Option<&[u8]>, secret: &[u8]) -> Done {
-    let wrong = const { Refusal::new("WRONGPASS invalid username-password pair or user is disabled.") };
     let door = call.resp.door.clone();
-    // What pools send who know of no users.
-    let user = user.filter(|user| *user != b"default");
-    let name = user.map(std::str::from_utf8).transpose().unwrap_or(Some(""));
-    let let_in = match (Token::parse(secret), name) {
-        (Some(token), name) => door.by_token(&token).and_then(|who| match name {
-            Some(name) if name != who.principal.name() => Err(NotLetIn::Wrong),
+    let token = Token::parse(secret);
+    let address = call.session.client.address;
+    let id = token.as_ref().map_or(user.unwrap_or(DEFAULT), |token| token.id().as_bytes());
+    call.resp.backoff.check(address, id, call.resp.now_ms()).map_err(|held| {
+        let seconds = held.seconds();
+        Refusal::of(format!("ERR too many attempts with a wrong user or secret; come again in {seconds} s"))
+    })?;
+    let let_in = match &token {
+        Some(token) => door.by_token(token).and_then(|who| match user {
+            // What pools send who know of no users is no name beside a token.
+            Some(user) if user != DEFAULT && user != who.principal.name().as_bytes() => Err(NotLetIn::Wrong),
             _ => Ok(who),
         }),
-        (None, Some(name)) => door.by_password(name, secret).await,
-        (None, None) => Err(NotLetIn::Wrong),
+        // As in Redis, who says no name is called default.
+        None => match std::str::from_utf8(user.unwrap_or(DEFAULT)) {
+            Ok(name) => door.by_password(name, secret).await,
+            Err(_) => Err(NotLetIn::Wrong),
+        },
     };
     match let_in {
         Ok(who) => {
-            call.session.generation = 0;
-            is_now(call.session, who);
-            Ok(())
+            let name = who.principal.name();
+            let is_as_before =
+                call.session.allowance.is_counted() && call.session.who.as_ref().is_some_and(|who| who.principal.name() == name);
+            if !is_as_before {
+                let connected = call.resp.usages.connect(name)?;
+                Usages::give(&mut call.session.allowance, connected);
+            }
+            is_now(call.resp, call.session, who);
+            // It may have been taken back since it was looked at.
+            renew(call.resp, call.session);
+            if call.session.who.is_some() { Ok(()) } else { Err(WRONG) }
         }
         Err(NotLetIn::Wrong) => {
+            call.resp.backoff.failed(address, id, call.resp.now_ms());
             tracing::info!(client = call.session.client.id, addr = %call.session.client.addr, "somebody was not let in");
-            Err(wrong)
+            Err(WRONG)
         }
         Err(NotLetIn::Busy) => Err(Refusal::new("ERR too many passwords are looked at just now; come again")),
     }
@@ -265,12 +316,33 @@ pub async fn let_in(call: &mut Call<'_>, user: Option<&[u8]>, secret: &[u8]) -> 
 
 /// Lets somebody in by the certificate of the connection, if it is anybody's. They may prove to be somebody else later.
 pub fn by_certificate(resp: &Resp, session: &mut Session) {
-    if resp.door.is_guarded()
-        && let Some(who) = resp.door.by_certificate(&session.peer)
-    {
-        session.generation = 0;
-        is_now(session, who);
+    if !resp.door.is_guarded() {
+        return;
     }
+    let Some(who) = resp.door.by_certificate(&session.peer) else { return };
+    match resp.usages.connect(who.principal.name()) {
+        Ok(connected) => {
+            Usages::give(&mut session.allowance, connected);
+            is_now(resp, session, who);
+            // It may have been taken back since it was looked at.
+            renew(resp, session);
+        }
+        // It stays nobody's, as it would after an AUTH.
+        Err(_) => tracing::info!(client = session.client.id, "its principal has too many connections"),
+    }
+}
+
+/// Refuses a request that is one too many of who asks.
+///
+/// # Errors
+/// When it is.
+#[inline]
+pub fn take(resp: &Resp, session: &mut Session, command: &Command) -> Done {
+    if !session.allowance.is_counted() || command.is(Flag::Immediate) {
+        return Ok(());
+    }
+    session.pipelined = session.pipelined.saturating_add(1);
+    resp.usages.take(&session.allowance, session.pipelined, resp.now_ms())
 }
 
 /// Whether somebody has to say who they are before anything else.
@@ -281,6 +353,7 @@ pub fn is_unknown(call: &Call<'_>) -> bool {
 /// The connection is nobody's any more.
 pub fn leave(session: &mut Session) {
     session.who = None;
+    session.allowance = Allowance::of(STRANGERS);
     *session.client.who.lock() = None;
 }
 

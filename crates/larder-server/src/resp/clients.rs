@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -145,6 +145,8 @@ pub struct Client {
     pub id: u64,
     /// Where it comes from.
     pub addr: String,
+    /// The same, without its port; none within the machine.
+    pub address: Option<IpAddr>,
     /// Where it came to.
     pub laddr: String,
     /// When it was opened, in milliseconds since 1970.
@@ -314,6 +316,7 @@ impl Clients {
         let client = Arc::new(Client {
             id,
             addr: shown(addr),
+            address: addr.map(|addr| addr.ip()),
             laddr: shown(laddr),
             opened_at: now,
             told: Mutex::default(),

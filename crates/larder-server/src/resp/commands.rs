@@ -29,7 +29,7 @@ mod server;
 mod strings;
 
 pub use keys::peek;
-pub use own::names;
+pub use own::{names, tags};
 pub use scan::Scans;
 
 /// A command that is being carried out.
@@ -170,7 +170,7 @@ async fn admit(resp: &Arc<Resp>, session: &mut Session, args: Args<'_>, out: &mu
     };
     session.client.command.store(place, Relaxed);
     resp.called(place);
-    if let Err(refusal) = access::permit(resp, session, command, args) {
+    if let Err(refusal) = access::take(resp, session, command).and_then(|()| access::permit(resp, session, command, args)) {
         if let Some(queue) = &mut session.queue {
             queue.is_spoilt = true;
         }

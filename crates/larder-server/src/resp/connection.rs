@@ -121,10 +121,9 @@ async fn converse(resp: &Arc<Resp>, stream: &Stream, session: &mut Session) -> i
             buffer.reserve(more.min(buffer.len()).max(READ_BYTES));
         }
         let room = buffer.capacity() - buffer.len();
-        match stream.try_read(&mut buffer) {
+        let is_drained = match stream.try_read(&mut buffer) {
             Ok(0) => return Ok(()),
-            Ok(read) if read < room => stream.is_drained(),
-            Ok(_) => {}
+            Ok(read) => read < room,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 if buffer.is_empty() {
                     give_back(std::mem::take(&mut buffer));
@@ -133,12 +132,15 @@ async fn converse(resp: &Arc<Resp>, stream: &Stream, session: &mut Session) -> i
                 continue;
             }
             Err(error) => return Err(error),
+        };
+        if is_drained {
+            stream.is_drained();
         }
         let mut done = 0;
         loop {
             if resp.door.is_guarded() {
-                // Who has not said who they are has little to say.
-                decoder.limit(if session.who.is_none() { access::STRANGERS } else { resp.limits.requests });
+                // Who has not said who they are has little to say, and others as much as their roles.
+                decoder.limit(session.allowance.requests);
             }
             match decoder.decode(&buffer[done..]) {
                 Ok(Step::Request(len)) => {
@@ -173,6 +175,10 @@ async fn converse(resp: &Arc<Resp>, stream: &Stream, session: &mut Session) -> i
             session.client.asked_at.store(now, Relaxed);
         }
         answer(stream, session, &mut out, resp).await?;
+        if is_drained {
+            // What follows was sent by somebody who could have read the replies.
+            session.pipelined = 0;
+        }
         if done == buffer.len() {
             session.client.half_since.store(0, Relaxed);
             if buffer.capacity() > KEPT_BYTES {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use larder::Position;
 
+use super::access::STRANGERS;
+use super::allowance::Allowance;
 use super::clients::Client;
 use super::frame::OwnedArgs;
 use super::reply::{Protocol, Replies};
@@ -48,6 +50,10 @@ pub struct Session {
     pub who: Option<Arc<Identity>>,
     /// Of which number of what the door knows.
     pub generation: u64,
+    /// What it may have, where there is access control.
+    pub allowance: Allowance,
+    /// Requests that came since its client last waited for replies.
+    pub pipelined: u32,
 }
 
 /// Commands of a transaction.
@@ -94,6 +100,8 @@ impl Session {
             unwritten: None,
             who: None,
             generation: 0,
+            allowance: Allowance::of(STRANGERS),
+            pipelined: 0,
         }
     }
 

@@ -10,12 +10,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use larder::{FillToken, Witness};
 use tokio::task::consume_budget;
 
-use super::access;
 use super::commands::{Call, Done, Refusal, keys_of, run_recorded};
 use super::session::{Queue, Session};
+use super::{access, audited};
 
 /// Keys that a connection watches at most.
 const WATCHED_MAX: usize = 4_096;
+
+/// Why a command of a transaction was not carried out that may be.
+const NOT_ALONE: Refusal =
+    Refusal::new("EXECABORT Nothing of the transaction was carried out, as another of its commands is not permitted any more");
 
 /// A key, and what it was when it was watched.
 #[derive(Debug)]
@@ -102,22 +106,38 @@ pub async fn exec(call: &mut Call<'_>) -> Done {
     let resp = call.resp.clone();
     let _held = resp.stripes.hold_all(named.chain(watched.iter().map(|watched| &*watched.key))).await?;
     for watched in &watched {
+        // Whether a key changed is told of keys that may be read.
+        access::may_watch(call, &watched.key)?;
         if is_changed(call, watched).await? {
             call.out.null_array();
             return Ok(());
         }
     }
     call.out.array(queue.calls.len());
+    // Asked again: who asks may be allowed less than when it was queued. All before the first, since it is all or nothing; what is taken
+    // from them while it is carried out comes after it.
+    let mut asked: Vec<Done> = Vec::with_capacity(queue.calls.len());
+    for (command, args) in &queue.calls {
+        let done = access::permit(call.resp, call.session, command, args.args());
+        if let Err(refusal) = &done {
+            // Each is recorded for itself: the EXEC as such is answered.
+            call.session.is_denial_recorded = false;
+            audited::refused(call.resp, call.session, args.args().at(0), refusal);
+        }
+        asked.push(done);
+    }
+    if asked.iter().any(Result::is_err) {
+        for done in asked {
+            call.out.error(&done.err().unwrap_or(NOT_ALONE).0);
+        }
+        return Ok(());
+    }
     for (command, args) in &queue.calls {
         let before = call.out.len();
         let one = Call { resp: call.resp, session: call.session, args: args.args(), out: call.out, holds: true };
         // In a box, since a transaction is a command, and commands are what it runs.
         consume_budget().await;
-        // Asked again: who asks may do less than when it was queued.
-        let done = match access::permit(one.resp, one.session, command, args.args()) {
-            Ok(()) => Box::pin(run_recorded(command, one)).await,
-            refused => refused,
-        };
+        let done = Box::pin(run_recorded(command, one)).await;
         if let Err(refusal) = done {
             call.out.back_to(before);
             call.out.error(&refusal.0);

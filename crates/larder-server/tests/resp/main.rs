@@ -1,6 +1,7 @@
 //! The Redis protocol as clients meet it: larder held against a real Redis, against clients that mean no good, and driven by the clients
 //! that people use.
 //!
+//! - `access`: who guesses, who asks too much, and who may do less than a moment ago.
 //! - `random`: commands at random, to both servers, replies compared byte for byte.
 //! - `scripted`: the corners that chance does not find, written down in `scripts/`.
 //! - `bytes`: what is no command: inline, broken, half.
@@ -12,6 +13,7 @@
 //! - `parser`, `execution`: any bytes, read and carried out, for as long as one likes.
 //! - `real`: redis-py, ioredis, node-redis, the `redis` crate, `redis-cli`, `redis-benchmark`.
 
+mod access;
 mod bytes;
 mod compare;
 mod conversation;

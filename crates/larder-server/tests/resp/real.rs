@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use larder_server::settings::Allowances;
 use larder_testkit::process::{Running, find};
 use larder_testkit::redis::{Server, ServerOptions, or_skip};
 use redis::{Commands, ConnectionLike};
 
+use super::access::Guarded;
 use super::program::Larder;
 
 /// How long a client may take. They take a second or two.
@@ -70,6 +72,17 @@ fn redis_py(addr: SocketAddr, kinds: &[&str]) {
         command.arg(script("redis_py.py")).arg(addr.port().to_string()).args(kind.split(' '));
         scenario(command);
     }
+}
+
+#[test]
+fn redis_py_says_who_it_is() {
+    let Some(folder) = installed("python") else { return skipped("redis-py") };
+    let guarded = Guarded::start(Allowances::default());
+    guarded.put("ada", &[], &["allow read, write, delete on own:**"]);
+    let token = guarded.token("ada", None);
+    let mut command = Command::new(folder.join("bin/python"));
+    command.arg(script("redis_py_access.py")).args([&guarded.addr.port().to_string(), "ada"]).env("LARDER_TOKEN", token.reveal());
+    scenario(command);
 }
 
 fn nodes(addr: SocketAddr, kinds: &[&str]) {

@@ -35,6 +35,15 @@ fn options(call: &Call<'_>, value: &[u8], mut at: usize, command: &str) -> Resul
     Ok(tags.into_iter().fold(item(value, life), Item::tag))
 }
 
+/// The tags that a command puts on an entry whose options begin with the word at `at`; what is wrong with the options, it says itself.
+pub fn tags(args: Args<'_>, mut at: usize) -> Args<'_> {
+    while at < args.len() && !args.at(at).eq_ignore_ascii_case(b"TAG") {
+        // All others have a value.
+        at += 2;
+    }
+    args.skip((at + 1).min(args.len()))
+}
+
 /// Refuses an item whose tags who asks may not use.
 fn permitted(call: &Call<'_>, key: &[u8], item: &Item<Bytes>) -> Done {
     call.who().map_or(Ok(()), |who| Ok(item.permitted_to(&who.principal, key)?))
