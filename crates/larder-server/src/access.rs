@@ -36,6 +36,7 @@ pub mod token;
 pub use identity::{Identity, Proof};
 
 use crate::tls::{PeerName, PeerNames};
+use backoff::Backoff;
 use book::{Book, Secret, Unchanged};
 use password::Hashed;
 use session::Sessions;
@@ -106,6 +107,7 @@ pub struct Door {
     used: std::sync::atomic::AtomicBool,
     /// Attempts that were refused.
     refused: AtomicU64,
+    backoff: Backoff,
     /// Held for as long as the door is.
     _lock: Option<store::Lock>,
 }
@@ -244,6 +246,7 @@ impl Door {
             hashing_waits: 0.into(),
             used: false.into(),
             refused: 0.into(),
+            backoff: Backoff::default(),
             _lock: lock,
         })
     }
@@ -268,6 +271,11 @@ impl Door {
     /// How often somebody was not let in.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Who has tried wrong secrets, over HTTP and RESP together.
+    pub fn backoff(&self) -> &Backoff {
+        &self.backoff
     }
 
     /// The sessions of people.

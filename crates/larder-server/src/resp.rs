@@ -24,7 +24,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::access::Door;
-use crate::access::backoff::Backoff;
 use crate::audit::Audit;
 use crate::serve::BindError;
 use crate::settings::RespSettings;
@@ -93,8 +92,6 @@ pub struct Resp {
     pub backing: &'static str,
     /// Who may do what.
     pub door: Arc<Door>,
-    /// Who has tried wrong secrets.
-    pub backoff: Backoff,
     /// What principals have used.
     pub usages: Usages,
     port: u16,
@@ -156,7 +153,6 @@ impl Resp {
             started_at: larder.clock().refresh(),
             backing,
             door,
-            backoff: Backoff::default(),
             usages: Usages::new(settings.allowances.clone()),
             port,
             tls,

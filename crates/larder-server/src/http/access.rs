@@ -20,9 +20,9 @@ use super::payload::Json;
 use super::peer::Peer;
 use super::problem::{Kind, Problem};
 use super::{Shared, no_content};
-use crate::access::Proof;
 use crate::access::book::{Person, Unchanged};
 use crate::access::password::PASSWORD_LEN;
+use crate::access::{NotLetIn, Proof};
 use crate::audit::Name;
 use crate::config::units::{TIME_EXPECTED, parse_time};
 
@@ -86,7 +86,17 @@ pub async fn begin_session(
     if !app.door.is_guarded() {
         return Err(Problem::new(Kind::InvalidRequest, "nobody has to say who they are here; access.enabled says so"));
     }
-    let identity = app.door.by_password(&login.principal, login.password.0.as_bytes()).await?;
+    let address = peer.as_ref().map(|Extension(peer)| peer.addr.ip());
+    let (backoff, id) = (app.door.backoff(), login.principal.as_bytes());
+    backoff.check(address, id, app.door.now_ms()).map_err(|held| {
+        let detail = format!("the name or the password was wrong too often; come again in {} s", held.seconds());
+        Problem::new(Kind::TooManyAttempts, detail)
+    })?;
+    let identity = app.door.by_password(&login.principal, login.password.0.as_bytes()).await.inspect_err(|refused| {
+        if *refused == NotLetIn::Wrong {
+            backoff.failed(address, id, app.door.now_ms());
+        }
+    })?;
     let Proof::Password(hashed) = &identity.proof else { unreachable!("it was proven with a password") };
     let (now, life) = (app.door.now_ms(), app.door.session_life());
     let expires_ms = now.saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));

@@ -275,7 +275,7 @@ pub async fn let_in(call: &mut Call<'_>, user: Option<&[u8]>, secret: &[u8]) -> 
     let token = Token::parse(secret);
     let address = call.session.client.address;
     let id = token.as_ref().map_or(user.unwrap_or(DEFAULT), |token| token.id().as_bytes());
-    call.resp.backoff.check(address, id, call.resp.now_ms()).map_err(|held| {
+    call.resp.door.backoff().check(address, id, call.resp.now_ms()).map_err(|held| {
         let seconds = held.seconds();
         Refusal::of(format!("ERR too many attempts with a wrong user or secret; come again in {seconds} s"))
     })?;
@@ -306,7 +306,7 @@ pub async fn let_in(call: &mut Call<'_>, user: Option<&[u8]>, secret: &[u8]) -> 
             if call.session.who.is_some() { Ok(()) } else { Err(WRONG) }
         }
         Err(NotLetIn::Wrong) => {
-            call.resp.backoff.failed(address, id, call.resp.now_ms());
+            call.resp.door.backoff().failed(address, id, call.resp.now_ms());
             tracing::info!(client = call.session.client.id, addr = %call.session.client.addr, "somebody was not let in");
             Err(WRONG)
         }

@@ -220,3 +220,13 @@ fn webhooks_keep_their_signatures_and_need_no_token() {
     unsigned.send().problem(401, "unauthenticated");
     assert_eq!(guarded.door.refused(), 0);
 }
+
+#[test]
+fn who_guesses_passwords_is_held_up_and_a_token_is_not() {
+    let guarded = Guarded::start();
+    let login = |name: &str| guarded.server.post("/v1/access/session", json!({ "principal": name, "password": "x" }));
+    let refused = (0..10).map(|_| login("ada")).find(|reply| reply.status != 401).expect("it ends");
+    refused.problem(429, "too-many-attempts");
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    assert_eq!(guarded.ask("admin", "GET", "/v1/stats", None).status, 200);
+}
