@@ -256,6 +256,7 @@ pub fn data_plane() -> Vec<Endpoint> {
         Endpoint::new(Method::GET, "/v1/history", METRICS, get(history::show)),
         Endpoint::new(Method::GET, "/v1/health", METRICS, get(health::show)),
         Endpoint::new(Method::GET, "/v1/optimize", METRICS, get(optimize::show)),
+        Endpoint::new(Method::POST, "/v1/optimize", ADMIN, post(optimize::act)),
     ]
     .into_iter()
     .chain(access_routes())

@@ -62,7 +62,8 @@ const GAIN_MIN: f64 = 0.01;
 /// Windows in a row in which it has to: what turns around every few minutes would have turned around before it paid.
 const WINDOWS_BEFORE: u32 = 3;
 
-/// A loss that is larger than this, and than chance, ends a trial at once, its first window past, and whatever came of it before: what was true of the reads then
+/// A loss that is larger than this, and than chance, ends a trial at once, its first window past, and whatever came of it before: what
+/// was true of the reads then
 /// is not true of these.
 const LOSS_MAX: f64 = 0.02;
 

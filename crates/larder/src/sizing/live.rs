@@ -201,7 +201,8 @@ impl Live {
         }
     }
 
-    /// Ends a window in which each group was read so often, and a load took so many microseconds. Returns whether it says anything: the first fills the caches.
+    /// Ends a window in which each group was read so often, and a load took so many microseconds. Returns whether it says anything: the
+    /// first fills the caches.
     pub(crate) fn end_window(&mut self, reads: &[(f64, u32)]) -> bool {
         let (was_warm, stands_for) = (self.is_warm, 1.0 / self.rate());
         let recorded: f64 = self.groups.iter().map(|group| group.recorded).sum();

@@ -135,7 +135,7 @@ fn what_is_open_with_a_token_ends_when_it_is_taken_back() {
     let mut resp = guarded.stranger();
     assert_eq!(ask(&mut resp, &format!("AUTH {token}")).error(), None);
     let mut stream = super::super::client::connect(guarded.server.addr);
-    let head = format!("GET /v1/events/tail HTTP/1.1\r\nhost: test\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n");
+    let head = format!("GET /v1/events/tail HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n");
     std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
     let mut begun = [0; 512];
     assert!(stream.read(&mut begun).unwrap() > 0 && begun.starts_with(b"HTTP/1.1 200"));
