@@ -118,7 +118,7 @@ impl Raw {
     ///     Some(put) => put?,
     ///     None => raw.put("a:1", bytes::Bytes::from("x")).await?,
     /// };
-    /// assert_eq!(receipt.names, 1);
+    /// assert_eq!(receipt.names(), 1);
     /// # Ok(()) }
     /// ```
     pub fn quick_put(&self, key: impl AsRef<[u8]>, value: &[u8]) -> Option<Result<Receipt>> {

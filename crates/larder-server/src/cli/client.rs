@@ -161,6 +161,8 @@ impl Client {
     /// The failure that an answer tells of.
     pub fn refused(&self, answer: &Answer) -> Failure {
         match answer.problem() {
+            Some(problem) if problem.kind.ends_with(":unauthenticated") => Failure::new(problem.words())
+                .hint("LARDER_TOKEN holds the token, or --token says where it is (file:PATH); `larder token create` makes one"),
             Some(problem) => Failure::new(problem.words()),
             None => self.stranger(answer),
         }
@@ -292,5 +294,22 @@ mod tests {
         let failure = client.ask("GET", "/v1/stats").err().expect("nobody is there").to_string();
         assert!(failure.contains("no server answers at http://127.0.0.1:"), "{failure}");
         assert!(failure.contains("larder serve"), "{failure}");
+    }
+
+    #[test]
+    fn who_is_not_known_is_told_how_to_be() {
+        let args = ServerArgs {
+            server: "127.0.0.1:1".into(),
+            token: None,
+            timeout: Duration::ZERO,
+            ca: None,
+            client_certificate: None,
+            client_key: None,
+        };
+        let problem = serde_json::json!({ "type": "urn:larder:problem:unauthenticated", "title": "It is not known who asks" });
+        let headers = [("content-type", "application/problem+json")].map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let answer = Answer { status: StatusCode::UNAUTHORIZED, headers: headers.into_iter().collect(), body: problem.to_string().into() };
+        let told = Client::new(&args).expect("it is an address").refused(&answer).to_string();
+        assert!(told.contains("It is not known who asks") && told.contains("LARDER_TOKEN"), "{told}");
     }
 }
