@@ -2,22 +2,18 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
+
+use larder_testkit::process::Killed;
+use larder_testkit::program;
 
 fn larder(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    // What is set where the tests run must not decide what they find.
-    let set = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("LARDER_"));
-    set.for_each(|name| {
-        command.env_remove(name);
-    });
-    command.args(arguments);
-    command
+    program::command(env!("CARGO_BIN_EXE_larder"), arguments)
 }
 
 /// A server; it is killed if a test fails before it stops it.
 struct Server {
-    process: Child,
+    process: Killed,
     url: String,
 }
 
@@ -33,7 +29,7 @@ impl Server {
     fn start_at(http: &str, data: &Path, more: &[&str]) -> Self {
         let data = data.to_str().expect("temporary folders are text");
         let mut command = larder(&[&["serve", "--http", http, "--data", data, "--json"], more].concat());
-        let mut process = command.stdout(Stdio::piped()).spawn().expect("the program was built for this test");
+        let mut process = Killed::start(command.stdout(Stdio::piped())).expect("the program was built for this test");
         let mut line = String::new();
         let stdout = process.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).expect("it says where it serves");
@@ -58,14 +54,6 @@ impl Server {
         assert!(told.success());
         let ended = self.process.wait().expect("it is a child");
         assert_eq!(ended.code(), Some(0), "it ends in order");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It has ended already, unless a test failed; there is nothing to do about either.
-        self.process.kill().ok();
-        self.process.wait().ok();
     }
 }
 
@@ -195,8 +183,8 @@ fn events_are_watched_over_a_restart_of_the_server() {
     assert_eq!(server.json(&["events", "list", "--type", "other"])["events"], serde_json::json!([]));
 
     let arguments = ["events", "tail", "--limit", "3", "--json", "--server", &server.url];
-    let mut watcher = Killed(larder(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built"));
-    let mut lines = BufReader::new(watcher.0.stdout.take().expect("it is piped")).lines();
+    let mut watcher = Killed::start(larder(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped())).expect("it was built");
+    let mut lines = BufReader::new(watcher.stdout.take().expect("it is piped")).lines();
     let mut next = || -> serde_json::Value {
         serde_json::from_str(&lines.next().expect("there is one more").expect("it is text")).expect("one object a line")
     };
@@ -209,21 +197,10 @@ fn events_are_watched_over_a_restart_of_the_server() {
     emit(&server, "3");
     let third = next();
     assert_eq!((&third["id"], &third["number"]), (&"3".into(), &1.into()), "the server counts anew");
-    assert!(watcher.0.wait().expect("it is a child").success(), "it ends after so many");
+    assert!(watcher.wait().expect("it is a child").success(), "it ends after so many");
     server.stop();
     let nobody = larder(&["events", "tail", "--server", &address]).output().expect("it was built");
     assert!(nobody.status.code() == Some(2) && text(&nobody.stderr).contains("larder serve"), "{nobody:?}");
-}
-
-/// A process that does not outlive its test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // As with the server.
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
 }
 
 #[test]

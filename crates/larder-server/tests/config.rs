@@ -1,15 +1,13 @@
 //! `larder config` as a user meets it.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
+
+use larder_testkit::program;
 
 fn config(what: &str, file: Option<&Path>, environment: &[(&str, &str)], json: bool) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    let set = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("LARDER_"));
-    set.for_each(|name| {
-        command.env_remove(name);
-    });
-    command.args(["config", what]).envs(environment.iter().copied());
+    let mut command = program::command(env!("CARGO_BIN_EXE_larder"), &["config", what]);
+    command.envs(environment.iter().copied());
     file.into_iter().for_each(|file| {
         command.arg("--config").arg(file);
     });

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -92,10 +93,49 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only where it has ended already. A stopped process is killed like any other.
-        drop(self.0.kill());
-        drop(self.0.wait());
+        end(&mut self.0);
     }
+}
+
+/// A child whose pipes and end are its starter's to see to; killed when dropped, also by a panic.
+#[derive(Debug)]
+pub struct Killed(Child);
+
+impl Killed {
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such program, or the system has no room for it.
+    pub fn start(command: &mut Command) -> io::Result<Self> {
+        command.spawn().map(Killed)
+    }
+}
+
+impl Deref for Killed {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Killed {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        end(&mut self.0);
+    }
+}
+
+/// Both fail only where it has ended already. A stopped process is killed like any other.
+fn end(child: &mut Child) {
+    drop(child.kill());
+    drop(child.wait());
 }
 
 /// A command that runs the program such that the kernel kills it when the thread that started it ends. Without `unsafe` only

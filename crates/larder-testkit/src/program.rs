@@ -13,6 +13,17 @@ use crate::wait;
 /// How long it may take until it listens. It takes milliseconds.
 const START_MAX: Duration = Duration::from_secs(30);
 
+/// A command that runs it with these arguments. What is set where the tests run must not decide what they find.
+pub fn command(program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    let set = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("LARDER_"));
+    set.for_each(|name| {
+        command.env_remove(name);
+    });
+    command.args(arguments);
+    command
+}
+
 /// Serves with a configuration by which it listens on an address, and returns when it does. What it logs at this level goes to the end of
 /// a file.
 ///
@@ -20,13 +31,8 @@ const START_MAX: Duration = Duration::from_secs(30);
 /// Where it does not listen in time, with what it said.
 pub fn serve(program: impl AsRef<OsStr>, config: &Path, (log, level): (&Path, &str), addr: SocketAddr) -> Running {
     let said = File::options().create(true).append(true).open(log).expect("temporary files can be written");
-    let mut command = Command::new(program);
-    // What is set where the tests run must not decide what they find.
-    let set = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("LARDER_"));
-    set.for_each(|name| {
-        command.env_remove(name);
-    });
-    command.args(["serve", "--config"]).arg(config).env("LARDER_LOG", level);
+    let mut command = command(program, &["serve", "--config"]);
+    command.arg(config).env("LARDER_LOG", level);
     let mut process = Running::start(&command, &said).expect("the program was built for this test");
     let mut ended = false;
     let listens = wait::until(START_MAX, || {

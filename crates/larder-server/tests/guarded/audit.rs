@@ -4,11 +4,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use larder_testkit::port::Port;
-use larder_testkit::wait;
+use larder_testkit::process::Killed;
+use larder_testkit::{program, wait};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -17,7 +18,7 @@ use super::site::{PATIENCE, tcp};
 
 /// The program with an audit log, in a process of its own.
 struct Larder {
-    process: Child,
+    process: Killed,
     http: SocketAddr,
     resp: SocketAddr,
     folder: TempDir,
@@ -64,21 +65,9 @@ impl Larder {
     }
 }
 
-impl Drop for Larder {
-    fn drop(&mut self) {
-        // It has ended already, or is not needed any more.
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
-fn spawn(program: &[&str]) -> Child {
-    let mut command = Command::new(program[0]);
-    let set = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("LARDER_"));
-    set.for_each(|name| {
-        command.env_remove(name);
-    });
-    command.args(&program[1..]).env("LARDER_LOG", "off").stdout(Stdio::null()).spawn().expect("it can be started")
+fn spawn(words: &[&str]) -> Killed {
+    let mut command = program::command(words[0], &words[1..]);
+    Killed::start(command.env("LARDER_LOG", "off").stdout(Stdio::null())).expect("it can be started")
 }
 
 fn ask(addr: SocketAddr, request: &str) -> std::io::Result<(u16, String)> {
@@ -97,9 +86,8 @@ fn ask(addr: SocketAddr, request: &str) -> std::io::Result<(u16, String)> {
 }
 
 fn audit(log: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    command.args(["audit", arguments[0], "--folder"]).arg(log).args(&arguments[1..]).env_remove("LARDER_CONFIG");
-    command.output().expect("it was built for this test")
+    let mut command = program::command(env!("CARGO_BIN_EXE_larder"), &["audit", arguments[0], "--folder"]);
+    command.arg(log).args(&arguments[1..]).output().expect("it was built for this test")
 }
 
 /// The records that a search finds.
@@ -207,7 +195,6 @@ fn what_was_answered_is_in_it_after_a_kill() {
     let config = larder.folder.path().join("larder.toml");
     let mut again = spawn(&[env!("CARGO_BIN_EXE_larder"), "serve", "--config", config.to_str().expect("text")]);
     let listens = wait::until(PATIENCE, || TcpStream::connect(http).is_ok());
-    // Ended before anything is asserted, so that it is in no case left behind.
     again.kill().expect("it runs");
     again.wait().expect("it is a child");
     assert!(listens, "it starts again");

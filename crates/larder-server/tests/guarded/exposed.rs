@@ -1,32 +1,16 @@
 //! Doors that would be open to more than this machine.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use larder_testkit::wait;
+use larder_testkit::process::Killed;
+use larder_testkit::{program, wait};
 use serde_json::Value;
 
 use super::site::PATIENCE;
 
 fn larder(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    let set = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("LARDER_"));
-    set.for_each(|name| {
-        command.env_remove(name);
-    });
-    command.args(arguments);
-    command
-}
-
-/// A process that does not outlive its test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // It has ended already, unless the test failed.
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
+    program::command(env!("CARGO_BIN_EXE_larder"), arguments)
 }
 
 #[test]
@@ -39,9 +23,9 @@ fn a_door_to_everybody_is_refused_unless_that_is_wanted_and_then_told() {
         assert_eq!(checked.status.code(), Some(1), "{checked:?}");
     }
     let mut command = larder(&["serve", "--http", "0.0.0.0:0", "--insecure", "--json"]);
-    let mut process = Killed(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built for this test"));
+    let mut process = Killed::start(command.stdout(Stdio::piped()).stderr(Stdio::piped())).expect("it was built for this test");
     let mut line = String::new();
-    BufReader::new(process.0.stdout.take().expect("it is piped")).read_line(&mut line).expect("it says where it serves");
+    BufReader::new(process.stdout.take().expect("it is piped")).read_line(&mut line).expect("it says where it serves");
     let told: Value = serde_json::from_str(&line).expect("one object");
     let port = told["serving"].as_str().and_then(|url| url.rsplit(':').next()).expect("it has a port").to_owned();
     let health = || larder(&["health", "--server", &format!("http://127.0.0.1:{port}")]).output().expect("it was built for this test");
@@ -50,6 +34,6 @@ fn a_door_to_everybody_is_refused_unless_that_is_wanted_and_then_told() {
         health.status.code() == Some(1) && String::from_utf8_lossy(&health.stdout).contains("http.listen is beyond this machine")
     };
     assert!(wait::until(PATIENCE, degraded), "{:?}", health());
-    let mut log = BufReader::new(process.0.stderr.take().expect("it is piped")).lines();
+    let mut log = BufReader::new(process.stderr.take().expect("it is piped")).lines();
     assert!(log.any(|line| line.is_ok_and(|line| line.contains("insecure: http.listen is beyond this machine"))), "the log says so");
 }

@@ -11,7 +11,7 @@ use larder_server::access::{AccessSettings, Configured, Door};
 use larder_server::settings::HttpLimits;
 use larder_server::tls::{ClientCertificates, PeerName, TlsSettings};
 use larder_testkit::certificates::{Authority, For, Signed};
-use larder_testkit::{process, wait};
+use larder_testkit::{process, program, wait};
 use rustls::version::{TLS12, TLS13};
 use serde_json::Value;
 
@@ -47,8 +47,7 @@ fn clients_that_others_wrote_speak_it_as_well() {
     let files = Files::make();
     let site = Site::start(files.settings());
     let larder = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-        command.args(arguments).env_remove("LARDER_SERVER").env_remove("LARDER_CA");
+        let mut command = program::command(env!("CARGO_BIN_EXE_larder"), arguments);
         command.args(["--server", &format!("https://localhost:{}", site.http.port())]);
         command.output().expect("it was built for this test")
     };

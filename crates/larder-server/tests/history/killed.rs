@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use larder::analytics::{Rollup, Window};
 use larder_server::history::{Detail, History, Opened, Query, Step, Store};
-use larder_testkit::wait;
+use larder_testkit::process::Killed;
+use larder_testkit::{program, wait};
 use serde_json::Value;
 
 const JUNE: u64 = 1_780_272_000_000;
@@ -87,19 +88,16 @@ fn every_minute_that_was_written_survives_the_process() {
 }
 
 struct Server {
-    process: Child,
+    process: Killed,
     url: String,
 }
 
 impl Server {
     fn start(folder: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-        let set = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("LARDER_"));
-        set.for_each(|name| {
-            command.env_remove(name);
-        });
-        command.args(["serve", "--http", "127.0.0.1:0", "--json", "--until-stdin-ends", "--data"]).arg(folder);
-        let mut process = command.env("LARDER_LOG", "warn").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let arguments = ["serve", "--http", "127.0.0.1:0", "--json", "--until-stdin-ends", "--data"];
+        let mut command = program::command(env!("CARGO_BIN_EXE_larder"), &arguments);
+        command.arg(folder).env("LARDER_LOG", "warn").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = Killed::start(&mut command).expect("it starts");
         let mut line = String::new();
         BufReader::new(process.stdout.take().expect("it is piped")).read_line(&mut line).expect("it says where it serves");
         let told: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("one object, not {line:?}"));
@@ -121,14 +119,6 @@ impl Server {
     fn end(mut self) {
         drop(self.process.stdin.take());
         assert!(self.process.wait().expect("it is a child").success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It has ended already, unless it is to be killed.
-        self.process.kill().ok();
-        self.process.wait().ok();
     }
 }
 

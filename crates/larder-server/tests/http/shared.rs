@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use larder_testkit::process::Killed;
 use larder_testkit::proxy::Proxy;
 use larder_testkit::redis::{Server as Redis, ServerOptions, or_skip};
 use larder_testkit::wait;
@@ -17,20 +18,13 @@ const RECOVERY: Duration = Duration::from_secs(10);
 
 /// A server in a process of its own. It is killed if a test fails before it ends.
 pub struct Instance {
-    process: Child,
+    process: Killed,
     addr: SocketAddr,
     told: Value,
 }
 
 pub fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    // What is set where the tests run must not decide what they find.
-    let set = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("LARDER_"));
-    set.for_each(|name| {
-        command.env_remove(name);
-    });
-    command.args(arguments);
-    command
+    larder_testkit::program::command(env!("CARGO_BIN_EXE_larder"), arguments)
 }
 
 impl Instance {
@@ -43,7 +37,7 @@ impl Instance {
         let mut command = program(&["serve", "--http", "127.0.0.1:0", "--json", "--until-stdin-ends"]);
         command.args(arguments).env("LARDER_INDEX", "64 KiB").env("LARDER_LOG", "warn");
         command.envs(environment.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = command.spawn().expect("the program was built for this test");
+        let mut process = Killed::start(&mut command).expect("the program was built for this test");
         let mut line = String::new();
         let stdout = process.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).expect("it says where it serves");
@@ -93,14 +87,6 @@ impl Instance {
         drop(self.process.stdin.take());
         let ended = self.process.wait().expect("it is a child");
         assert_eq!(ended.code(), Some(0), "it ends in order");
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        // It has ended already, unless a test failed; there is nothing to do about either.
-        self.process.kill().ok();
-        self.process.wait().ok();
     }
 }
 
