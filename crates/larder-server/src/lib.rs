@@ -8,6 +8,7 @@ pub mod config;
 pub mod demo;
 pub mod exposure;
 pub mod health;
+pub mod hex;
 pub mod history;
 pub mod http;
 pub mod moment;

@@ -22,7 +22,6 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -36,7 +35,7 @@ mod renewal;
 mod socket;
 pub(crate) mod x509;
 
-pub use pair::TlsError;
+pub use pair::{TlsError, certificates};
 pub use renewal::{Renewal, renewing};
 pub use socket::Socket;
 
@@ -46,7 +45,7 @@ const HANDSHAKE: u8 = 0x16;
 /// Somebody who speaks without TLS is read from for so long, and for so many bytes, after they were told: closed at once, the connection
 /// would be reset, and what they were told lost.
 const LINGER: Duration = Duration::from_millis(500);
-const LINGER_BYTES: u64 = 64 << 10;
+const LINGER_BYTES: usize = 64 << 10;
 
 /// What TLS is spoken with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,7 +209,7 @@ impl Tls {
     /// When it does not, or not in time, or shows a certificate that is not taken.
     pub async fn accept(&self, connection: TcpStream, plainly: &[u8]) -> io::Result<(TlsStream<TcpStream>, PeerNames)> {
         let accepting = async {
-            let connection = greeted(connection, plainly).await?;
+            greet(&connection, plainly).await?;
             let stream = TlsAcceptor::from(self.current.load().http.clone()).accept(connection).await?;
             let names = PeerNames::of(stream.get_ref().1.peer_certificates());
             Ok((stream, names))
@@ -223,19 +222,42 @@ fn late() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the handshake was not over in time")
 }
 
-/// A connection whose client has begun a handshake; one who has not is told so in these words, without TLS.
-async fn greeted(mut connection: TcpStream, plainly: &[u8]) -> io::Result<TcpStream> {
-    if is_handshake(&connection).await? {
-        return Ok(connection);
+/// Waits for a client to begin a handshake. One who speaks without TLS is told so in these words.
+///
+/// # Errors
+/// When that was so, or the client has gone.
+async fn greet(connection: &TcpStream, plainly: &[u8]) -> io::Result<()> {
+    if is_handshake(connection).await? {
+        return Ok(());
     }
-    let told = async {
-        connection.write_all(plainly).await?;
-        connection.shutdown().await?;
-        tokio::io::copy(&mut connection.take(LINGER_BYTES), &mut tokio::io::sink()).await
-    };
-    let heard = timeout(LINGER, told).await;
+    let heard = timeout(LINGER, tell(connection, plainly)).await;
     tracing::debug!(?heard, "somebody who speaks without TLS was told");
     Err(io::Error::new(io::ErrorKind::InvalidData, "it was spoken without TLS"))
+}
+
+/// Says something without TLS, and waits until it was heard.
+async fn tell(connection: &TcpStream, plainly: &[u8]) -> io::Result<()> {
+    let mut left = plainly;
+    while !left.is_empty() {
+        connection.writable().await?;
+        match connection.try_write(left) {
+            Ok(n) => left = &left[n..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    rustix::net::shutdown(connection, rustix::net::Shutdown::Write)?;
+    let (mut heard, mut all) = ([0; 4 << 10], 0);
+    while all < LINGER_BYTES {
+        connection.readable().await?;
+        match connection.try_read(&mut heard) {
+            Ok(0) => break,
+            Ok(n) => all += n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a client begins as TLS does. One that says nothing is waited for.

@@ -63,8 +63,7 @@ const GAIN_MIN: f64 = 0.01;
 const WINDOWS_BEFORE: u32 = 3;
 
 /// A loss that is larger than this, and than chance, ends a trial at once, its first window past, and whatever came of it before: what
-/// was true of the reads then
-/// is not true of these.
+/// was true of the reads then is not true of these.
 const LOSS_MAX: f64 = 0.02;
 
 /// The part of what was predicted that must have come of it.

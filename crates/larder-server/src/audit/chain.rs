@@ -9,7 +9,8 @@ use std::fmt;
 
 use ring::digest::{self, SHA256};
 
-use super::record::{Entry, hex};
+use super::record::Entry;
+use crate::hex;
 
 /// What stands between a line and its hash.
 const MARK: &[u8] = b",\"hash\":\"";
@@ -76,7 +77,7 @@ pub fn seal(entry: &Entry, into: &mut Vec<u8>) -> Link {
     serde_json::to_writer(&mut *into, entry).expect("an entry is texts and numbers");
     // The hash is within the object, at its end.
     into.pop();
-    let hash = hex(digest::digest(&SHA256, &into[begins..]).as_ref());
+    let hash = hex::of(digest::digest(&SHA256, &into[begins..]).as_ref());
     into.extend_from_slice(MARK);
     into.extend_from_slice(hash.as_bytes());
     into.extend_from_slice(END);
@@ -93,7 +94,7 @@ pub fn open(line: &[u8]) -> Result<(Entry, Link), (Broken, Option<Link>)> {
     let object = [sealed, b"}"].concat();
     let entry: Option<Entry> = serde_json::from_slice(&object).ok();
     let link = entry.as_ref().map(|entry| Link { seq: entry.seq, hash: hash.to_owned() });
-    if hex(digest::digest(&SHA256, sealed).as_ref()) != hash {
+    if hex::of(digest::digest(&SHA256, sealed).as_ref()) != hash {
         return Err((Broken::Changed, link));
     }
     match (entry, link) {

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
+use clap::ValueEnum;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
 use super::Level;
+use crate::hex;
 
 /// Names of one record that are written out; of more, the first ones and their number.
 const NAMES_MAX: usize = 64;
@@ -17,7 +19,7 @@ const NAMES_BYTES_MAX: usize = 8 << 10;
 const TEXT_BYTES_MAX: usize = 256;
 
 /// What kind of operation it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// Entries are read, or what is known of them.
@@ -41,18 +43,6 @@ impl Class {
             Class::Admin => Level::Admin,
             Class::Delete | Class::Invalidate | Class::Emit => Level::Changes,
             Class::Read | Class::Write => Level::All,
-        }
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Class::Read => "read",
-            Class::Write => "write",
-            Class::Delete => "delete",
-            Class::Invalidate => "invalidate",
-            Class::Emit => "emit",
-            Class::Admin => "admin",
         }
     }
 }
@@ -98,10 +88,7 @@ impl Name {
     pub fn written(&self, secret: Option<&hmac::Key>) -> String {
         let Name { kind, name } = self;
         match secret {
-            Some(secret) => {
-                let hash = hmac::sign(secret, &[kind.as_bytes(), b":", name].concat());
-                format!("{kind}:#{}", hex(&hash.as_ref()[..16]))
-            }
+            Some(secret) => hashed(kind, name, secret),
             None => match std::str::from_utf8(name) {
                 Ok(text) => format!("{kind}:{text}"),
                 Err(_) => format!("{kind}:{}", name.escape_ascii()),
@@ -110,9 +97,10 @@ impl Name {
     }
 }
 
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// A name as it is written with a secret.
+pub(super) fn hashed(kind: &str, name: &[u8], secret: &hmac::Key) -> String {
+    let hash = hmac::sign(secret, &[kind.as_bytes(), b":", name].concat());
+    format!("{kind}:#{}", hex::of(&hash.as_ref()[..16]))
 }
 
 /// What is recorded of one operation.

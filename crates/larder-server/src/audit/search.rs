@@ -10,7 +10,7 @@ use ring::hmac;
 use super::chain;
 use super::files;
 use super::reading::{Line, Lines};
-use super::record::{Class, Decision, Entry, Outcome};
+use super::record::{Class, Decision, Entry, Outcome, hashed};
 use crate::resp::glob;
 
 /// Which records. What is not given is not asked for.
@@ -43,8 +43,7 @@ impl Wanted {
     pub fn hashed(mut self, secret: &[u8]) -> Self {
         let hashed = self.name.as_deref().and_then(|name| {
             let (kind, name) = name.split_once(':')?;
-            let hash = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), format!("{kind}:{name}").as_bytes());
-            Some(format!("{kind}:#{}", super::record::hex(&hash.as_ref()[..16])))
+            Some(hashed(kind, name.as_bytes(), &hmac::Key::new(hmac::HMAC_SHA256, secret)))
         });
         self.name = hashed.or(self.name);
         self

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -88,7 +88,7 @@ struct SearchArgs {
     name: Option<String>,
     /// Of which kind
     #[arg(long, value_name = "KIND")]
-    class: Option<ClassArg>,
+    class: Option<Class>,
     /// What was refused since it was not allowed
     #[arg(long)]
     denied: bool,
@@ -104,29 +104,6 @@ struct SearchArgs {
     /// How many at most
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ClassArg {
-    Read,
-    Write,
-    Delete,
-    Invalidate,
-    Emit,
-    Admin,
-}
-
-impl From<ClassArg> for Class {
-    fn from(class: ClassArg) -> Self {
-        match class {
-            ClassArg::Read => Class::Read,
-            ClassArg::Write => Class::Write,
-            ClassArg::Delete => Class::Delete,
-            ClassArg::Invalidate => Class::Invalidate,
-            ClassArg::Emit => Class::Emit,
-            ClassArg::Admin => Class::Admin,
-        }
-    }
 }
 
 /// As records have it.
@@ -221,7 +198,7 @@ fn find(args: &SearchArgs, out: Output) -> Result<ExitCode, Failure> {
         from: args.from.clone(),
         what: args.what.clone(),
         name: args.name.clone(),
-        class: args.class.map(Class::from),
+        class: args.class,
         decision: args.denied.then_some(Decision::Denied),
         result: args.failed.then_some(Outcome::Failed),
         since: args.since.clone(),

@@ -12,6 +12,7 @@ use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 use super::client::ServerArgs;
 use super::failure::Failure;
+use crate::tls;
 
 /// What the arguments say: the authority that they name, or those of the system; and a certificate, if they have one.
 ///
@@ -54,8 +55,5 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let all: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|_| Failure::new(format!("{} has a certificate in it that is not as PEM has it", path.display())))?;
-    if all.is_empty() { Err(Failure::new(format!("{} has no certificate in PEM form in it", path.display()))) } else { Ok(all) }
+    tls::certificates(pem).map_err(|what| Failure::new(format!("{} {what}", path.display())))
 }

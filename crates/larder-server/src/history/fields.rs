@@ -12,6 +12,8 @@ use larder::{Counts, Latencies};
 use rusqlite::types::{Value, ValueRef};
 use serde_json::json;
 
+use crate::hex;
+
 /// How a value is kept in a column.
 pub(super) trait Stored: Sized {
     /// The column's type, and what it holds where nothing was written.
@@ -66,7 +68,7 @@ impl Stored for Ranking {
     fn store(&self) -> Value {
         let key = |ranked: &Ranked| match std::str::from_utf8(&ranked.key) {
             Ok(text) => json!(text),
-            Err(_) => json!({ "hex": ranked.key.iter().map(|byte| format!("{byte:02x}")).collect::<String>() }),
+            Err(_) => json!({ "hex": hex::of(&ranked.key) }),
         };
         let pairs: Vec<_> = self.iter().map(|ranked| json!([key(ranked), ranked.amount])).collect();
         Value::Text(serde_json::Value::from(pairs).to_string())
@@ -77,17 +79,12 @@ impl Stored for Ranking {
         let ranked = pairs.into_iter().map(|(key, amount)| {
             let key = match &key {
                 serde_json::Value::String(text) => text.as_bytes().into(),
-                other => from_hex(other.get("hex")?.as_str()?)?,
+                other => hex::parse(other.get("hex")?.as_str()?)?.into(),
             };
             Some(Ranked { key, amount })
         });
         ranked.collect::<Option<Vec<_>>>().map(Ranking::new)
     }
-}
-
-fn from_hex(text: &str) -> Option<Box<[u8]>> {
-    let byte = |at| text.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-    (0..text.len()).step_by(2).map(byte).collect()
 }
 
 /// A column of a table, of something that is stored as a whole.

@@ -84,14 +84,14 @@ fn is_own(host: &str) -> bool {
 pub async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
     let is_tls = request.extensions().get::<Peer>().is_some_and(|peer| peer.is_tls);
     let checked = check(&hosts, &request, is_tls);
-    let host = checked.as_ref().ok().and_then(Option::clone);
+    let by_a_name_of_its_own = matches!(checked, Ok(true));
     let mut response = match checked {
         Ok(_) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
     protect(response.headers_mut());
     // For one's own machine it would hold for every other server on it as well, whatever its port.
-    if is_tls && host.is_some_and(|host| !is_own(&host)) {
+    if is_tls && by_a_name_of_its_own {
         response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, BY_TLS_ALONE);
     }
     response
@@ -106,8 +106,8 @@ fn protect(headers: &mut HeaderMap) {
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
-/// The name that the server was asked by, if the request may go on. HTTP/1.0 needs none.
-fn check(hosts: &Hosts, request: &Request, is_tls: bool) -> Result<Option<String>, Problem> {
+/// Whether the server was asked by another name than the machine's own, if the request may go on. HTTP/1.0 needs none.
+fn check(hosts: &Hosts, request: &Request, is_tls: bool) -> Result<bool, Problem> {
     let named = named(request)?;
     if let Some(authority) = &named
         && !hosts.takes(bare(authority.host()))
@@ -120,7 +120,7 @@ fn check(hosts: &Hosts, request: &Request, is_tls: bool) -> Result<Option<String
     if changes {
         same_origin(request.headers(), named.as_ref(), is_tls)?;
     }
-    Ok(named.map(|authority| bare(authority.host()).to_owned()))
+    Ok(named.is_some_and(|authority| !is_own(bare(authority.host()))))
 }
 
 /// A name may end with a dot.

@@ -156,7 +156,11 @@ fn bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates in a text in PEM form; at least one.
+///
+/// # Errors
+/// What is wrong with it, in words that follow the name of its file.
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let all = all.map_err(|_| "has a certificate in it that is not as PEM has it".to_owned())?;
     if all.is_empty() { Err("has no certificate in PEM form in it".to_owned()) } else { Ok(all) }

@@ -19,7 +19,7 @@ use rustls::{ServerConfig, ServerConnection};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{LINGER, PeerNames, Tls, is_handshake, late};
+use super::{PeerNames, Tls, greet, late};
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -81,10 +81,7 @@ impl Socket {
     /// As [`Tls::accept`].
     pub async fn shake_hands(&self, tls: &Tls, plainly: &[u8]) -> io::Result<PeerNames> {
         let shaking = async {
-            if !is_handshake(&self.tcp).await? {
-                self.tell(plainly).await;
-                return Err(io::Error::new(ErrorKind::InvalidData, "it was spoken without TLS"));
-            }
+            greet(&self.tcp, plainly).await?;
             loop {
                 match self.step()? {
                     Waits::Over => return Ok(PeerNames::of(self.tls.lock().peer_certificates())),
@@ -112,35 +109,6 @@ impl Socket {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// Says something without TLS, and ends the connection when it was heard, or after a while.
-    async fn tell(&self, plainly: &[u8]) {
-        let told = async {
-            let mut at = 0;
-            while at < plainly.len() {
-                self.tcp.writable().await?;
-                match self.tcp.try_write(&plainly[at..]) {
-                    Ok(n) => at += n,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            rustix::net::shutdown(&self.tcp, rustix::net::Shutdown::Write)?;
-            let mut heard = [0; 4 << 10];
-            for _ in 0..16 {
-                self.tcp.readable().await?;
-                match self.tcp.try_read(&mut heard) {
-                    Ok(0) => return Ok(()),
-                    Ok(_) => {}
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(())
-        };
-        let heard = timeout(LINGER, told).await;
-        tracing::debug!(?heard, "somebody who speaks without TLS was told");
     }
 
     /// Waits until there is something to read, or the end of it.
