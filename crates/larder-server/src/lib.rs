@@ -14,6 +14,7 @@ pub mod http;
 pub mod moment;
 pub mod optimize;
 pub mod otlp;
+pub mod progress;
 pub mod report;
 pub mod resp;
 pub mod serve;
