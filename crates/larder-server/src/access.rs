@@ -16,6 +16,7 @@
 //! An unknown name costs what a wrong secret costs, and both are told alike.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use larder::Clock;
 use larder::access::{Grant, Policy, Role};
 use tokio::sync::{Mutex, Semaphore, watch};
 
+pub mod allowance;
 pub mod backoff;
 pub mod book;
 mod identity;
@@ -36,6 +38,7 @@ pub mod token;
 pub use identity::{Identity, Proof};
 
 use crate::tls::{PeerName, PeerNames};
+use allowance::{Allowances, Usages};
 use backoff::Backoff;
 use book::{Book, Secret, Unchanged};
 use password::Hashed;
@@ -65,6 +68,8 @@ pub struct AccessSettings {
     pub principals: Vec<Configured>,
     /// How long a person's session lasts.
     pub session: Duration,
+    /// How much each may ask for.
+    pub allowances: Allowances,
 }
 
 /// A principal of the configuration.
@@ -108,6 +113,9 @@ pub struct Door {
     /// Attempts that were refused.
     refused: AtomicU64,
     backoff: Backoff,
+    usages: Usages,
+    /// By which it is decided how long it takes to find that a name is nobody's.
+    chance: RandomState,
     /// Held for as long as the door is.
     _lock: Option<store::Lock>,
 }
@@ -235,6 +243,7 @@ impl Door {
 
     fn with(settings: AccessSettings, clock: Clock, state: State, lock: Option<store::Lock>) -> Arc<Self> {
         Arc::new(Door {
+            usages: Usages::new(settings.allowances.clone()),
             settings,
             clock,
             state: ArcSwap::from_pointee(state),
@@ -247,6 +256,7 @@ impl Door {
             used: false.into(),
             refused: 0.into(),
             backoff: Backoff::default(),
+            chance: RandomState::new(),
             _lock: lock,
         })
     }
@@ -276,6 +286,11 @@ impl Door {
     /// Who has tried wrong secrets, over HTTP and RESP together.
     pub fn backoff(&self) -> &Backoff {
         &self.backoff
+    }
+
+    /// What each has used of what they may ask for, over HTTP and RESP together.
+    pub fn usages(&self) -> &Usages {
+        &self.usages
     }
 
     /// The sessions of people.
@@ -341,9 +356,7 @@ impl Door {
         if password.len() > *password::PASSWORD_LEN.end() {
             return Err(self.wrong());
         }
-        let hashed = self.state.load().passwords.get(name).cloned();
-        let is_somebody = hashed.is_some();
-        let hashed = hashed.unwrap_or_else(Hashed::nobodys);
+        let (hashed, is_somebody) = self.compared(name);
         let (compared, given) = (hashed.clone(), password.to_vec());
         let is_right = self.apart(move || compared.is(&given)).await?;
         // Looked for again: it may have been changed while this was computed.
@@ -352,6 +365,20 @@ impl Door {
         let principal = state.policy.get(name).cloned().filter(|_| is_right && is_somebody && is_still);
         let principal = principal.ok_or_else(|| self.wrong())?;
         Ok(Arc::new(Identity { principal, proof: Proof::Password(hashed), expires_ms: None }))
+    }
+
+    /// What a password that is given for a name is compared with, and whether there is somebody of that name who has one.
+    ///
+    /// Passwords of the configuration may take longer than ours. So nobody's takes as long as that of somebody, and each name has its own
+    /// somebody, chosen by chance that is drawn when the server starts: names that take long are names of people as often as others are.
+    fn compared(&self, name: &str) -> (Hashed, bool) {
+        let state = self.state.load();
+        if let Some(hashed) = state.passwords.get(name) {
+            return (hashed.clone(), true);
+        }
+        // Of all, the one that is least when mixed with the name: who comes or goes changes it for few names.
+        let like = state.passwords.iter().min_by_key(|(other, _)| self.chance.hash_one((name, other)));
+        (like.map_or_else(Hashed::nobodys, |(_, like)| Hashed::nobodys_like(like)), false)
     }
 
     /// What is kept of a new password.

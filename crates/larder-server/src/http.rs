@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -343,10 +343,7 @@ fn shadowed_keys() -> Vec<Endpoint> {
 }
 
 fn with_gate(router: Router<Shared>, app: &Shared) -> Router<Shared> {
-    router
-        .route_layer(from_fn_with_state(app.clone(), limit_time))
-        .route_layer(from_fn_with_state(app.clone(), pass_gate))
-        .layer(DefaultBodyLimit::max(app.limits.body_bytes_max))
+    router.route_layer(from_fn_with_state(app.clone(), limit_time)).route_layer(from_fn_with_state(app.clone(), pass_gate))
 }
 
 fn outermost(router: Router<Shared>, app: Shared, hosts: Hosts, audit: Option<Arc<Audit>>) -> Router {

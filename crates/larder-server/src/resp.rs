@@ -28,7 +28,6 @@ use crate::audit::Audit;
 use crate::serve::BindError;
 use crate::settings::RespSettings;
 use crate::tls::Tls;
-use allowance::Usages;
 use clients::{Accepted, Clients, Patience, Stream};
 use commands::Scans;
 use lease::Leases;
@@ -92,8 +91,6 @@ pub struct Resp {
     pub backing: &'static str,
     /// Who may do what.
     pub door: Arc<Door>,
-    /// What principals have used.
-    pub usages: Usages,
     port: u16,
     /// What TLS is spoken with over the network, where it is.
     pub tls: Option<Arc<Tls>>,
@@ -153,7 +150,6 @@ impl Resp {
             started_at: larder.clock().refresh(),
             backing,
             door,
-            usages: Usages::new(settings.allowances.clone()),
             port,
             tls,
             audit,
@@ -320,7 +316,7 @@ impl Bound {
                 resp.clients.reap(resp.now_ms(), resp.patience());
                 resp.leases.sweep(resp.now_ms());
                 access::look_again(&resp, &mut known);
-                resp.usages.sweep(resp.now_ms());
+                resp.door.usages().sweep(resp.now_ms());
             }
         }));
         Ok(Serving { resp, accepting, threads, unix: path })

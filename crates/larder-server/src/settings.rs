@@ -110,28 +110,6 @@ pub struct RespSettings {
     pub miss_leases: HashMap<String, Duration>,
     /// Keys that have such leases at most; of more, the oldest have none. Default 250,000.
     pub lease_keys_max: usize,
-    /// What one principal may ask for, where there is access control.
-    pub allowances: Allowances,
-}
-
-/// What one principal may ask for over all its connections. Default: whatever it likes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allowances {
-    /// Requests in a second; as many may come at once. Default 0: any number.
-    pub requests_per_second: u32,
-    /// Connections at once. Default 0: any number.
-    pub connections_max: u32,
-    /// What those may send who have a role. Who has several is held to the strictest of each.
-    pub roles: HashMap<String, OfRole>,
-}
-
-/// What those may send who have a role.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OfRole {
-    /// Requests before the first of them is answered. Default 0: any number.
-    pub pipeline_max: u32,
-    /// The largest request, in bytes. Default 0: as large as anybody's.
-    pub request_bytes_max: usize,
 }
 
 impl Default for RespSettings {
@@ -152,7 +130,6 @@ impl Default for RespSettings {
             miss_lease: Duration::from_secs(10),
             miss_leases: HashMap::new(),
             lease_keys_max: 250_000,
-            allowances: Allowances::default(),
         }
     }
 }

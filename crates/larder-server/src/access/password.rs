@@ -51,6 +51,16 @@ impl Hashed {
         Hashed { numbers: (MEMORY_KIB, PASSES, LANES), salt: vec![0; SALT_LEN], hash: vec![0; HASH_LEN] }
     }
 
+    /// The same, taking as long as another does.
+    pub fn nobodys_like(other: &Hashed) -> Self {
+        Hashed { numbers: other.numbers, hash: vec![0; other.hash.len()], ..Self::nobodys() }
+    }
+
+    /// Whether both take as long to be compared with.
+    pub fn costs_as(&self, other: &Hashed) -> bool {
+        self.numbers == other.numbers && self.hash.len() == other.hash.len()
+    }
+
     /// Whether this is the password. It takes as long as [`of`](Self::of).
     pub fn is(&self, password: &[u8]) -> bool {
         compute(self.numbers, password, &self.salt, self.hash.len()).ct_eq(&self.hash).into()

@@ -174,3 +174,30 @@ async fn a_certificate_is_of_the_one_principal_that_is_called_by_a_name_in_it() 
     let who = door.by_certificate(&[PeerName::Dns("web.example".to_owned())].into_iter().collect()).unwrap();
     assert_eq!(door.renew(&who).as_deref(), Some(&*who));
 }
+
+#[test]
+fn a_name_that_is_nobodys_takes_as_long_as_somebodys() {
+    let slow = Hashed::parse("$argon2id$v=19$m=65536,t=4,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA").expect("it is one");
+    let of = |name: &str, password: Hashed| Configured {
+        name: name.to_owned(),
+        roles: Vec::new(),
+        grants: Vec::new(),
+        token: None,
+        password: Some(password),
+        certificates: Vec::new(),
+    };
+    let door = |principals| Door::of(AccessSettings { enabled: true, principals, ..AccessSettings::default() }, Clock::manual()).unwrap();
+    let alone = door(vec![of("ada", slow.clone())]);
+    let like = |door: &Door, name: &str| {
+        let (hashed, is_somebody) = door.compared(name);
+        assert_eq!(is_somebody, name == "ada" || name == "bob");
+        hashed.costs_as(&slow)
+    };
+    assert!(like(&alone, "ada") && (0..100).all(|at| like(&alone, &format!("n{at}"))));
+    assert!(!like(&door(Vec::new()), "n"));
+    let both = door(vec![of("ada", slow.clone()), of("bob", Hashed::nobodys())]);
+    assert!(like(&both, "ada") && !like(&both, "bob"));
+    let slow_ones = (0..200).filter(|at| like(&both, &format!("n{at}"))).count();
+    assert!((50..150).contains(&slow_ones), "{slow_ones} of 200 take as long as ada's");
+    assert!((0..200).all(|at| like(&both, &format!("n{at}")) == like(&both, &format!("n{at}"))), "and always the same");
+}

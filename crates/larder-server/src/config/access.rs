@@ -10,6 +10,7 @@ use super::Typed;
 use super::document::Givens;
 use super::fault::{Fault, Place};
 use super::value::Value;
+use crate::access::allowance::{Allowances, OfPrincipal, OfRole};
 use crate::access::password::{Hashed, PASSWORD_LEN};
 use crate::access::store::Store;
 use crate::access::token::Token;
@@ -29,7 +30,16 @@ pub fn of(
     let typed = Typed(givens);
     let mut policy = Policy::new();
     let mut read = Vec::new();
+    let mut allowances = Allowances { anybody: of_principal(givens, OfPrincipal::default()), ..Allowances::default() };
     for (place, givens) in roles {
+        let limits = OfRole { pipeline_max: count(givens, "pipeline_max").unwrap_or(0), request_bytes_max: bytes(givens) };
+        let limited = limits != OfRole::default();
+        if let (true, Some(name)) = (limited, name_in(givens)) {
+            allowances.roles.insert(name.to_owned(), limits);
+            if !givens.contains_key("grants") && Role::built_in(name).is_some() {
+                continue;
+            }
+        }
         let Some(role) = role(place, givens, faults) else { continue };
         match policy.clone().role(role.clone()) {
             Ok(with) => policy = with,
@@ -43,6 +53,7 @@ pub fn of(
         roles: read,
         principals: Vec::new(),
         session: typed.time("session"),
+        allowances,
     };
     for (place, givens) in principals {
         let reading = Reading { place, givens, environment };
@@ -62,6 +73,10 @@ pub fn of(
                 faults.push(Fault::new(place, format!("principal.certificates: {name} is the name of \"{}\" already", other.name)));
             }
         }
+        if ["requests_per_second", "connections_max"].iter().any(|name| givens.contains_key(*name)) {
+            let own = of_principal(givens, settings.allowances.anybody);
+            settings.allowances.principals.insert(principal.name.clone(), own);
+        }
         settings.principals.push(principal);
     }
     if settings.enabled && settings.store.is_none() && settings.principals.iter().all(|one| one.has_no_proof()) {
@@ -78,6 +93,29 @@ fn same_id(one: &Configured, other: &Configured) -> bool {
     one.token.as_ref().map(|(id, _)| id) == other.token.as_ref().map(|(id, _)| id)
 }
 
+/// What a principal may ask for; where nothing is said, what `otherwise` says.
+fn of_principal(givens: &Givens, otherwise: OfPrincipal) -> OfPrincipal {
+    OfPrincipal {
+        requests_per_second: count(givens, "requests_per_second").unwrap_or(otherwise.requests_per_second),
+        connections_max: count(givens, "connections_max").unwrap_or(otherwise.connections_max),
+    }
+}
+
+fn count(givens: &Givens, name: &str) -> Option<u32> {
+    match givens.get(name)?.value {
+        Value::Count(count) => Some(u32::try_from(count).unwrap_or(u32::MAX)),
+        ref other => unreachable!("{name} is a number, not {other}"),
+    }
+}
+
+/// The largest request of a role; 0 where nothing is said.
+fn bytes(givens: &Givens) -> usize {
+    match givens.get("request_bytes_max").map(|given| &given.value) {
+        Some(Value::Size(bytes)) => usize::try_from(*bytes).unwrap_or(usize::MAX),
+        _ => 0,
+    }
+}
+
 /// The grants of a role or a principal, and what is wrong with each.
 fn grants(section: &str, givens: &Givens, faults: &mut Vec<Fault>) -> Vec<Grant> {
     let Some(given) = givens.get("grants") else { return Vec::new() };
@@ -90,13 +128,20 @@ fn grants(section: &str, givens: &Givens, faults: &mut Vec<Fault>) -> Vec<Grant>
 }
 
 fn name<'a>(section: &str, place: &Place, givens: &'a Givens, faults: &mut Vec<Fault>) -> Option<&'a str> {
-    let Some(Value::Text(name)) = givens.get("name").map(|given| &given.value) else {
+    let Some(name) = name_in(givens) else {
         faults.push(Fault::new(place, format!("{section}.name: each has a name")));
         return None;
     };
     let checked = larder::access::check_name(name);
     checked.map_err(|error| faults.push(Fault::new(place, format!("{section}.name: {}", error.message())))).ok()?;
     Some(name)
+}
+
+fn name_in(givens: &Givens) -> Option<&str> {
+    match &givens.get("name")?.value {
+        Value::Text(name) => Some(name),
+        _ => None,
+    }
 }
 
 fn role(place: &Place, givens: &Givens, faults: &mut Vec<Fault>) -> Option<Role> {

@@ -35,6 +35,7 @@ const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Settin
     Setting { name, kind, default: None, about }
 }
 
+const ANY_NUMBER: Kind = Kind::Count { least: 0, most: u32::MAX as u64 };
 const DURABILITY: Kind = Kind::Choice(&["os", "fsync"]);
 /// The least that larder takes for a pool of memory.
 const MEMORY_MIN: u64 = 64 << 10;
@@ -210,6 +211,18 @@ pub const ACCESS: Section = Section {
             "Where tokens and principals are kept that are managed while the server runs. Without it, access.json in the data folder.",
         ),
         setting("session", Kind::Time, "12h", "How long somebody who gave a password to a browser stays who they are."),
+        setting(
+            "requests_per_second",
+            ANY_NUMBER,
+            "0",
+            "Requests that each principal may make in a second, over HTTP and RESP together; as many may come at once. 0: any number.",
+        ),
+        setting(
+            "connections_max",
+            ANY_NUMBER,
+            "0",
+            "Connections that each principal may have at once, where over HTTP each request under way is one. 0: any number.",
+        ),
     ],
 };
 
@@ -604,6 +617,12 @@ pub const ROLE: Section = Section {
             Kind::Texts("allow read, write on features:**"),
             "What it allows and denies: allow or deny, operations (read, write, delete, invalidate, emit, admin, metrics, all), and perhaps a pattern of keys and one of tags. Their order means nothing: what any denies is denied.",
         ),
+        optional(
+            "pipeline_max",
+            ANY_NUMBER,
+            "Requests that may come over RESP before the first of them is answered. Who has several roles is held to the strictest. A role that is built in may be named to say this of it. 0: any number.",
+        ),
+        optional("request_bytes_max", Kind::Size { least: 1 << 10 }, "The largest request over RESP, and body of one over HTTP."),
     ],
 };
 
@@ -622,6 +641,8 @@ pub const PRINCIPAL: Section = Section {
             Kind::Texts("uri:spiffe://example.org/ingest"),
             "Names in client certificates that are theirs: dns:, uri: or email: and the name. Needs tls.clients.",
         ),
+        optional("requests_per_second", ANY_NUMBER, "Their requests in a second, in the place of what access.requests_per_second says."),
+        optional("connections_max", ANY_NUMBER, "Their connections at once, in the place of what access.connections_max says."),
     ],
 };
 

@@ -35,7 +35,6 @@ pub fn of(document: &Document) -> RespSettings {
         miss_lease: lease(&document.fixed[DEFAULT_NAMESPACE.name]),
         miss_leases: leases(&document.namespaces),
         lease_keys_max: typed.length("lease_keys_max"),
-        allowances: default.allowances,
     }
 }
 

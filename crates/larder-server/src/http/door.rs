@@ -8,8 +8,11 @@
 //!
 //! Where nobody has to say who they are, all of it is let through.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
@@ -17,13 +20,15 @@ use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
 use larder::access::{Operation, Target};
 use larder::{Item, Names};
 
 use super::Shared;
 use super::audited::Facts;
-use super::payload::{ENTRIES, SOURCES, key_in};
+use super::payload::{BodyMax, ENTRIES, SOURCES, key_in};
 use super::problem::{Kind, Problem};
+use crate::access::allowance::{Connected, TooMuch};
 use crate::access::token::Token;
 use crate::access::{Identity, NotLetIn};
 use crate::tls::PeerNames;
@@ -126,11 +131,63 @@ pub async fn pass((State(app), need): (State<Shared>, Need), mut request: Reques
             // Before it is asked whether they may: who was refused is what a record of that is about.
             request.extensions().get::<Facts>().into_iter().for_each(|facts| facts.by(identity.principal.name()));
             let who = Who(Some(identity));
+            let held = take(&app, &who, &mut request)?;
             allow(&who, need, request.uri())?;
             request.extensions_mut().insert(who);
+            let response = next.run(request).await;
+            return Ok(match held {
+                // An answer that is sent as it comes is under way until its end.
+                Some(held) if response.body().size_hint().exact().is_none() => response.map(|body| Body::new(Held { body, _held: held })),
+                _ => response,
+            });
         }
     }
     Ok(next.run(request).await)
+}
+
+/// Counts a request of who asks, and says how large its body may be.
+///
+/// # Errors
+/// [`Kind::TooManyRequests`].
+fn take(app: &Shared, who: &Who, request: &mut Request) -> Result<Option<Connected>, Problem> {
+    let Some(identity) = who.identity() else { return Ok(None) };
+    let (usages, now_ms) = (app.door.usages(), app.door.now_ms());
+    let Some(connected) = usages.connect(identity.principal.name(), now_ms)? else { return Ok(None) };
+    connected.take(now_ms)?;
+    let bytes = usages.of_roles(identity.principal.roles()).request_bytes_max;
+    if bytes > 0 {
+        request.extensions_mut().insert(BodyMax(bytes));
+    }
+    Ok(Some(connected))
+}
+
+impl From<TooMuch> for Problem {
+    fn from(too_much: TooMuch) -> Self {
+        Problem::new(Kind::TooManyRequests, too_much.to_string()).limit(too_much.limit().into())
+    }
+}
+
+/// A body that counts as under way until it is sent or given up.
+struct Held {
+    body: Body,
+    _held: Connected,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Refuses what the route needs and they may not do. What stands in a body is the handler's to check.

@@ -29,7 +29,7 @@ pub fn document() -> Value {
     // Each route says in the table what it needs, so what it answers without is said once.
     for endpoint in super::data_plane().into_iter().chain(super::about()).filter(|endpoint| !matches!(endpoint.need, Need::Nothing(_))) {
         let responses = &mut document["paths"][endpoint.path][endpoint.method.as_str().to_ascii_lowercase()]["responses"];
-        for (status, kind) in [("401", Kind::Unauthenticated), ("403", Kind::Forbidden)] {
+        for (status, kind) in [("401", Kind::Unauthenticated), ("403", Kind::Forbidden), ("429", Kind::TooManyRequests)] {
             if responses[status].is_null() {
                 responses[status] = problem(&[kind]);
             }

@@ -2,12 +2,13 @@
 
 use std::future::Future;
 
-use axum::extract::rejection::BytesRejection;
+use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Uri};
 use bytes::Bytes;
+use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 
 use super::problem::{Kind, Problem};
@@ -58,6 +59,10 @@ pub(super) fn key_in(path: &str, prefix: &str) -> Result<Vec<u8>, Problem> {
     }
 }
 
+/// The largest body that who asks may send, where their roles say so.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyMax(pub usize);
+
 /// The bytes of a body.
 pub struct Payload(pub Bytes);
 
@@ -65,16 +70,19 @@ impl FromRequest<Shared> for Payload {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &Shared) -> Result<Self, Problem> {
-        let (bytes_max, limit) = (app.limits.body_bytes_max, app.limits.body_timeout);
+        let own = request.extensions().get::<BodyMax>().map_or(usize::MAX, |own| own.0);
+        let (bytes_max, limit) = (app.limits.body_bytes_max.min(own), app.limits.body_timeout);
         let too_large = || Problem::new(Kind::BodyTooLarge, format!("a body has at most {bytes_max} bytes")).limit(bytes_max as u64);
         // Known before a byte of it is read.
         if announced(request.headers()).is_some_and(|bytes| bytes > bytes_max as u64) {
             return Err(too_large());
         }
-        match tokio::time::timeout(limit, Bytes::from_request(request, app)).await {
+        match tokio::time::timeout(limit, to_bytes(request.into_body(), bytes_max)).await {
             Ok(Ok(body)) => Ok(Payload(body)),
-            Ok(Err(rejection)) if BytesRejection::status(&rejection) == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
-            Ok(Err(rejection)) => Err(Problem::new(Kind::InvalidRequest, rejection.body_text())),
+            Ok(Err(error)) => Err(match error.into_inner() {
+                error if error.is::<LengthLimitError>() => too_large(),
+                error => Problem::new(Kind::InvalidRequest, format!("the body could not be read: {error}")),
+            }),
             Err(_) => Err(Problem::new(Kind::BodyTimeout, format!("a body is sent within {limit:?}"))),
         }
     }

@@ -54,6 +54,8 @@ kinds! {
     Unsigned = 401 "unsigned" "The event is not signed as it must be",
     /// Too many wrong passwords were tried from there, or for that name.
     TooManyAttempts = 429 "too-many-attempts" "Too many attempts were wrong",
+    /// Who asks has made as many requests as they may in a second, or has as many under way.
+    TooManyRequests = 429 "too-many-requests" "That is too much at once",
     /// Nobody said who asks, or what they said is not so.
     Unauthenticated = 401 "unauthenticated" "It is not known who asks",
     /// Who asks may not do that, or not with all that it would touch.
@@ -241,7 +243,10 @@ impl IntoResponse for Problem {
         let headers = [(CONTENT_TYPE, "application/problem+json"), (CACHE_CONTROL, "no-store")];
         let mut response = (status, headers, body).into_response();
         response.extensions_mut().insert(kind);
-        if matches!(kind, Kind::TooManyAttempts | Kind::Overloaded | Kind::Unrecorded | Kind::Draining | Kind::Unverified) {
+        if matches!(
+            kind,
+            Kind::TooManyAttempts | Kind::TooManyRequests | Kind::Overloaded | Kind::Unrecorded | Kind::Draining | Kind::Unverified
+        ) {
             response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         if kind == Kind::Unsigned {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use larder::access::{Operation, Target};
 
 use super::Resp;
-use super::allowance::{Allowance, Usages};
+use super::allowance::Allowance;
 use super::clients::Client;
 use super::commands::{Call, Done, Refusal, keys_of, names, tags};
 use super::frame::{Args, Limits};
@@ -129,7 +129,7 @@ fn renew(resp: &Resp, session: &mut Session) {
 
 /// From here on the connection is somebody's.
 fn is_now(resp: &Resp, session: &mut Session, who: Arc<Identity>) {
-    resp.usages.allow(&mut session.allowance, who.principal.roles(), resp.limits.requests);
+    session.allowance.allow(resp.door.usages().of_roles(who.principal.roles()), resp.limits.requests);
     *session.client.who.lock() = Some(who.clone());
     session.who = Some(who);
 }
@@ -297,8 +297,8 @@ pub async fn let_in(call: &mut Call<'_>, user: Option<&[u8]>, secret: &[u8]) -> 
             let is_as_before =
                 call.session.allowance.is_counted() && call.session.who.as_ref().is_some_and(|who| who.principal.name() == name);
             if !is_as_before {
-                let connected = call.resp.usages.connect(name)?;
-                Usages::give(&mut call.session.allowance, connected);
+                let connected = call.resp.door.usages().connect(name, call.resp.now_ms())?;
+                call.session.allowance.give(connected);
             }
             is_now(call.resp, call.session, who);
             // It may have been taken back since it was looked at.
@@ -320,9 +320,9 @@ pub fn by_certificate(resp: &Resp, session: &mut Session) {
         return;
     }
     let Some(who) = resp.door.by_certificate(&session.peer) else { return };
-    match resp.usages.connect(who.principal.name()) {
+    match resp.door.usages().connect(who.principal.name(), resp.now_ms()) {
         Ok(connected) => {
-            Usages::give(&mut session.allowance, connected);
+            session.allowance.give(connected);
             is_now(resp, session, who);
             // It may have been taken back since it was looked at.
             renew(resp, session);
@@ -342,7 +342,7 @@ pub fn take(resp: &Resp, session: &mut Session, command: &Command) -> Done {
         return Ok(());
     }
     session.pipelined = session.pipelined.saturating_add(1);
-    resp.usages.take(&session.allowance, session.pipelined, resp.now_ms())
+    session.allowance.take(session.pipelined, resp.now_ms())
 }
 
 /// Whether somebody has to say who they are before anything else.

@@ -5,6 +5,8 @@
 mod adversaries;
 #[path = "access/commands.rs"]
 mod commands;
+#[path = "access/limits.rs"]
+mod limits;
 #[path = "access/routes.rs"]
 mod routes;
 #[path = "access/texts.rs"]
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use larder::access::{Operation, Operations, Role};
 use larder::{Builder, Clock, Larder};
+use larder_server::access::allowance::Allowances;
 use larder_server::access::store::Store;
 use larder_server::access::token::Token;
 use larder_server::access::{AccessSettings, Configured, Door};
@@ -67,6 +70,11 @@ impl Guarded {
     }
 
     pub fn with(cache: Builder, webhooks: Webhooks) -> Self {
+        Self::limited(cache, webhooks, Allowances::default(), Clock::system())
+    }
+
+    /// One that lets nobody have more than this.
+    pub fn limited(cache: Builder, webhooks: Webhooks, allowances: Allowances, clock: Clock) -> Self {
         let folder = tempfile::tempdir().expect("temporary files can be written");
         let (mut people, mut principals) = (Vec::new(), Vec::new());
         for role in Role::built_in_names().chain(["nobody"]) {
@@ -89,8 +97,9 @@ impl Guarded {
             roles: Vec::new(),
             principals,
             session: Duration::from_secs(3_600),
+            allowances,
         };
-        let door = Door::of(settings, Clock::system()).expect("a door");
+        let door = Door::of(settings, clock).expect("a door");
         let server = Server::behind(cache, webhooks, door.clone());
         Guarded { server, door, people, _folder: folder }
     }

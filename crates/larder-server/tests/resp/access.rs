@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use larder::{Clock, Larder};
+use larder_server::access::allowance::{Allowances, OfPrincipal, OfRole};
 use larder_server::access::book::Person;
 use larder_server::access::password::Hashed;
 use larder_server::access::store::Store;
 use larder_server::access::token::Token;
 use larder_server::access::{AccessSettings, Door};
 use larder_server::resp::{self, Serving};
-use larder_server::settings::{Allowances, OfRole, RespSettings};
+use larder_server::settings::RespSettings;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -34,11 +35,12 @@ impl Guarded {
         let folder = tempfile::tempdir().expect("temporary files can be written");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let clock = Clock::manual();
-        let settings = AccessSettings { enabled: true, store: Some(Store::in_folder(folder.path())), ..AccessSettings::default() };
+        let settings =
+            AccessSettings { enabled: true, store: Some(Store::in_folder(folder.path())), allowances, ..AccessSettings::default() };
         let door = Door::of(settings, clock.clone()).expect("a door");
         let (serving, addr) = runtime.block_on(async {
             let larder = Larder::builder().clock(clock.clone()).build().await.expect("a cache");
-            let settings = RespSettings { listen: Some(([127, 0, 0, 1], 0).into()), threads: 1, allowances, ..RespSettings::default() };
+            let settings = RespSettings { listen: Some(([127, 0, 0, 1], 0).into()), threads: 1, ..RespSettings::default() };
             let bound = resp::bind(&larder, &settings, (door.clone(), None, None)).await.expect("a free port");
             let addr = bound.addr().expect("it listens");
             (bound.serve().expect("it serves"), addr)
@@ -79,6 +81,10 @@ impl Guarded {
         assert_eq!(ask(&mut client, &format!("AUTH {}", token.reveal())).error(), None);
         client
     }
+}
+
+fn anybody(anybody: OfPrincipal) -> Allowances {
+    Allowances { anybody, ..Allowances::default() }
 }
 
 fn ask(client: &mut Client, text: &str) -> Value {
@@ -153,7 +159,7 @@ fn names_and_secrets_that_are_none_are_refused_as_wrong_ones() {
 
 #[test]
 fn one_principal_has_so_many_connections_and_each_that_ends_makes_room() {
-    let guarded = Guarded::start(Allowances { connections_max: 2, ..Allowances::default() });
+    let guarded = Guarded::start(anybody(OfPrincipal { connections_max: 2, ..OfPrincipal::default() }));
     guarded.put("ada", &["service"], &[]);
     guarded.put("bob", &["service"], &[]);
     let (ada, bob) = (guarded.token("ada", None), guarded.token("bob", None));
@@ -173,7 +179,7 @@ fn one_principal_has_so_many_connections_and_each_that_ends_makes_room() {
 
 #[test]
 fn one_principal_asks_so_often_over_all_its_connections_and_transactions_stay_whole() {
-    let guarded = Guarded::start(Allowances { requests_per_second: 5, ..Allowances::default() });
+    let guarded = Guarded::start(anybody(OfPrincipal { requests_per_second: 5, ..OfPrincipal::default() }));
     guarded.put("ada", &["service"], &[]);
     let token = guarded.token("ada", None);
     let mut clients = [guarded.client(&token), guarded.client(&token)];

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use larder_server::settings::Allowances;
+use larder_server::access::allowance::Allowances;
 use larder_testkit::process::{Running, find};
 use larder_testkit::redis::{Server, ServerOptions, or_skip};
 use redis::{Commands, ConnectionLike};

@@ -10,8 +10,9 @@ use larder_testkit::redis::or_skip;
 
 use super::run::{Plan, play};
 
-/// How long a fault may take to be found. Most take one stretch, of two seconds or two strikes.
-const LENGTH: Duration = Duration::from_secs(60);
+/// How long a fault may take to be found. Most take one stretch, of two seconds or two strikes; what depends on where a line of the table
+/// falls takes some ten seconds in the middle, and once in a few hundred runs a minute.
+const LENGTH: Duration = Duration::from_secs(240);
 
 /// What must happen for a rule to matter. A new rule without an answer does not compile.
 fn faults_for(mutation: Mutation) -> &'static [Fault] {

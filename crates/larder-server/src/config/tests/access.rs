@@ -1,6 +1,7 @@
 //! Who may do what, as configurations say it.
 
 use super::*;
+use crate::access::allowance::{OfPrincipal, OfRole};
 
 #[test]
 fn who_may_do_what_is_read_with_all_that_is_wrong_and_nothing_secret_is_shown() {
@@ -28,6 +29,29 @@ fn who_may_do_what_is_read_with_all_that_is_wrong_and_nothing_secret_is_shown() 
     let shown = format!("{}{}{config:?}", show(&config), show_json(&config));
     assert!(shown.contains("env:T") && !shown.contains(&token.reveal()) && !shown.contains("horse"), "{shown}");
 
+    let limits = r#"
+        data = "/tmp/x"
+        [access]
+        enabled = true
+        requests_per_second = 100
+        [[role]]
+        name = "client"
+        pipeline_max = 50
+        [[role]]
+        name = "quants"
+        grants = ["allow read on features:**"]
+        request_bytes_max = "64 KiB"
+        [[principal]]
+        name = "ingest"
+        roles = ["service"]
+        connections_max = 9
+    "#;
+    let allowances = Config::read(Some((Path::new("a.toml"), limits)), environment.clone(), &[]).expect("it is right").access.allowances;
+    assert_eq!(allowances.anybody, OfPrincipal { requests_per_second: 100, connections_max: 0 });
+    assert_eq!(allowances.principals["ingest"], OfPrincipal { requests_per_second: 100, connections_max: 9 });
+    assert_eq!(allowances.roles["client"], OfRole { pipeline_max: 50, request_bytes_max: 0 });
+    assert_eq!(allowances.roles["quants"], OfRole { pipeline_max: 0, request_bytes_max: 64 << 10 });
+
     let wrong = r#"
         [access]
         enabled = true
@@ -36,6 +60,9 @@ fn who_may_do_what_is_read_with_all_that_is_wrong_and_nothing_secret_is_shown() 
         grants = ["allow reed"]
         [[role]]
         grants = ["deny read on a:**:b"]
+        [[role]]
+        name = "nothing"
+        pipeline_max = 4
         [[principal]]
         name = "a b"
         token = "env:X"
@@ -56,6 +83,7 @@ fn who_may_do_what_is_read_with_all_that_is_wrong_and_nothing_secret_is_shown() 
         "principal.password: found \"env:X\"",
         "which there is not",
         "nobody could be let in",
+        "role.grants: a role is a name for grants",
     ] {
         assert!(told.contains(part), "{part:?} in\n{told}");
     }

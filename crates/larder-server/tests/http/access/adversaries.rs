@@ -230,3 +230,82 @@ fn who_guesses_passwords_is_held_up_and_a_token_is_not() {
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
     assert_eq!(guarded.ask("admin", "GET", "/v1/stats", None).status, 200);
 }
+
+/// What somebody on the way, or a proxy that reads otherwise, might make of a request.
+#[test]
+fn a_request_that_could_be_read_in_two_ways_is_read_in_none() {
+    let guarded = Guarded::start();
+    let (client, admin) = (guarded.somebody("client").token.reveal(), guarded.somebody("admin").token.reveal());
+    let status = |request: String| {
+        let mut connection = super::super::client::connect(guarded.server.addr);
+        // The server may have refused it, and closed, before all of it was sent.
+        let sent = std::io::Write::write_all(&mut connection, request.as_bytes());
+        let mut answer = Vec::new();
+        let read = connection.read_to_end(&mut answer);
+        assert!(sent.is_ok() && read.is_ok() || !answer.is_empty(), "{sent:?}, {read:?}");
+        answer.split(|byte| *byte == b' ').nth(1).map(|status| String::from_utf8_lossy(status).into_owned()).unwrap_or_default()
+    };
+    let head = |line: &str, more: &str| format!("{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{more}\r\n");
+    let bearer = format!("authorization: Bearer {client}\r\n");
+    let put = "PUT /v1/entries/own:k";
+    let within =
+        format!("PUT /v1/entries/own:smuggled HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {admin}\r\ncontent-length: 0\r\n\r\n");
+    let as_admin = format!("authorization: Bearer {admin}\r\n");
+    // Two lengths, and a length beside chunks: what is the body to one is the next request to another.
+    let lengths = format!("{as_admin}content-length: 0\r\ncontent-length: {}\r\n", within.len());
+    assert_eq!(status(head(put, &lengths) + &within), "400");
+    let chunks = format!("{as_admin}transfer-encoding: chunked\r\ncontent-length: {}\r\n", within.len() + 5);
+    let beside = status(head(put, &chunks) + "0\r\n\r\n" + &within);
+    assert!(beside == "400" || beside == "204", "{beside}");
+    assert_eq!(status(head(put, &format!("{as_admin}transfer-encoding: chunked, identity\r\n")) + "0\r\n\r\n"), "400");
+    assert_eq!(guarded.ask("admin", "GET", "/v1/entries/own:smuggled", None).status, 404);
+    // Names with room behind them, and lines that go on.
+    assert_eq!(status(head(put, &format!("authorization : Bearer {admin}\r\ncontent-length: 0\r\n"))), "400");
+    assert_eq!(status(head(put, &format!("x: y\r\n authorization: Bearer {admin}\r\ncontent-length: 0\r\n"))), "400");
+    // What a proxy might set is nothing here: neither who asks, nor what for.
+    for forged in ["x-forwarded-user: admin", "x-original-url: /livez", "x-http-method-override: GET", "x-forwarded-for: 127.0.0.1"] {
+        assert_eq!(status(head(put, &format!("{bearer}{forged}\r\ncontent-length: 0\r\n"))), "403", "{forged}");
+    }
+    // A token in the path or the query is none.
+    assert_eq!(status(head(&format!("GET /v1/stats?token={admin}&authorization=Bearer%20{admin}"), "")), "401");
+    for path in ["//v1/stats", "/v1//stats", "/v1/./stats", "/livez/../v1/stats", "/livez;/v1/stats", "/v1/stats/", "/V1/stats"] {
+        let got = status(head(&format!("GET {path}"), ""));
+        assert!(got == "404" || got == "401", "{path}: {got}");
+    }
+    // More of a head than anybody needs.
+    assert_eq!(status(head("GET /livez", &format!("x: {}\r\n", "y".repeat(1 << 20)))), "431");
+    assert_eq!(status(head("GET /livez", &"x: y\r\n".repeat(1_000))), "431");
+    assert_eq!(status(head(&format!("GET /livez?{}", "y".repeat(70_000)), "")), "414");
+    assert_eq!(guarded.server.request("GET", "/livez").send().status, 200);
+}
+
+#[test]
+fn what_stands_in_an_event_is_a_name_and_no_pattern() {
+    let guarded = Guarded::start();
+    let event = |id: u32, data: serde_json::Value| {
+        let body = json!({ "specversion": "1.0", "type": "market_data_update", "source": "/s", "id": id.to_string(), "data": data });
+        let bearer = format!("Bearer {}", guarded.somebody("invalidator").token.reveal());
+        let request = guarded.server.request("POST", "/v1/events").header("content-type", "application/cloudevents+json");
+        request.header("authorization", bearer).body(body.to_string()).send().status
+    };
+    for key in ["features:AAPL:5m", "features:MSFT:5m"] {
+        assert_eq!(
+            guarded
+                .server
+                .request("PUT", &format!("/v1/entries/{key}"))
+                .header("authorization", format!("Bearer {}", guarded.somebody("service").token.reveal()))
+                .body("v")
+                .send()
+                .status,
+            204
+        );
+    }
+    let left = || guarded.ask("client", "GET", "/v1/keys?pattern=features%3A**", None).json()["keys"].as_array().map(Vec::len);
+    assert_eq!(left(), Some(2));
+    for (id, symbol) in ["*", "**", "A*", "[A-Z]*", "?", "AAPL:*", ":", "AAPL:5m,features:MSFT", "{symbol}", ""].into_iter().enumerate() {
+        let status = event(id as u32, json!({ "symbol": symbol }));
+        assert!((200..500).contains(&status), "{symbol}: {status}");
+        assert_eq!(left(), Some(2), "{symbol}");
+    }
+    assert_eq!((event(100, json!({ "symbol": "AAPL" })), left()), (200, Some(1)));
+}
