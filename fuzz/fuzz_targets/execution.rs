@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::LazyLock;
 
 use larder::Larder;
+use larder_server::access::Door;
 use larder_server::resp;
 use larder_server::settings::RespSettings;
 
@@ -22,7 +23,7 @@ static ADDR: LazyLock<SocketAddr> = LazyLock::new(|| {
     let addr = runtime.block_on(async {
         let larder = Larder::builder().build().await.expect("a cache in memory");
         let settings = RespSettings { listen: Some(([127, 0, 0, 1], 0).into()), threads: 1, ..RespSettings::default() };
-        let bound = resp::bind(&larder, &settings, resp::Guarded::default()).await.expect("a free port");
+        let bound = resp::bind(&larder, &settings, (Door::open(), None, None)).await.expect("a free port");
         let addr = bound.addr().expect("it listens");
         // Neither of them ends before the process does.
         std::mem::forget((bound.serve().expect("threads"), larder));
