@@ -96,6 +96,8 @@ pub struct App {
     resp: Option<Arc<Resp>>,
     /// Who may do what.
     door: Arc<Door>,
+    /// Where what is done is recorded, if it is.
+    audit: Option<Arc<Audit>>,
 }
 
 /// Handlers get it so.
@@ -108,14 +110,30 @@ impl App {
         (limits, webhooks): (HttpLimits, Webhooks),
         health: Health,
         history: Option<History>,
-        (resp, door): (Option<Arc<Resp>>, Arc<Door>),
+        (resp, door, audit): (Option<Arc<Resp>>, Arc<Door>, Option<Arc<Audit>>),
     ) -> Shared {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         let gate = Gate::new(limits.requests_max);
         let (intake, watchers) = (Intake::new(webhooks), Watchers::new());
         let (commands, windows, connections) = (Commands::default(), Windows::begin(&larder), Arc::default());
         let raw = larder.raw();
-        Arc::new(App { raw, larder, limits, gate, intake, watchers, commands, windows, connections, health, backing, history, resp, door })
+        Arc::new(App {
+            raw,
+            larder,
+            limits,
+            gate,
+            intake,
+            watchers,
+            commands,
+            windows,
+            connections,
+            health,
+            backing,
+            history,
+            resp,
+            door,
+            audit,
+        })
     }
 
     /// Where connections are counted.

@@ -107,7 +107,7 @@ impl Serve {
         let watched = Watched { tls: guards.tls.clone(), exposed, audit: audit.clone(), ..watched };
         let health = Health::watch(&larder, watched, is_strict);
         let kept = history.as_ref().map(|history| history.history().clone());
-        let doors = (resp.as_ref().map(|resp| resp.resp().clone()), door.clone());
+        let doors = (resp.as_ref().map(|resp| resp.resp().clone()), door.clone(), audit.clone());
         let app = App::new(larder.clone(), (limits.clone(), webhooks), health, kept, doors);
         let hosts = Hosts::new(addr, &guards.hosts, guards.of_http());
         let connections =

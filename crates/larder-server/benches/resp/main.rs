@@ -2,6 +2,7 @@
 //!
 //! - `throughput`: `redis-benchmark` with values of 1 KB, one command at a time and sixteen.
 //! - `access`: the same with access control and without.
+//! - `guess`: how long it takes not to be let in.
 //! - `idle`: what ten thousand connections cost that do nothing.
 //!
 //! Both servers run all the time, as they are, and are asked in turns, so that what else the machine does meets both; medians of the
@@ -10,6 +11,7 @@
 //! `cargo bench -p larder-server --bench resp -- [SECTION]`
 
 mod access;
+mod guess;
 mod idle;
 #[path = "../../tests/resp/program.rs"]
 mod program;
@@ -69,6 +71,9 @@ fn main() {
     }
     if wanted("access") {
         access::run();
+    }
+    if wanted("guess") {
+        guess::run();
     }
     if wanted("idle") {
         idle::run();

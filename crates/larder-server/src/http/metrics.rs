@@ -71,6 +71,8 @@ fn families(app: &App) -> Vec<Family> {
         app.connections.accepted.load(Ordering::Relaxed),
     );
     app.resp.iter().for_each(|resp| resp.tell(&mut families));
+    families.counter("larder_access_refused", "Proofs of who somebody is that were wrong, over HTTP and RESP.", app.door.refused());
+    families.of_audit(app.audit.as_ref().map(|audit| audit.standing()));
     families.size("larder_draining", "Whether the server is shutting down.", u64::from(app.gate.is_draining()));
     process::tell(&mut families);
     families.finish()

@@ -230,6 +230,7 @@ fn a_full_disk_only_warns_where_that_is_wanted_and_what_is_lost_is_counted() {
         health().contains("what belongs into it is done without")
     };
     assert!(wait::until(PATIENCE, warns), "{}", health());
+    assert!(larder.ask("GET /metrics").1.contains("\nlarder_audit_failing 1\n"));
     for _ in 0..20 {
         done += 1;
         assert_eq!(larder.ask(&format!("DELETE /v1/entries/k:{done}")).0, 204);
@@ -241,7 +242,9 @@ fn a_full_disk_only_warns_where_that_is_wanted_and_what_is_lost_is_counted() {
         let number = notes.split(" operations were carried out").next()?.rsplit(' ').next()?.parse::<usize>().ok();
         number.filter(|number| number + found(&larder.log(), &["--name", "key:k:*"]).len() == done)
     };
-    assert!(wait::until_some(PATIENCE, lost).is_some_and(|lost| lost >= 20), "what is recorded and what is counted is all: {done}");
+    let lost = wait::until_some(PATIENCE, lost).expect("what is recorded and what is counted is all");
+    let metrics = larder.ask("GET /metrics").1;
+    assert!(lost >= 20 && metrics.contains(&format!("\nlarder_audit_lost_total {lost}\n")), "{lost} of {done}: {metrics}");
 }
 
 #[test]

@@ -151,6 +151,7 @@ fn no_text_of_access_panics_and_what_is_read_is_read_again() {
     let words = "(allow|deny|read|write|all|on|tags|,| |\\\\|\\*\\*|:|\\[|a){0,12}";
     let texts = prop_oneof![
         words,
+        "(pattern=)?([a-z:*+&=]|%[0-9a-fA-F]{0,2}){0,20}",
         "ldr_[a-zA-Z0-9]{12}_[a-zA-Z0-9]{43}",
         "\\$argon2id\\$v=19\\$m=[0-9]{1,6},t=[0-9],p=[0-9]\\$[a-zA-Z0-9/+]{0,30}\\$[a-zA-Z0-9/+]{0,60}"
     ];

@@ -8,6 +8,7 @@ use larder::tier::{BreakerState, TierState};
 use larder::{BackingStats, Latencies, LogStats, NamespaceStats, SharedLogStats, Stats};
 
 use super::encode::{Buckets, Family, Kind, Sample, Value};
+use crate::audit::Standing;
 
 /// The bounds of latencies, in nanoseconds: doublings from 256 ns to 17 s. All are ends of larder's own buckets, so nothing is estimated
 /// here; only that what took exactly as long as a bound is counted above it, and not below.
@@ -302,6 +303,16 @@ impl Families {
         self.counter("larder_events_conflated", "Names that were put off, so that one invalidation covers several.", events.conflated);
         self.size("larder_dead_letters", "Events that nobody managed, and that wait for an operator.", events.dead);
         self.counter("larder_dead_letters_dropped", "Dead letters that were dropped because there were too many.", events.dead_dropped);
+    }
+
+    /// What the audit log says of itself; zeros where there is none.
+    pub fn of_audit(&mut self, standing: Option<Standing>) {
+        let failing = standing.as_ref().is_some_and(|standing| standing.failing.is_some());
+        let Standing { written, waiting, lost, .. } = standing.unwrap_or_default();
+        self.counter("larder_audit_written", "Records that were written to the audit log.", written);
+        self.size("larder_audit_waiting", "Records that wait to be written.", waiting as u64);
+        self.counter("larder_audit_lost", "Operations that were carried out and could not be recorded.", lost);
+        self.size("larder_audit_failing", "Whether the audit log cannot be written.", u64::from(failing));
     }
 
     fn of_sources(&mut self, sources: &[SourceStats]) {

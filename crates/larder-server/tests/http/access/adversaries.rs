@@ -93,6 +93,9 @@ fn a_wrong_name_is_told_as_a_wrong_secret_is() {
         assert_eq!(over_http(&format!("Bearer {attempt}")), told, "{attempt}");
     }
     assert_eq!(over_http(&format!("Basic {}", good.reveal())), told);
+    let metrics = guarded.ask("viewer", "GET", "/metrics", None).body;
+    let counted = format!("larder_access_refused_total {}\n", guarded.door.refused());
+    assert!(guarded.door.refused() > 8 && metrics.windows(counted.len()).any(|line| line == counted.as_bytes()), "{counted}");
     // Two headers could be read as either by somebody on the way.
     let twice = guarded.server.request("GET", "/v1/entries/own:k").header("authorization", format!("Bearer {}", good.reveal()));
     twice.header("authorization", "Bearer x").send().problem(401, "unauthenticated");
