@@ -140,6 +140,6 @@ pub use record::{MEDIA_LEN_MAX, Record, Unreadable};
 #[cfg(feature = "redis")]
 pub use remote::RedisOptions;
 pub use stats::{BackingStats, IndexStats, LogStats, MemoryStats, SharedLogStats, Stats};
-pub use sweep::Swept;
+pub use sweep::{GivenBack, SweepCursor, SweepPart, SweepStep, Swept, SweptNamespace, SweptTier};
 pub use trace_parent::{ParseTraceParentError, TraceParent};
 pub use write::Updated;

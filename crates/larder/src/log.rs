@@ -28,7 +28,7 @@ pub(crate) use local::{LocalLog, LogOptions, LogStats};
 pub(crate) use marks::MARKS_MAX;
 pub(crate) use marks::{Mark, Marks};
 #[cfg(feature = "redis")]
-pub(crate) use redis::RedisLog;
+pub(crate) use redis::{Keys, RedisLog};
 pub use spread::{Lagging, Spread};
 
 /// When an append may return.

@@ -27,7 +27,8 @@ const MAGIC: &[u8; 2] = b"LR";
 const VERSION: u8 = 1;
 /// With an origin.
 const VERSION_WITH_ORIGIN: u8 = 2;
-const HEADER: usize = 92;
+/// Bytes in front of tags, media type, origin and payload.
+pub(crate) const HEADER: usize = 92;
 const CRC_AT: usize = 8;
 const FLAG_NEGATIVE: u8 = 1;
 

@@ -147,6 +147,37 @@ pub struct SweepPage {
     pub removed: u64,
     /// Bytes of keys and records removed.
     pub removed_bytes: u64,
+    /// Each of those removed, where the tier can tell: for who counts by namespace and by cause.
+    pub gone: Vec<Gone>,
+}
+
+/// A record that a sweep removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Its whole key.
+    pub key: Box<[u8]>,
+    /// Bytes of key and record.
+    pub bytes: u64,
+    /// Whether it went because it could not be read, and nobody was asked.
+    pub is_unreadable: bool,
+}
+
+impl SweepPage {
+    /// Adds one that was removed.
+    pub fn remove(&mut self, gone: Gone) {
+        self.removed += 1;
+        self.removed_bytes += gone.bytes;
+        self.gone.push(gone);
+    }
+}
+
+/// What one bounded part of a [compaction](Tier::compact) achieved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Bytes of the disk that were given back.
+    pub freed_bytes: u64,
+    /// Whether there is another part to be done.
+    pub is_more: bool,
 }
 
 /// Decides whether a sweep keeps a record.
@@ -191,6 +222,12 @@ pub trait Tier: Send + Sync + 'static {
     /// Looks at up to `limit` records from `from` (inclusive) on, and removes those that `keep` turns down, unless they
     /// were replaced meanwhile.
     fn sweep(&self, from: Option<Box<[u8]>>, limit: usize, keep: Keep) -> TierFuture<'_, SweepPage>;
+
+    /// Gives back the room that removed records still take, one bounded part at a time; `part` counts from 0, where a compaction begins.
+    /// Default: there is none to give back.
+    fn compact(&self, _part: u32) -> TierFuture<'_, Compacted> {
+        Box::pin(std::future::ready(Ok(Compacted::default())))
+    }
 
     /// Takes the right to load a key for `life`, unless somebody has it. Default: everybody gets it, as nobody else is there.
     fn lease<'a>(&'a self, _key: &'a [u8], _token: u64, _life: Duration) -> TierFuture<'a, bool> {

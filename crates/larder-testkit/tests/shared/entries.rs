@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use larder::{Compression, Item, Policy};
+use larder::{Compression, Item, Policy, SweepCursor};
 use larder_testkit::redis::Server;
 
 use crate::support::*;
@@ -154,4 +154,28 @@ async fn one_load_serves_the_whole_fleet() {
         assert_eq!(reader.await.unwrap().unwrap(), "v");
     }
     assert_eq!(loads.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clean_up_removes_what_an_older_epoch_left_and_nothing_that_was_written_since() {
+    let Some(server) = server() else { return };
+    let a = instance(&server.url()).await;
+    let on_a = a.namespace::<u64>("n").unwrap();
+    on_a.put_many((0..600u64).map(|n| (n.to_string(), n))).await.unwrap();
+    let epoch = a.position().epoch();
+    server.command(&["DEL", "{larder}:log"]).unwrap();
+    until("a new epoch is adopted", || connected(&a) && a.position().epoch() != epoch).await;
+    on_a.put_many((0..100u64).map(|n| (n.to_string(), n + 1))).await.unwrap();
+    let exists = |key: u64| server.command(&["EXISTS", &format!("larder:e:n:{key}")]).unwrap().number();
+    assert_eq!((exists(50), exists(500)), (Some(1), Some(1)));
+    let (swept, ended) = a.clean_up(SweepCursor::start(), |_| true).await;
+    ended.unwrap();
+    let n = swept.namespaces.iter().find(|one| one.name == "n").expect("it gave something back");
+    assert_eq!((n.backing.orphaned.entries, n.backing.total().entries, swept.backing_removed), (500, 500, 500));
+    assert_eq!((exists(50), exists(500)), (Some(1), Some(0)));
+    let b = instance(&server.url()).await;
+    assert_eq!(b.namespace::<u64>("n").unwrap().get("50").await.unwrap().as_deref(), Some(&51));
+    let (swept, ended) = b.clean_up(SweepCursor::start(), |_| true).await;
+    ended.unwrap();
+    assert_eq!((swept.backing_examined, swept.backing_removed), (100, 0));
 }

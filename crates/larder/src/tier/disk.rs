@@ -49,7 +49,7 @@ use self::writer::Writer;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
-use crate::tier::{Action, Keep, KeyPage, Outcome, SweepPage, Tier, TierFuture, TierState, TierStats, Wait, Write};
+use crate::tier::{Action, Compacted, Keep, KeyPage, Outcome, SweepPage, Tier, TierFuture, TierState, TierStats, Wait, Write};
 
 /// How long dropping a tier that was not closed waits for its threads.
 const DROP_MAX: Duration = Duration::from_secs(10);
@@ -338,8 +338,7 @@ impl DiskTier {
         if !victims.is_empty() {
             let (done, outcome) = oneshot::channel();
             self.shared.queue.send(Errand::Remove { victims, done })?;
-            let tally = heard(outcome.await)?;
-            (page.removed, page.removed_bytes) = (tally.removed, tally.removed_bytes);
+            heard(outcome.await)?.into_iter().for_each(|gone| page.remove(gone));
         }
         Ok(page)
     }
@@ -389,6 +388,14 @@ impl Tier for DiskTier {
 
     fn sweep(&self, from: Option<Box<[u8]>>, limit: usize, keep: Keep) -> TierFuture<'_, SweepPage> {
         Box::pin(self.sweep_page(from, limit, keep))
+    }
+
+    fn compact(&self, part: u32) -> TierFuture<'_, Compacted> {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            shared.queue.check_open()?;
+            blocking(move || reclaim::part(&shared, part)).await?
+        })
     }
 
     fn clear(&self) -> TierFuture<'_, ()> {
@@ -464,8 +471,10 @@ fn look_for_victims(
         let stored = Stored::decode(copied(&value));
         let ticket = stored.ticket;
         // What has expired or cannot be read is turned down without asking.
-        if !shared.decode(stored).is_some_and(|record| keep(key, &record)) {
-            victims.push(Victim { key: key.into(), ticket });
+        let is_expired = stored.expires_at <= shared.clock.now_ms();
+        let decoded = shared.decode(stored);
+        if !decoded.as_ref().is_some_and(|record| keep(key, record)) {
+            victims.push(Victim { key: key.into(), ticket, is_unreadable: decoded.is_none() && !is_expired });
         }
     }
     Ok((page, victims))

@@ -30,7 +30,7 @@ use super::recent::Recent;
 use super::store::{Store, Trouble};
 use crate::position::Position;
 use crate::record::Record;
-use crate::tier::Action;
+use crate::tier::{Action, Gone};
 
 /// Entries that one batch evicts or expires at most, so that no batch takes long.
 const STEP: usize = 512;
@@ -42,8 +42,6 @@ pub(super) struct Tally {
     pub(super) evicted: u64,
     pub(super) expired: u64,
     pub(super) unreadable: u64,
-    pub(super) removed: u64,
-    pub(super) removed_bytes: u64,
 }
 
 impl Tally {
@@ -52,8 +50,6 @@ impl Tally {
         self.evicted += other.evicted;
         self.expired += other.expired;
         self.unreadable += other.unreadable;
-        self.removed += other.removed;
-        self.removed_bytes += other.removed_bytes;
     }
 }
 
@@ -62,6 +58,7 @@ impl Tally {
 pub(super) struct Victim {
     pub(super) key: Box<[u8]>,
     pub(super) ticket: u64,
+    pub(super) is_unreadable: bool,
 }
 
 pub(super) struct Ledger {
@@ -254,20 +251,21 @@ impl Ledger {
     }
 
     /// Removes records unless they were replaced since they were seen.
-    pub(super) fn remove(&mut self, victims: &[Victim]) -> Result<Tally, Trouble> {
-        let mut total = Tally::default();
+    pub(super) fn remove(&mut self, victims: Vec<Victim>) -> Result<Vec<Gone>, Trouble> {
+        let mut gone = Vec::with_capacity(victims.len());
         for victims in victims.chunks(STEP) {
-            let (mut change, mut tally) = (self.begin(), Tally::default());
-            for victim in victims {
-                let Some(stored) = self.store.get(&victim.key)?.filter(|stored| stored.ticket == victim.ticket) else { continue };
-                tally.removed += 1;
-                tally.removed_bytes += stored.size(&victim.key);
-                change.forget_if_there(&victim.key, Some(stored));
+            let mut change = self.begin();
+            let before = gone.len();
+            for Victim { key, ticket, is_unreadable } in victims {
+                let Some(stored) = self.store.get(key)?.filter(|stored| stored.ticket == *ticket) else { continue };
+                gone.push(Gone { key: key.clone(), bytes: stored.size(key), is_unreadable: *is_unreadable });
+                change.forget_if_there(key, Some(stored));
             }
-            self.commit(change)?;
-            total.add(tally);
+            if gone.len() > before {
+                self.commit(change)?;
+            }
         }
-        Ok(total)
+        Ok(gone)
     }
 
     /// Forgets everything, by starting the next generation.

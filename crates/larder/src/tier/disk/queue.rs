@@ -20,10 +20,10 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
-use super::ledger::{Tally, Victim};
+use super::ledger::Victim;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
-use crate::tier::{Action, Write};
+use crate::tier::{Action, Gone, Write};
 
 /// What is stored at once, about.
 const PORTION_BYTES: usize = 4 << 20;
@@ -64,7 +64,7 @@ pub(super) struct Batch {
 pub(super) enum Errand {
     Remove {
         victims: Vec<Victim>,
-        done: oneshot::Sender<Result<Tally>>,
+        done: oneshot::Sender<Result<Vec<Gone>>>,
     },
     Upkeep {
         done: oneshot::Sender<Result<()>>,

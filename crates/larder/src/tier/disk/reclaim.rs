@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::queue::Errand;
 use super::shared::{Shared, folder_bytes};
 use super::store::{Store, Trouble};
-use crate::tier::TierState;
+use crate::error::{Error, ErrorKind, Result as Answer};
+use crate::tier::{Compacted, TierState};
 
 /// Garbage below this is left to the engine's own compactions.
 const SLACK_BYTES: u64 = 32 << 20;
@@ -22,7 +23,15 @@ const PARTS_MAX: usize = 256;
 /// More journals than the active one, one being flushed and one to spare mean that something holds them back.
 const JOURNALS_MAX: usize = 3;
 
+/// Garbage that is worth a compaction where somebody asks for one, beside a quarter of what is alive.
+const ASKED_SLACK_BYTES: u64 = 4 << 20;
+
+/// Where somebody asks, tables of this much are rewritten in one go, which takes a fraction of a second.
+const ASKED_WHOLE_BYTES_MAX: u64 = 64 << 20;
+
 const FLUSH_MAX: Duration = Duration::from_secs(30);
+/// How long files that were replaced are waited for, before what was given back is told.
+const RELEASE_MAX: Duration = Duration::from_secs(2);
 const FLUSH_POLL: Duration = Duration::from_millis(2);
 
 /// What the last compaction achieved, so that one that cannot help is not tried every second.
@@ -40,6 +49,11 @@ struct Sizes {
 }
 
 impl Sizes {
+    /// Whether there is enough garbage for who asks for it to be taken away.
+    fn has_garbage(self) -> bool {
+        self.tables > self.live + self.live / 4 + ASKED_SLACK_BYTES
+    }
+
     fn wasteful(self) -> bool {
         self.tables > self.live + self.live / 2 + SLACK_BYTES
     }
@@ -74,6 +88,54 @@ pub(super) fn step(shared: &Shared) {
         // The engine has given up; the writer finds out why, unless the tier is closing anyway.
         drop(shared.queue.send(Errand::Check));
     }
+}
+
+/// One part of a compaction that somebody asked for. Between two of them others have their turn at the engine's worker, and whoever asked
+/// may stop.
+pub(super) fn part(shared: &Shared, number: u32) -> Answer<Compacted> {
+    // The thread's own rounds wait meanwhile: two that rewrite the same tables would do the work twice.
+    let _rounds_wait = shared.reclaim.lock();
+    let Some(store) = shared.store().filter(|_| shared.state() == TierState::Healthy) else {
+        return Err(Error::new(ErrorKind::Tier, "the disk tier is out of order, and is not compacted"));
+    };
+    shared.measure();
+    let on_disk = || shared.counts.bytes_on_disk.load(Ordering::Relaxed);
+    let before = on_disk();
+    let is_more = compact_part(shared, &store, number).map_err(|trouble| {
+        shared.counts.errors.fetch_add(1, Ordering::Relaxed);
+        Error::new(ErrorKind::Tier, format!("the disk tier could not be compacted: {trouble:?}"))
+    })?;
+    shared.measure();
+    Ok(Compacted { freed_bytes: before.saturating_sub(on_disk()), is_more })
+}
+
+fn compact_part(shared: &Shared, store: &Store, number: u32) -> Result<bool, Trouble> {
+    if number == 0 {
+        // What was removed has to reach the tables first; the counters are of now, and the tables are of the last flush.
+        store.rotate()?;
+        await_flush(shared, store)?;
+    }
+    let sizes = Sizes { tables: store.table_bytes(), live: shared.counts.stored.load(Ordering::Relaxed) };
+    let is_more = if !sizes.has_garbage() || shared.queue.is_stopping() {
+        false
+    } else if sizes.tables <= ASKED_WHOLE_BYTES_MAX {
+        store.compact_whole()?;
+        false
+    } else {
+        store.compact_part()?
+    };
+    // Files of tables that were replaced go with the next rotation, which an idle store would not come to.
+    let is_holding = || folder_bytes(store.folder()) > store.table_bytes() + ASKED_SLACK_BYTES;
+    if !is_more && is_holding() {
+        store.release_files()?;
+        await_flush(shared, store)?;
+        // The engine's worker deletes them a moment after the flush. A reader may hold one for longer; it goes when that lets go.
+        let since = Instant::now();
+        while is_holding() && since.elapsed() < RELEASE_MAX && !shared.queue.is_stopping() {
+            thread::sleep(FLUSH_POLL);
+        }
+    }
+    Ok(is_more)
 }
 
 impl Reclaim {

@@ -19,7 +19,7 @@ use super::queue::{Batch, Errand, Waiter, Work, Writes, answer, not_stored};
 use super::shared::{Shared, folder_bytes, free_bytes, open_or_discard};
 use super::store::{OpenError, Trouble, io_cause, is_full};
 use crate::error::Result;
-use crate::tier::TierState;
+use crate::tier::{Gone, TierState};
 
 /// How long the first pause before another try is; each doubles, up to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -129,7 +129,7 @@ impl Writer {
     fn run_errand(&mut self, errand: Errand) {
         match errand {
             Errand::Remove { victims, done } => {
-                let outcome = self.remove(&victims);
+                let outcome = self.remove(victims);
                 answer(done, self.settle(outcome));
             }
             Errand::Upkeep { done } => {
@@ -144,11 +144,11 @@ impl Writer {
         }
     }
 
-    fn remove(&mut self, victims: &[Victim]) -> Result<Tally, Trouble> {
+    fn remove(&mut self, victims: Vec<Victim>) -> Result<Vec<Gone>, Trouble> {
         let Some(ledger) = &mut self.ledger else { return Err(Trouble::Closed) };
-        let tally = ledger.remove(victims)?;
-        self.shared.publish(ledger.counters(), tally);
-        Ok(tally)
+        let gone = ledger.remove(victims)?;
+        self.shared.publish(ledger.counters(), Tally::default());
+        Ok(gone)
     }
 
     /// One bounded step of what has to be done from time to time. True if there is more.

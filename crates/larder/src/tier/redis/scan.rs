@@ -3,14 +3,20 @@
 use std::sync::Arc;
 
 use ::redis::{Cmd, RedisResult, Value, cmd};
+use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Inner, stamp_bytes};
+use super::{Inner, STAMP_LEN, decode};
 use crate::error::Result;
+use crate::log::Keys;
 use crate::remote::Host;
-use crate::remote::link::{Data, failed};
+use crate::remote::link::{Data, Server, failed};
 use crate::remote::{reply, script};
-use crate::tier::{Keep, KeyPage, SweepPage};
+use crate::tier::{Gone, Keep, KeyPage, SweepPage};
+
+/// Bytes of an entry's value that tell it from any other of the same key: its stamp and the head of its record, which has a checksum of
+/// all of it, and when it was made.
+const COMPARED_LEN: usize = STAMP_LEN + crate::record::HEADER;
 
 /// Keys that one step of a scan asks for.
 const SCAN_STEP: usize = 1_000;
@@ -31,16 +37,71 @@ impl Inner {
             .map(|key| reply::bytes(key, "SCAN").map(|key| key[self.prefix.len().min(key.len())..].into()))
             .collect::<Result<_>>()?;
         let mut page = SweepPage { examined: keys.len() as u64, ..SweepPage::default() };
-        let records = if keys.is_empty() { Vec::new() } else { self.get_many(keys.clone()).await? };
-        for (key, record) in keys.iter().zip(records) {
-            let Some(record) = record.filter(|record| !keep(key, record)) else { continue };
-            let removed = self.discard(&server, &self.key(key), &stamp_bytes(record.epoch, record.seq)).await?;
-            page.removed += u64::from(removed);
-            page.removed_bytes += if removed { (key.len() + record.encoded_len()) as u64 } else { 0 };
+        let mut open = Vec::with_capacity(keys.len());
+        for key in keys {
+            match self.queued(&key) {
+                // What is about to be written over is looked at, and left to who writes it.
+                Some(queued) => drop(queued.map(|record| keep(&key, &record))),
+                None => open.push(key),
+            }
+        }
+        // Asked after the values were read, and once: of those, what is of an epoch that is over now is so for good.
+        let mut in_force = None;
+        for (key, value) in self.values(&server, open).await? {
+            // Of a version that is unknown here: another instance may know it, and it is not for this one to remove.
+            let Some(record) = decode(value.clone()) else { continue };
+            if keep(&key, &record) {
+                continue;
+            }
+            // One of another epoch than this instance's may be of one that began a moment ago, and that it has yet to hear of.
+            if record.epoch != server.epoch {
+                if in_force.is_none() {
+                    in_force = Some(self.epoch_in_force(&server).await?);
+                }
+                if in_force.as_deref().is_none_or(|epoch| epoch.is_empty() || epoch == record.epoch.0.to_le_bytes()) {
+                    continue;
+                }
+            }
+            // As much of it as no other record of the key has: its stamp alone may be that of one that was loaded meanwhile.
+            let head = &value[..value.len().min(COMPARED_LEN)];
+            if self.discard(&server, &self.key(&key), head).await? {
+                let bytes = (key.len() + value.len()) as u64;
+                page.remove(Gone { key, bytes, is_unreadable: false });
+            }
         }
         let node = if next == 0 { node + 1 } else { node };
         page.next = (node < nodes.len()).then(|| [&(node as u32).to_le_bytes()[..], &next.to_le_bytes()].concat().into());
         Ok(page)
+    }
+
+    /// The values of keys, as they are; without those that have none.
+    async fn values(&self, server: &Server, keys: Vec<Box<[u8]>>) -> Result<Vec<(Box<[u8]>, Bytes)>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut get = cmd("MGET");
+        for key in &keys {
+            get.arg(self.key(key));
+        }
+        let values = reply::list(self.counted(server.data.send(&get).await)?, "MGET")?;
+        if values.len() != keys.len() {
+            return Err(reply::unexpected("MGET"));
+        }
+        let found = keys.into_iter().zip(values).filter_map(|(key, value)| match value {
+            Value::BulkString(bytes) => Some((key, Bytes::from(bytes))),
+            // It went meanwhile, or is no entry.
+            _ => None,
+        });
+        Ok(found.collect())
+    }
+
+    /// The epoch of the log that is in force, as the server has it; empty where it has none, and what comes in its place is not known.
+    async fn epoch_in_force(&self, server: &Server) -> Result<Vec<u8>> {
+        let log = Keys::new(&self.link.options.prefix).meta;
+        match self.counted(script::send(&mut server.append.clone(), cmd("HGET").arg(log).arg("epoch")).await)? {
+            Value::Nil => Ok(Vec::new()),
+            value => reply::bytes(value, "the epoch in force"),
+        }
     }
 
     /// The first keys in order. A server has no order, so that each page looks at all keys.

@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use larder::tier::{Action, Keep, KeyPage, Outcome, SweepPage, Tier, TierFuture, TierState, TierStats, Wait, Write};
+use larder::tier::{Action, Gone, Keep, KeyPage, Outcome, SweepPage, Tier, TierFuture, TierState, TierStats, Wait, Write};
 use larder::{Error, Record};
 
 /// What the tier does with what is asked of it.
@@ -130,9 +130,9 @@ impl Tier for OwnTier {
             let mut page = SweepPage { next, examined: keys.len() as u64, ..SweepPage::default() };
             for key in keys {
                 if !keep(&key, &records[&key]) {
-                    page.removed += 1;
-                    page.removed_bytes += key.len() as u64 + records[&key].payload.len() as u64;
+                    let bytes = key.len() as u64 + records[&key].payload.len() as u64;
                     records.remove(&key);
+                    page.remove(Gone { key, bytes, is_unreadable: false });
                 }
             }
             page

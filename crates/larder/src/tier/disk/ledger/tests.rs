@@ -215,11 +215,13 @@ fn a_victim_that_was_replaced_is_spared() {
     let mut ledger = open(dir.path());
     store(&mut ledger, b"a", &record(1, NEVER, 1), 0);
     store(&mut ledger, b"b", &record(1, NEVER, 1), 0);
-    let seen = |ledger: &Ledger, key: &[u8]| Victim { key: key.into(), ticket: ledger.store.get(key).unwrap().unwrap().ticket };
-    let victims = [seen(&ledger, b"a"), seen(&ledger, b"b")];
+    let ticket = |ledger: &Ledger, key: &[u8]| ledger.store.get(key).unwrap().unwrap().ticket;
+    let seen = |ledger: &Ledger, key: &[u8]| Victim { key: key.into(), ticket: ticket(ledger, key), is_unreadable: false };
+    let victims = vec![seen(&ledger, b"a"), seen(&ledger, b"b")];
     store(&mut ledger, b"b", &record(2, NEVER, 1), 0);
-    let tally = ledger.remove(&victims).unwrap();
-    assert_eq!((tally.removed, tally.removed_bytes), (1, 1 + record(1, NEVER, 1).encoded_len() as u64));
+    let gone = ledger.remove(victims).unwrap();
+    let bytes = 1 + record(1, NEVER, 1).encoded_len() as u64;
+    assert_eq!(gone, [Gone { key: b"a".as_slice().into(), bytes, is_unreadable: false }]);
     assert_eq!((seq_of(&ledger, b"a"), seq_of(&ledger, b"b")), (None, Some(2)));
     audit(&ledger);
 }
