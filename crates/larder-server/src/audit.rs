@@ -35,7 +35,7 @@ pub mod search;
 pub mod verify;
 mod writer;
 
-pub use queue::{Slot, Standing, Written};
+pub use queue::{Retired, Slot, Standing, Written};
 pub use record::{Class, Decision, Name, Outcome, Record};
 
 /// What is recorded beside whatever is refused.
@@ -151,6 +151,7 @@ pub struct Audit {
     level: Level,
     on_failure: OnFailure,
     clock: Clock,
+    folder: PathBuf,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -165,7 +166,7 @@ impl Audit {
         let failed = |error| AuditError::File(settings.folder.clone(), error);
         let writer = writer::Writer::open(&settings, clock.clone(), queue.clone())?;
         let thread = std::thread::Builder::new().name("larder-audit".to_owned()).spawn(move || writer.run()).map_err(failed)?;
-        Ok(Arc::new(Audit { queue, level, on_failure, clock, writer: Mutex::new(Some(thread)) }))
+        Ok(Arc::new(Audit { queue, level, on_failure, clock, folder: settings.folder, writer: Mutex::new(Some(thread)) }))
     }
 
     /// Whether operations of a class are recorded.
@@ -213,6 +214,15 @@ impl Audit {
     /// What to do with what cannot be recorded.
     pub fn on_failure(&self) -> OnFailure {
         self.on_failure
+    }
+
+    /// Has files removed whose time is over, as happens once a minute anyway.
+    ///
+    /// # Errors
+    /// When one cannot be removed, or nobody writes any more.
+    pub async fn retire(&self) -> Result<Retired, AuditError> {
+        let answer = self.queue.ask_to_retire().await.map_err(|_| AuditError::Closed)?;
+        answer.map_err(|error| AuditError::File(self.folder.clone(), error))
     }
 
     /// Writes what waits, and ends. What cannot be written then goes to the program's own log, line by line.

@@ -6,6 +6,7 @@
 
 mod access;
 mod audit;
+mod cleanup;
 mod client;
 mod config;
 mod dlq;
@@ -18,6 +19,7 @@ mod health;
 mod invalidate;
 mod keys;
 mod logging;
+mod maintenance;
 mod optimize;
 mod output;
 mod report;
@@ -33,6 +35,7 @@ use crate::demo::{self, DemoArgs, Verdict};
 use crate::serve::shutdown_signal;
 use access::{AccessCommand, InitArgs, TokenCommand};
 use audit::AuditCommand;
+use cleanup::CleanupArgs;
 use config::ConfigCommand;
 use dlq::DlqCommand;
 use emit::EmitArgs;
@@ -43,6 +46,7 @@ use failure::Failure;
 use health::HealthArgs;
 use invalidate::InvalidateArgs;
 use keys::KeysArgs;
+use maintenance::MaintenanceCommand;
 use optimize::OptimizeArgs;
 use output::Output;
 use report::ReportArgs;
@@ -78,6 +82,8 @@ Use it, from here or from any language over HTTP:
   larder stats
   larder report daily            what it did, against the day before, and what would make it better
   larder optimize                what more or less memory would do; --trace FILE does it for a cache that is yet to be
+  larder cleanup                 gives back what nobody needs any more
+  larder maintenance on --for 30m    takes no writes for a while, and comes back by itself
   larder audit tail              who did what, where that is recorded
   larder health                  how the server is; exits with 0, 1 or 2
 
@@ -134,6 +140,8 @@ Redis, all keys have a prefix of their own and are removed in the end.")]
     Stats(StatsArgs),
     Report(ReportArgs),
     Optimize(OptimizeArgs),
+    Cleanup(CleanupArgs),
+    Maintenance(MaintenanceCommand),
     Health(HealthArgs),
     Audit(AuditCommand),
     Config(ConfigCommand),
@@ -172,6 +180,8 @@ fn answer(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Stats(args)) => stats::stats(&args, out),
         Some(Command::Report(args)) => report::report(&args, out),
         Some(Command::Optimize(args)) => optimize::optimize(&args, out),
+        Some(Command::Cleanup(args)) => cleanup::cleanup(&args, out),
+        Some(Command::Maintenance(command)) => maintenance::maintenance(&command, out),
         Some(Command::Health(args)) => health::health(&args, out),
         Some(Command::Audit(command)) => audit::audit(&command, out),
         Some(Command::Config(command)) => config::config(&command, out),

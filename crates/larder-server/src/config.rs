@@ -26,6 +26,7 @@ mod show;
 mod sources;
 mod tls;
 pub mod units;
+mod upkeep;
 mod value;
 
 use std::collections::BTreeMap;
@@ -36,17 +37,17 @@ use std::time::Duration;
 use crate::access::AccessSettings;
 use crate::audit::AuditSettings;
 use crate::health::Watched;
-use crate::settings::{Guards, HealthLimits, HistorySettings, HttpLimits, Otlp, RespSettings, Webhooks};
+use crate::settings::{Guards, HealthLimits, HistorySettings, HttpLimits, Otlp, RespSettings, UpkeepSettings, Webhooks};
 use larder::events::Rule;
-use larder::{Builder, Durability, Larder, Policy, SizingMode};
+use larder::{Builder, Durability, Larder, Policy, SizingMode, WarmUp};
 
 pub use redis::Redis;
 pub use secret::{REFERENCE_EXPECTED, RedisAddress, Reference};
 pub use sources::Source;
 
 use catalog::{
-    ACCESS, AUDIT, DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, NAMESPACES, ON, OTLP, PRINCIPAL, REDIS, ROLE, SOURCE, Section,
-    TOP, variable,
+    ACCESS, AUDIT, DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, NAMESPACES, ON, OTLP, PRINCIPAL, PROCESS, REDIS, ROLE, SOURCE,
+    Section, TOP, UPKEEP, WARM_UP, variable,
 };
 use document::{Document, Given, Givens};
 pub use fault::{Fault, Faults, Place};
@@ -112,6 +113,10 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// Where and how long what happened is kept, if it is.
     pub history: Option<HistorySettings>,
+    /// How the server looks after itself.
+    pub upkeep: UpkeepSettings,
+    /// How memory is filled at the start, if it is.
+    pub warm_up: Option<WarmUp>,
     effective: Document,
 }
 
@@ -169,10 +174,16 @@ impl Config {
         let lists = (document.list(&ROLE), document.list(&PRINCIPAL));
         let access = access::of(&document.fixed[ACCESS.name], lists, data.as_deref(), &environment, &mut faults);
         let (audit_folder, audit) = audit::of(&document.fixed[AUDIT.name], data.as_deref(), &environment, &mut faults);
+        let warm_up = upkeep::warm_up(&document.fixed[WARM_UP.name], data.as_deref(), &mut faults);
+        let ready_waits = warm_up.is_some() && Typed(&document.fixed[WARM_UP.name]).flag("ready_waits");
+        let budget = upkeep::budget(&document.fixed[PROCESS.name]);
+        let upkeep = UpkeepSettings { ready_waits, budget, ..upkeep::of(&document.fixed[UPKEEP.name], data.as_deref()) };
         if !faults.is_empty() {
             return Err(Faults::new(faults));
         }
         Ok(Self {
+            upkeep,
+            warm_up,
             access,
             rules,
             sources,
@@ -224,6 +235,8 @@ impl Config {
             health: HealthLimits::default(),
             history: None,
             otlp: None,
+            upkeep: UpkeepSettings::default(),
+            warm_up: None,
             effective: document,
         }
     }
@@ -241,6 +254,7 @@ impl Config {
         let builder = self.namespaces.iter().fold(builder, |builder, (name, policy)| builder.namespace(name, policy.clone()));
         let builder = self.rules.iter().cloned().fold(builder, Builder::rule);
         let builder = self.health.probing(builder);
+        let builder = self.warm_up.iter().cloned().fold(builder, Builder::warm_up);
         let builder = self.data.iter().fold(builder, Builder::data);
         match &self.redis {
             Some(redis) => redis.under(builder),

@@ -23,6 +23,8 @@ use tokio::task::JoinSet;
 
 use crate::audit::Audit;
 use crate::exposure::Exposed;
+use crate::maintenance::Maintenance;
+use crate::promise::Promise;
 use crate::settings::HealthLimits;
 use crate::tls::Tls;
 use certificates::Certificate;
@@ -34,7 +36,9 @@ pub mod certificates;
 mod disk;
 mod exposure;
 mod judge;
+mod maintenance;
 mod performance;
+mod process;
 mod sources;
 
 /// How a component is.
@@ -135,7 +139,8 @@ pub struct Component {
 }
 
 /// The names of all components that there can be, in the order in which they are told.
-pub const NAMES: [&str; 9] = ["memory", "backing", "log", "disk", "sources", "certificates", "exposure", "audit", "performance"];
+pub const NAMES: [&str; 11] =
+    ["memory", "backing", "log", "disk", "sources", "certificates", "exposure", "audit", "process", "maintenance", "performance"];
 
 /// What to look at, beside the cache itself.
 #[derive(Clone, Default)]
@@ -152,6 +157,10 @@ pub struct Watched {
     pub exposed: Vec<Exposed>,
     /// Where what is done is recorded, if it is.
     pub audit: Option<Arc<Audit>>,
+    /// Whether it is under maintenance.
+    pub maintenance: Option<Arc<Maintenance>>,
+    /// What the process has of what it may have.
+    pub promise: Option<Arc<Promise>>,
 }
 
 /// The looks under way, and what they found. They end with it.
@@ -174,7 +183,7 @@ struct Slot {
 impl Health {
     /// Begins to look, in the background of the runtime that this is called in.
     pub fn watch(larder: &Larder, watched: Watched, is_strict: bool) -> Self {
-        let Watched { limits, data, certificates, tls, exposed, audit } = watched;
+        let Watched { limits, data, certificates, tls, exposed, audit, maintenance, promise } = watched;
         let mut health = Health { slots: Vec::new(), started: Arc::default(), looks: JoinSet::new() };
         cache::watch(&mut health, larder, &limits, is_strict);
         if let Some(folder) = data {
@@ -189,6 +198,12 @@ impl Health {
         }
         if let Some(audit) = audit {
             audit::watch(&mut health, audit, &limits);
+        }
+        if let Some(promise) = promise.filter(|promise| promise.budget().is_some()) {
+            process::watch(&mut health, promise, &limits);
+        }
+        if let Some(maintenance) = maintenance {
+            self::maintenance::watch(&mut health, maintenance, &limits);
         }
         performance::watch(&mut health, larder, &limits);
         health

@@ -38,8 +38,8 @@ pub use fleet::Fleet;
 pub use historian::{Historian, Running, wall_ms};
 pub use span::Span;
 pub use step::{BUCKETS_MAX, Step, zone};
-pub use store::{Opened, Store};
-pub use writer::Writer;
+pub use store::{Opened, Pruned, Store};
+pub use writer::{Pruner, Writer};
 
 use fold::{Reader, Wanted};
 

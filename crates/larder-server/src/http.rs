@@ -35,8 +35,11 @@ use tracing::{Instrument, Span};
 
 use crate::access::Door;
 use crate::audit::Audit;
+use crate::cleanup::Cleaner;
 use crate::health::Health;
 use crate::history::History;
+use crate::maintenance::Maintenance;
+use crate::promise::Promise;
 use crate::resp::Resp;
 use crate::settings::{HttpLimits, Webhooks};
 use browsers::Hosts;
@@ -51,6 +54,7 @@ use webhooks::Intake;
 pub mod access;
 pub mod audited;
 pub mod browsers;
+pub mod cleanup;
 pub mod content;
 pub mod dead_letters;
 pub mod door;
@@ -61,6 +65,7 @@ pub mod health;
 pub mod history;
 pub mod invalidations;
 pub mod keys;
+pub mod maintenance;
 pub mod many;
 pub mod metrics;
 pub mod octets;
@@ -98,6 +103,20 @@ pub struct App {
     door: Arc<Door>,
     /// Where what is done is recorded, if it is.
     audit: Option<Arc<Audit>>,
+    /// How the server looks after itself.
+    upkeep: Upkeep,
+}
+
+/// How the server looks after itself, as routes see it.
+pub struct Upkeep {
+    /// What is cleaned up, and whether that is under way.
+    pub cleaner: Cleaner,
+    /// Whether the server is under maintenance.
+    pub maintenance: Arc<Maintenance>,
+    /// Whether the server counts as ready only once memory is warmed up.
+    pub ready_waits: bool,
+    /// What the process has of what it may have.
+    pub promise: Arc<Promise>,
 }
 
 /// Handlers get it so.
@@ -111,6 +130,7 @@ impl App {
         health: Health,
         history: Option<History>,
         (resp, door, audit): (Option<Arc<Resp>>, Arc<Door>, Option<Arc<Audit>>),
+        upkeep: Upkeep,
     ) -> Shared {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         let gate = Gate::new(limits.requests_max);
@@ -133,12 +153,18 @@ impl App {
             resp,
             door,
             audit,
+            upkeep,
         })
     }
 
     /// Where connections are counted.
     pub fn connections(&self) -> &Arc<ConnectionCounts> {
         &self.connections
+    }
+
+    /// How the server looks after itself.
+    pub fn upkeep(&self) -> &Upkeep {
+        &self.upkeep
     }
 
     /// Where requests are let in.
@@ -237,6 +263,8 @@ const CONTENT: &str = "/v1/entries/{key}/content";
 const EXPLANATION: &str = "/v1/entries/{key}/explanation";
 /// A source that entries are computed from.
 const SOURCE: &str = "/v1/sources/{name}";
+/// Whether the server is under maintenance.
+pub const MAINTENANCE: &str = "/v1/maintenance";
 /// A dead letter's path.
 pub const DEAD_LETTER: &str = "/v1/dead-letters/{id}";
 
@@ -275,6 +303,12 @@ pub fn data_plane() -> Vec<Endpoint> {
         Endpoint::new(Method::GET, "/v1/health", METRICS, get(health::show)),
         Endpoint::new(Method::GET, "/v1/optimize", METRICS, get(optimize::show)),
         Endpoint::new(Method::POST, "/v1/optimize", ADMIN, post(optimize::act)),
+        Endpoint::new(Method::POST, "/v1/cleanup", ADMIN, post(cleanup::begin)),
+        Endpoint::new(Method::GET, "/v1/cleanup", METRICS, get(cleanup::show)),
+        Endpoint::new(Method::DELETE, "/v1/cleanup", ADMIN, delete(cleanup::cancel)),
+        Endpoint::new(Method::POST, MAINTENANCE, ADMIN, post(maintenance::begin)),
+        Endpoint::new(Method::GET, MAINTENANCE, METRICS, get(maintenance::show)),
+        Endpoint::new(Method::DELETE, MAINTENANCE, ADMIN, delete(maintenance::end)),
     ]
     .into_iter()
     .chain(access_routes())

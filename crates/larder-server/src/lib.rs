@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod cleanup;
 pub mod cli;
 pub mod config;
 pub mod demo;
@@ -11,10 +12,12 @@ pub mod health;
 pub mod hex;
 pub mod history;
 pub mod http;
+pub mod maintenance;
 pub mod moment;
 pub mod optimize;
 pub mod otlp;
 pub mod progress;
+pub mod promise;
 pub mod report;
 pub mod resp;
 pub mod serve;

@@ -22,13 +22,17 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::access::Door;
 use crate::audit::Audit;
+use crate::cleanup::{Cleaner, Places};
 use crate::exposure;
 use crate::health::{Health, Watched};
 use crate::history::Running;
 use crate::http::browsers::Hosts;
-use crate::http::{self, App, Shared};
+use crate::http::{self, App, Shared, Upkeep};
+use crate::maintenance::Maintenance;
+use crate::promise::Promise;
+use crate::promise::readings::Readings;
 use crate::resp;
-use crate::settings::{Guards, HttpLimits, RespSettings, Webhooks};
+use crate::settings::{Guards, HttpLimits, RespSettings, UpkeepSettings, Webhooks};
 use crate::tls;
 use connections::Connections;
 
@@ -60,6 +64,8 @@ pub struct Serve {
     pub drain: Duration,
     /// What writes down what happens, if that is kept; it is ended before the cache is closed.
     pub history: Option<Running>,
+    /// How the server looks after itself.
+    pub upkeep: UpkeepSettings,
 }
 
 /// A server that has its address.
@@ -84,7 +90,7 @@ impl Serve {
     /// # Errors
     /// When one cannot be had, or would be open to more than this machine without access control and TLS.
     pub async fn bind(self) -> Result<Bound, BindError> {
-        let Serve { larder, http, limits, resp, webhooks, guards, door, audit, is_strict, watched, drain, history } = self;
+        let Serve { larder, http, limits, resp, webhooks, guards, door, audit, is_strict, watched, drain, history, upkeep } = self;
         let exposed = exposure::exposed(http, resp.listen, &guards, door.is_guarded());
         if let (Some(one), false) = (exposed.first(), guards.insecure) {
             let error = io::Error::new(io::ErrorKind::PermissionDenied, format!("{one}: {}", exposure::ADVICE));
@@ -104,11 +110,24 @@ impl Serve {
         if !exposed.is_empty() {
             beside.spawn(exposure::warn(exposed.clone()));
         }
-        let watched = Watched { tls: guards.tls.clone(), exposed, audit: audit.clone(), ..watched };
+        // Before the first request: what a restart left under maintenance takes no write in between.
+        let maintenance = Maintenance::open(&larder, upkeep.maintenance_file);
+        let promise = Promise::new(larder.clone(), Readings::system(), upkeep.budget);
+        beside.spawn(promise.clone().keep());
+        let (maintained, promised) = (Some(maintenance.clone()), Some(promise.clone()));
+        let audited = audit.clone();
+        let watched = Watched { tls: guards.tls.clone(), exposed, audit: audited, maintenance: maintained, promise: promised, ..watched };
         let health = Health::watch(&larder, watched, is_strict);
         let kept = history.as_ref().map(|history| history.history().clone());
+        let places = Places {
+            larder: larder.clone(),
+            history: history.as_ref().map(Running::pruner),
+            audit: audit.clone(),
+            letters: upkeep.letters,
+        };
         let doors = (resp.as_ref().map(|resp| resp.resp().clone()), door.clone(), audit.clone());
-        let app = App::new(larder.clone(), (limits.clone(), webhooks), health, kept, doors);
+        let upkeep = Upkeep { cleaner: Cleaner::new(places), maintenance, ready_waits: upkeep.ready_waits, promise };
+        let app = App::new(larder.clone(), (limits.clone(), webhooks), health, kept, doors, upkeep);
         let hosts = Hosts::new(addr, &guards.hosts, guards.of_http());
         let connections =
             Connections::new(http::router(app.clone(), hosts, audit.clone()), &limits, guards.of_http(), app.connections().clone());
@@ -160,6 +179,8 @@ impl Bound {
             tracing::warn!(connections = cut, "connections were cut off when the time to drain was over");
         }
         drop(beside);
+        // Before what it cleans up ends.
+        app.upkeep().cleaner.stop();
         if let Some(audit) = audit
             && let Err(error) = tokio::task::spawn_blocking(move || audit.close()).await
         {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use larder::Builder;
 
 use crate::history::Retention;
+use crate::promise::BudgetSettings;
 use crate::resp::frame::Limits;
 use crate::tls::Tls;
 use crate::webhook::Secret;
@@ -228,4 +229,32 @@ pub struct HistorySettings {
     pub retention: Retention,
     /// What this instance is called in reports over several; empty where it has no name but its identity.
     pub name: String,
+}
+
+/// How long dead letters are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LettersKept {
+    /// Those that nobody looked at for longer are dropped by a clean-up. Default 90 days.
+    pub keep: Duration,
+    /// So are the oldest of more. Default 1,000, which is the most there can be.
+    pub most: u64,
+}
+
+impl Default for LettersKept {
+    fn default() -> Self {
+        LettersKept { keep: Duration::from_secs(90 * 86_400), most: 1_000 }
+    }
+}
+
+/// How a server looks after itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpkeepSettings {
+    /// How long dead letters are kept.
+    pub letters: LettersKept,
+    /// Where it is written down that the server is under maintenance, so that a restart does not end it. `None`: nowhere, and one does.
+    pub maintenance_file: Option<PathBuf>,
+    /// Whether the server counts as ready only once memory is warmed up. Default: at once.
+    pub ready_waits: bool,
+    /// What the process may have.
+    pub budget: BudgetSettings,
 }

@@ -404,3 +404,41 @@ fn access_is_set_up_and_governed_from_the_command_line() {
     server.stop();
     assert!(json(&offline(&["token", "list"]))["tokens"][0]["last_used_ms"].is_u64(), "it is written down when it was used");
 }
+
+#[test]
+fn a_server_looks_after_itself_and_is_as_it_was_after_a_restart() {
+    let folder = tempfile::tempdir().expect("temporary files can be written");
+    let config = folder.path().join("larder.toml");
+    std::fs::write(&config, "[warm_up]\nenabled = true\nready_waits = true\n[process]\nmemory = \"4 GiB\"\n").expect("it can be written");
+    let start = || Server::start_with(&folder.path().join("data"), &["--config", config.to_str().expect("it is text")]);
+    let server = start();
+    for n in 0..20 {
+        assert!(server.ask(&["put", &format!("bars:{n}"), "1", "--tag", if n % 2 == 0 { "even" } else { "odd" }]).status.success());
+    }
+    assert!(server.ask(&["get", "bars:1"]).status.success());
+    assert!(server.ask(&["invalidate", "--tag", "even"]).status.success());
+    let cleaned = server.ask(&["cleanup"]);
+    assert!(cleaned.status.success() && text(&cleaned.stdout).contains("together"), "{cleaned:?}");
+    let last = server.json(&["cleanup", "--status"])["last"].clone();
+    assert_eq!((&last["failed"], &last["history"].is_null()), (&serde_json::json!([]), &false), "{last}");
+
+    let on = server.ask(&["maintenance", "on", "--for", "2h", "--reason", "a new disk"]);
+    assert!(on.status.success() && text(&on.stdout).contains("because: a new disk"), "{on:?}");
+    let refused = server.ask(&["put", "bars:1", "2"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("under maintenance"), "{refused:?}");
+    let stats = server.ask(&["stats"]);
+    assert!(text(&stats.stdout).contains("of 4.0 GiB"), "{stats:?}");
+    server.stop();
+
+    let server = start();
+    let status = server.json(&["maintenance", "status"]);
+    assert_eq!((&status["on"], &status["reason"]), (&true.into(), &"a new disk".into()));
+    assert!(server.ask(&["get", "bars:1"]).status.success(), "reads go on");
+    assert_eq!(server.ask(&["get", "bars:2"]).status.code(), Some(1), "and what was invalidated does not come back");
+    assert!(text(&server.ask(&["maintenance", "off"]).stdout).contains("takes writes"));
+    assert!(server.ask(&["put", "bars:1", "2"]).status.success());
+    let brought = || server.json(&["stats"])["memory"]["entries"].as_u64();
+    assert!(larder_testkit::wait::until(std::time::Duration::from_secs(20), || brought() == Some(10)), "{:?}", brought());
+    server.stop();
+}

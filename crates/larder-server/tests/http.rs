@@ -26,6 +26,8 @@ mod otlp;
 mod races;
 #[path = "http/shared.rs"]
 mod shared;
+#[path = "http/upkeep.rs"]
+mod upkeep;
 #[path = "resp/wire.rs"]
 #[allow(dead_code, reason = "the tests of RESP use all of it")]
 mod wire;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use larder::Larder;
 use larder_server::health::Watched;
 use larder_server::serve::{Serve, shutdown_signal};
-use larder_server::settings::{Guards, HttpLimits, RespSettings, Webhooks};
+use larder_server::settings::{Guards, HttpLimits, RespSettings, UpkeepSettings, Webhooks};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_stops_the_server_in_order() {
@@ -25,6 +25,7 @@ async fn sigterm_stops_the_server_in_order() {
         watched: Watched::default(),
         drain: Duration::from_secs(5),
         history: None,
+        upkeep: UpkeepSettings::default(),
     };
     let bound = serve.bind().await.unwrap();
     let addr = bound.http_addr();

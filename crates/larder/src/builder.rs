@@ -17,6 +17,7 @@ use crate::mutation::Mutations;
 use crate::optimize::SizingMode;
 use crate::tier::Tier;
 use crate::tier::disk::{DiskOptions, DiskTier};
+use crate::warm_up::{WarmUp, Warmer};
 
 /// A segment of the log this long is followed by a checkpoint.
 const LOG_SEGMENT_BYTES: u64 = 32 << 20;
@@ -44,6 +45,7 @@ pub struct Builder {
     max_staleness: Duration,
     rules: Vec<Rule>,
     sizing: SizingMode,
+    warm_up: Option<WarmUp>,
     #[cfg(feature = "redis")]
     redis: Option<crate::RedisOptions>,
     /// How far this machine's wall clock is off, for tests, in milliseconds.
@@ -72,6 +74,7 @@ impl Builder {
             max_staleness: MAX_STALENESS,
             rules: Vec::new(),
             sizing: SizingMode::Off,
+            warm_up: None,
             #[cfg(feature = "redis")]
             redis: None,
             #[cfg(feature = "redis")]
@@ -184,6 +187,13 @@ impl Builder {
         self
     }
 
+    /// Has memory filled from the backing tier at the start, with what was read most before the last end: see [`WarmUp`]. The cache can be
+    /// used meanwhile; [`Larder::warmed_up`] waits for it. Default: memory starts empty, and nothing is recorded.
+    pub fn warm_up(mut self, how: WarmUp) -> Self {
+        self.warm_up = Some(how);
+        self
+    }
+
     /// Keeps entries and the log in Redis or Valkey, in the place of the disk: all instances that name the same server and
     /// prefix are one cache. The server need not be there yet; until it is, the cache does what [`mode`](Self::mode) says.
     /// Times to live are then counted by the server's clock.
@@ -242,6 +252,7 @@ impl Builder {
         larder.0.first_contact().await;
         // Not before: they would find out of reach what is on its way.
         crate::health::probes::start(&larder.0);
+        crate::warm_up::start(&larder.0);
         Ok(larder)
     }
 
@@ -263,6 +274,7 @@ impl Builder {
     fn open(self, runtime: tokio::runtime::Handle) -> Result<Parts> {
         check_memory(self.memory)?;
         check_probes(self.probe_every, self.probe_timeout)?;
+        self.warm_up.as_ref().map_or(Ok(()), |how| how.check(self.data.as_deref()))?;
         self.default_policy.check()?;
         let (mode, max_staleness) = (self.mode, self.max_staleness);
         let resolved = |policy: Policy| Policy {
@@ -359,6 +371,7 @@ impl Builder {
             sweep_every: self.sweep_every,
             sizing: self.sizing,
             probing: self.probe_every.map(|every| (every, self.probe_timeout)),
+            warmer: self.warm_up.and_then(|how| Warmer::new(how, self.data.as_deref())),
             events,
             invalidations,
         })

@@ -22,6 +22,7 @@ use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::freshness::{Index, Named};
+use crate::gate::WriteGate;
 use crate::health::probes::Probes;
 use crate::invalidations::InvalidationCounters;
 use crate::key::{check_namespace, namespace_of};
@@ -46,10 +47,14 @@ use crate::tier::breaker::Breaker;
 use crate::tier::memory::{Pool, Query};
 use crate::turns::Turns;
 use crate::view::View;
+use crate::warm_up::Warmer;
 
 /// How long opening waits for Redis before it goes on without.
 #[cfg(feature = "redis")]
 const FIRST_CONTACT: Duration = Duration::from_secs(3);
+
+/// The least share of their sizes that pools can be squeezed to.
+const SQUEEZED_LEAST: f64 = 1.0 / 64.0;
 
 /// A cache. Cloning the handle is cheap; all clones are the same cache.
 ///
@@ -81,6 +86,8 @@ pub(crate) struct Shared {
     /// Looks at what other sizes of memory would do, if it is to.
     pub(crate) sizer: Option<Sizer>,
     pub(crate) probes: Probes,
+    /// Fills memory at the start, if it is to.
+    pub(crate) warmer: Option<Warmer>,
     pub(crate) events: Events,
     pub(crate) needless: Mutex<Needless>,
     pub(crate) turns: Turns,
@@ -88,6 +95,8 @@ pub(crate) struct Shared {
     /// Woken by every append, for reads that wait for a position.
     appended: Arc<Bell>,
     closed: AtomicBool,
+    /// Whether values may be put.
+    pub(crate) writes: WriteGate,
     pub(crate) mutations: Mutations,
     /// Held until closed.
     folder: Mutex<Option<FolderLock>>,
@@ -115,6 +124,7 @@ pub(crate) struct Parts {
     pub(crate) sweep_every: Duration,
     pub(crate) sizing: SizingMode,
     pub(crate) probing: Option<(Duration, Duration)>,
+    pub(crate) warmer: Option<Warmer>,
     pub(crate) events: Events,
     pub(crate) invalidations: Arc<InvalidationCounters>,
 }
@@ -170,12 +180,14 @@ impl Larder {
             sweeper: Sweeper::new(parts.sweep_every),
             sizer,
             probes,
+            warmer: parts.warmer,
             events: parts.events,
             needless: Mutex::default(),
             turns: Turns::new(),
             invalidations: parts.invalidations,
             appended: parts.appended,
             closed: AtomicBool::new(false),
+            writes: WriteGate::default(),
             mutations: parts.mutations,
             folder: Mutex::new(parts.folder),
         });
@@ -264,6 +276,18 @@ impl Larder {
         Ok(())
     }
 
+    /// Lets all pools of memory use this share of their sizes, from a 64th to 1, and evicts at once what is more than that: for a process that comes
+    /// near the memory it may have. The sizes stay what they are, also for whoever gives them out ([`SizingMode::Auto`]), which waits
+    /// until they are used whole again.
+    ///
+    /// Pools evict under a lock for each of their parts, so a large step is better taken in many small ones.
+    pub fn squeeze_memory(&self, share: f64) {
+        let share = if share.is_nan() { 1.0 } else { share.clamp(SQUEEZED_LEAST, 1.0) };
+        // The right to open a namespace: a pool that is made meanwhile has the share that this leaves.
+        let _no_new_pools = self.0.opening.lock();
+        self.0.pools().iter().for_each(|pool| pool.squeeze(share));
+    }
+
     /// Gives a namespace's own pool another size.
     ///
     /// # Errors
@@ -277,6 +301,41 @@ impl Larder {
         space.pool().resize(bytes);
         self.0.sizer.iter().for_each(|sizer| sizer.resized(crate::optimize::group_of(&space), bytes));
         Ok(())
+    }
+
+    /// Refuses writes from now on, with [`ErrorKind::Maintenance`], until [`open_writes`](Self::open_writes) is called: puts, fills,
+    /// updates, changes and touches, of all handles of this cache in this process. Those under way go on; returns when they have ended,
+    /// or after `limit`, and how many there still are.
+    ///
+    /// Invalidations, removals and events are accepted all the while, since what is stale must be so at once. Reads are answered, and
+    /// load: what they load is kept in memory, and not handed to the backing tier, which is left as it is but for what is removed from
+    /// it. Other processes that share the log and the tier are not concerned.
+    pub async fn close_writes(&self, limit: Duration) -> u64 {
+        self.refuse_writes();
+        if tokio::time::timeout(limit, self.0.writes.drained()).await.is_err() {
+            tracing::debug!("writes were still under way when the time for them was over");
+        }
+        self.0.writes.under_way()
+    }
+
+    /// The same, without waiting for those under way.
+    pub fn refuse_writes(&self) {
+        self.0.writes.close();
+    }
+
+    /// How many writes are under way.
+    pub fn writes_under_way(&self) -> u64 {
+        self.0.writes.under_way()
+    }
+
+    /// Takes writes again.
+    pub fn open_writes(&self) {
+        self.0.writes.open();
+    }
+
+    /// Whether writes are taken.
+    pub fn takes_writes(&self) -> bool {
+        !self.0.writes.is_closed()
     }
 
     /// Waits until everything accepted so far is on stable storage.
@@ -302,10 +361,14 @@ impl Larder {
         self.0.sweeper.stop();
         self.0.sizer.iter().for_each(Sizer::stop);
         self.0.probes.stop();
+        self.0.warmer.iter().for_each(Warmer::stop);
         self.0.events.stop_following().await;
         let shared = self.0.clone();
         // In a task of its own: a caller that stops waiting must not leave the log open.
         let closing = self.0.runtime.spawn(async move {
+            if let Some(warmer) = &shared.warmer {
+                warmer.record_last(&shared).await;
+            }
             let tier = match &shared.tier {
                 Some(tier) => tier.close().await,
                 None => Ok(()),
@@ -472,6 +535,7 @@ impl Drop for Shared {
         self.sweeper.stop();
         self.sizer.iter().for_each(Sizer::stop);
         self.probes.stop();
+        self.warmer.iter().for_each(Warmer::stop);
         if let Some(runtime) = self.own_runtime.get_mut().take() {
             // The last handle may be dropped on the runtime's own thread, where waiting for it would be for ever.
             runtime.shutdown_background();

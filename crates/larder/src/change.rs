@@ -130,6 +130,7 @@ impl View<Bytes> {
         D: FnMut(Option<&Answer<Bytes>>) -> (Change, T) + Send,
     {
         check_key(key)?;
+        let _let_in = self.shared.writes.enter()?;
         let _turn = self.shared.turns.change(key).await;
         for tried in 0..TRIES_MAX {
             let current = self.current(key, tried == 0).await?;

@@ -151,6 +151,7 @@ impl<V: Value> View<V> {
     /// A put of what may be there already. `None`: it was, and lives on.
     pub(crate) async fn put_if_changed(&self, key: &[u8], mut item: Item<V>) -> Result<Option<Receipt>> {
         check_key(key)?;
+        let _let_in = self.shared.writes.enter()?;
         let since = self.shared.index.latest();
         self.settle_current(key, &mut item).await?;
         let made = self.make(key, item, since, 0)?;

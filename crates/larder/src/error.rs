@@ -66,6 +66,9 @@ pub enum ErrorKind {
     Outdated,
     /// Who asks may not do that, or not with all that it would touch. Nothing was done; and whether there is anything is not said.
     Forbidden,
+    /// Writes are refused for a while: see [`Larder::close_writes`](crate::Larder::close_writes). Nothing was changed, and it may be
+    /// tried again later.
+    Maintenance,
     /// The cache was closed.
     Closed,
 }

@@ -297,6 +297,12 @@ impl Sizer {
             return;
         }
         let measured = worth(|one| one.hits) / whole;
+        if shared.pool.is_squeezed() {
+            // What is measured now is of other sizes than those that were given out, so nothing follows from it, for or against a change.
+            state.trial = None;
+            state.agreed = 0;
+            return;
+        }
         if state.trial.is_some() {
             self.judge(shared, state, &seen, measured);
         } else if state.hold > 0 {
@@ -351,7 +357,7 @@ impl Sizer {
         let (recorded, missed_us) = state.live.sharing_now();
         // Not in the first window: what was given room has to fill it.
         let is_settling = state.trial.as_ref().is_some_and(|trial| trial.windows == 0);
-        if !state.layout.is_apart || recorded < ENOUGH || is_settling {
+        if !state.layout.is_apart || recorded < ENOUGH || is_settling || shared.pool.is_squeezed() {
             return;
         }
         let seen = self.seen(shared, state);

@@ -81,7 +81,10 @@ impl Space {
         let templates = policy.tags.iter().map(|template| TagTemplate::new(template)).collect::<Result<_>>()?;
         let pool = policy.own_pool.map_or_else(
             || shared_pool.clone(),
-            |bytes| Arc::new(Pool::new(bytes, shared_pool.clock().clone(), shared_pool.notices().clone())),
+            |bytes| {
+                let pool = Pool::new(bytes, shared_pool.clock().clone(), shared_pool.notices().clone());
+                Arc::new(pool.squeezed_as(shared_pool))
+            },
         );
         let tap = part.as_ref().map(|part| (part.tap.clone(), part.group));
         let metrics = Arc::new(NamespaceMetrics::new(has_tier && policy.backing).recorded_by(tap));
@@ -135,6 +138,8 @@ impl Space {
     pub(crate) fn part(&self, bytes: u64) {
         let Some(apart) = &self.apart else { return };
         let own = apart.pool.get_or_init(|| Arc::new(self.pool.beside(bytes)));
+        // It may have been put back while all were squeezed, or let go.
+        own.squeeze_as(&self.pool);
         own.resize(bytes);
         // First, so that what comes in from now on is where it belongs.
         apart.is_used.store(true, Ordering::Release);

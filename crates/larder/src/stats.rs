@@ -40,6 +40,8 @@ pub struct Stats {
 pub struct MemoryStats {
     /// Bytes that may be used.
     pub capacity: u64,
+    /// Bytes that were asked for: more than that while memory is [squeezed](crate::Larder::squeeze_memory).
+    pub asked_bytes: u64,
     /// Bytes in use, keys and bookkeeping included.
     pub bytes: u64,
     /// Entries held, negative ones included.
@@ -168,6 +170,7 @@ impl Stats {
         let pools = shared.pools();
         let memory = MemoryStats {
             capacity: pools.iter().map(|pool| pool.capacity()).sum(),
+            asked_bytes: pools.iter().map(|pool| pool.size()).sum(),
             bytes: pools.iter().map(|pool| pool.weight()).sum(),
             entries: pools.iter().map(|pool| pool.len() as u64).sum(),
         };

@@ -56,6 +56,7 @@ impl<V: Value> View<V> {
     /// The same in one go, without a future for each of its steps: half of what a put into memory cost was moving those about.
     pub(crate) fn put_at_once(&self, key: &[u8], mut item: Item<V>) -> Result<Receipt> {
         check_key(key)?;
+        let _let_in = self.shared.writes.enter()?;
         let since = self.shared.index.latest();
         settle_nothing(key, &mut item);
         let made = self.make(key, item, since, 0)?;
@@ -72,6 +73,7 @@ impl<V: Value> View<V> {
 
     async fn put_waiting(&self, key: &[u8], mut item: Item<V>) -> Result<Receipt> {
         check_key(key)?;
+        let _let_in = self.shared.writes.enter()?;
         let since = self.shared.index.latest();
         // Everything that can be refused is refused before the append takes effect.
         self.settle_current(key, &mut item).await?;
@@ -95,6 +97,7 @@ impl<V: Value> View<V> {
 
     /// Many puts at one position, with one append and one write to the backing tier.
     pub(crate) async fn put_many(&self, items: Vec<(Box<[u8]>, Item<V>)>) -> Result<Receipt> {
+        let _let_in = self.shared.writes.enter()?;
         let stamp = self.shared.index.latest();
         let mut made = Vec::with_capacity(items.len());
         for (key, mut item) in items {
@@ -162,6 +165,7 @@ impl<V: Value> View<V> {
     /// read. False if something it depends on was invalidated since.
     pub(crate) async fn fill(&self, key: &[u8], begun: Position, mut item: Item<V>) -> Result<bool> {
         check_key(key)?;
+        let _let_in = self.shared.writes.enter()?;
         let index = &self.shared.index;
         let unknown = || {
             Error::new(
@@ -188,6 +192,7 @@ impl<V: Value> View<V> {
     /// which is right and must stay; and what else was invalidated is stale already. There is nothing left for an append to do.
     pub(crate) async fn put_since(&self, key: &[u8], begun: Position, mut item: Item<V>) -> Result<Option<Receipt>> {
         check_key(key)?;
+        let _let_in = self.shared.writes.enter()?;
         let index = &self.shared.index;
         let since = index.stamp_of(begun);
         if since.is_some_and(|since| since > index.latest()) {
@@ -246,6 +251,8 @@ impl<V: Value> View<V> {
         I: Into<Item<V>> + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
     {
+        // Before the source is changed: a change that is refused has not begun.
+        let _let_in = self.shared.writes.enter()?;
         let since = self.shared.index.latest();
         // In a task of its own, so that a panic ends there: the change's, and those of everything of the caller's that runs
         // after the source may have changed.
@@ -295,6 +302,8 @@ impl<V: Value> View<V> {
         }
         let write = self.keep_in_memory(key, made, stamp);
         match wait {
+            // What was loaded is kept here alone while the backing tier is to be left as it is.
+            Some(Wait::No) if self.shared.writes.is_closed() => {}
             Some(wait) => self.hand_to_backing(write.into_iter().collect(), wait).await?,
             None => self.space.metrics.add(Count::SetBacking, u64::from(write.is_some())),
         }
@@ -388,6 +397,7 @@ impl<V: Value> View<V> {
     /// Starts the life of a fresh entry anew, without an append: its content has not changed. False where there is none.
     pub(crate) async fn touch(&self, key: &[u8], ttl: Option<Duration>) -> Result<bool> {
         ttl.map_or(Ok(()), check_ttl)?;
+        let _let_in = self.shared.writes.enter()?;
         // Not one past its time that is still served: that must not live on for ever by being touched.
         let Some(Cached(entry)) = self.lookup(key).await?.fresh() else { return Ok(false) };
         let ttl = match ttl {
@@ -412,7 +422,8 @@ impl<V: Value> View<V> {
 
     /// Writes to the backing tier what was changed about an entry other than its value.
     pub(crate) async fn write_back(&self, key: &[u8], entry: &Entry<V>) -> Result<()> {
-        if !self.space.policy.backing || self.shared.tier.is_none() {
+        // While writes are refused the tier is left as it is: there the entry ends sooner, which costs a load.
+        if !self.space.policy.backing || self.shared.tier.is_none() || self.shared.writes.is_closed() {
             return Ok(());
         }
         let encoded = self.encode(&entry.value)?;

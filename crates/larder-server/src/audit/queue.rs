@@ -1,11 +1,12 @@
 //! Records on their way to the disk: a bounded queue, places in it that are taken before there is a record, and how far it is written.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::record::Record;
@@ -63,6 +64,20 @@ struct Inner {
     is_over: bool,
     counts: Counts,
     second: (Option<Instant>, u32),
+    /// Those who want old files removed now, and to hear what came of it.
+    retiring: Vec<Retiring>,
+}
+
+/// Who wants to hear what came of the removal of old files.
+pub type Retiring = oneshot::Sender<io::Result<Retired>>;
+
+/// Files that were removed because their time was over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retired {
+    /// How many.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// What could not be recorded one by one, since that was last recorded.
@@ -101,6 +116,7 @@ impl Queue {
             is_over: false,
             counts: Counts::default(),
             second: (None, 0),
+            retiring: Vec::new(),
         };
         Queue { inner: Mutex::new(inner), come: Condvar::new(), progress: watch::Sender::new(Progress::default()), most }
     }
@@ -187,6 +203,23 @@ impl Queue {
         counts
     }
 
+    /// Asks for old files to be removed. Nobody answers where nobody writes any more.
+    pub fn ask_to_retire(&self) -> oneshot::Receiver<io::Result<Retired>> {
+        let (asked, answer) = oneshot::channel();
+        let mut inner = self.inner.lock();
+        if !inner.is_over {
+            inner.retiring.push(asked);
+        }
+        drop(inner);
+        self.come.notify_one();
+        answer
+    }
+
+    /// Those who asked for that.
+    pub fn take_retiring(&self) -> Vec<Retiring> {
+        std::mem::take(&mut self.inner.lock().retiring)
+    }
+
     /// Waits between two attempts to write. Less long where it is closed.
     pub fn pause(&self, wait: Duration) {
         let mut inner = self.inner.lock();
@@ -226,6 +259,7 @@ impl Queue {
         let mut inner = self.inner.lock();
         inner.closed.get_or_insert_with(Instant::now);
         inner.is_over = true;
+        inner.retiring.clear();
         inner.failing.get_or_insert_with(|| "nobody writes it any more".to_owned());
         drop(inner);
         self.progress.send_modify(|progress| progress.is_failing = true);

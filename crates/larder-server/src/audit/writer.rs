@@ -16,7 +16,7 @@ use ring::hmac;
 
 use super::chain::{self, Link};
 use super::files::{self, Folder, Tail};
-use super::queue::{Come, Queue};
+use super::queue::{Come, Queue, Retired};
 use super::reading::{Line, Lines};
 use super::record::{Class, Decision, Entry, Name, Outcome, Record};
 use super::{AuditError, AuditSettings, OnFailure};
@@ -160,6 +160,10 @@ impl Writer {
             match self.queue.take(BATCH_MAX, UPKEEP) {
                 Come::Closed => return self.end(),
                 Come::Records(records) => {
+                    for asked in self.queue.take_retiring() {
+                        // Who asked may have gone.
+                        drop(asked.send(self.retire()));
+                    }
                     let is_due = self.clock.refresh().saturating_sub(self.upkept_ms) >= UPKEEP.as_millis() as u64;
                     let own = if is_due { self.upkeep() } else { Vec::new() };
                     self.write_all(&records, own);
@@ -252,7 +256,7 @@ impl Writer {
 
     /// Removes files that are too old, or too many. That is recorded first: a file that is missing without a word was removed by
     /// somebody else.
-    fn retire(&mut self) -> io::Result<()> {
+    fn retire(&mut self) -> io::Result<Retired> {
         let all = files::list(self.folder.path())?;
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(self.clock.now_ms());
         let mut bytes: u64 = all.iter().map(|segment| segment.bytes).sum();
@@ -265,7 +269,7 @@ impl Writer {
             bytes -= segment.bytes;
             retired.push(segment);
         }
-        let Some(last) = retired.last() else { return Ok(()) };
+        let Some(last) = retired.last() else { return Ok(Retired::default()) };
         // Said once, however often it takes to remove them.
         if last.number > self.retired {
             let mut record = own(told::RETIRED, Outcome::Done, format!("files up to number {} are removed", last.number));
@@ -273,7 +277,13 @@ impl Writer {
             self.write([&record])?;
             self.retired = last.number;
         }
-        retired.into_iter().try_for_each(|segment| std::fs::remove_file(&segment.path))
+        let mut gone = Retired::default();
+        for segment in retired {
+            std::fs::remove_file(&segment.path)?;
+            gone.files += 1;
+            gone.bytes += segment.bytes;
+        }
+        Ok(gone)
     }
 
     fn end(&mut self) {

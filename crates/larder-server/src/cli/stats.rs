@@ -164,6 +164,7 @@ fn whole(stats: &Json) -> String {
     lines.push(line("index", &index(&stats["index"])));
     lines.push(line("events", &events(&stats["events"])));
     lines.extend(needless(stats).map(|text| line("needless", &text)));
+    lines.extend(process(&stats["server"]["process"]).map(|text| line("process", &text)));
     lines.join("\n")
 }
 
@@ -174,6 +175,14 @@ fn line(name: &str, text: &str) -> String {
 fn memory(memory: &Json) -> String {
     let (used, capacity) = (number(&memory["bytes"]), number(&memory["capacity_bytes"]));
     format!("{}, {} of {}", plural(number(&memory["entries"]), "entry"), roughly(used), roughly(capacity))
+}
+
+/// The memory of the process, where something bounds it.
+fn process(process: &Json) -> Option<String> {
+    let budget = process["budget"].as_u64()?;
+    let share = process["share"].as_f64().unwrap_or(1.0);
+    let squeezed = if share < 1.0 { format!("; pools use {} of their size", percent(share)) } else { String::new() };
+    Some(format!("{} of {}{squeezed}", roughly(number(&process["resident"])), roughly(budget)))
 }
 
 fn backing(backing: &Json) -> String {

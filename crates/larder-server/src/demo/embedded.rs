@@ -14,7 +14,7 @@ use super::larder_cache::LarderCache;
 use crate::access::Door;
 use crate::health::Watched;
 use crate::serve::{BindError, Bound, Serve, ServeError};
-use crate::settings::{Guards, HttpLimits, RespSettings, Webhooks};
+use crate::settings::{Guards, HttpLimits, RespSettings, UpkeepSettings, Webhooks};
 
 /// How long someone who is looking may keep the demo from ending.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -99,6 +99,7 @@ async fn bind(larder: &Larder) -> Result<Bound, BindError> {
         watched: Watched::default(),
         drain: DRAIN,
         history: None,
+        upkeep: UpkeepSettings::default(),
     };
     serve.bind().await
 }

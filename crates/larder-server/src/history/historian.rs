@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::fleet::Fleet;
 use super::span::{MINUTE_MS, Span};
-use super::{History, HistoryError, Opened, Store, Writer};
+use super::{History, HistoryError, Opened, Pruner, Store, Writer};
 use crate::settings::HistorySettings;
 
 /// How often the clock is looked at, so that what happened before it was set is not counted as after it by more.
@@ -64,6 +64,7 @@ pub struct Running {
     task: JoinHandle<()>,
     writer: Writer,
     history: History,
+    pruner: Pruner,
 }
 
 impl Running {
@@ -75,16 +76,21 @@ impl Running {
         let (larder, settings) = (larder.clone(), settings.clone());
         let is_shared = larder.stats().log.shared.is_some();
         let opening = move || open(&settings, is_shared);
-        let (writer, history) = tokio::task::spawn_blocking(opening).await.map_err(|_| HistoryError::Closed)??;
+        let (writer, history, pruner) = tokio::task::spawn_blocking(opening).await.map_err(|_| HistoryError::Closed)??;
         let (end, ended) = oneshot::channel();
         let historian = Historian::new(&larder, writer.clone(), wall_ms());
         let fleet = Fleet::new(&larder, writer.clone());
-        Ok(Running { end, task: tokio::spawn(run(historian, fleet, ended)), writer, history })
+        Ok(Running { end, task: tokio::spawn(run(historian, fleet, ended)), writer, history, pruner })
     }
 
     /// What there is to be asked.
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    /// What can have it forget what is kept no longer.
+    pub fn pruner(&self) -> Pruner {
+        self.pruner.clone()
     }
 
     /// Why nothing can be written, while it cannot.
@@ -104,7 +110,7 @@ impl Running {
     }
 }
 
-fn open(settings: &HistorySettings, is_shared: bool) -> Result<(Writer, History), HistoryError> {
+fn open(settings: &HistorySettings, is_shared: bool) -> Result<(Writer, History, Pruner), HistoryError> {
     let (mut store, retention) = match &settings.file {
         Some(path) => {
             let (store, opened) = Store::open(path)?;
@@ -122,7 +128,9 @@ fn open(settings: &HistorySettings, is_shared: bool) -> Result<(Writer, History)
     let store = Arc::new(Mutex::new(store));
     let history = History::of(&store)?;
     let writer = Writer::start(store, history.clone(), retention);
-    Ok((writer.map_err(|error| HistoryError::File(settings.file.clone().unwrap_or_default(), error))?, history))
+    let writer = writer.map_err(|error| HistoryError::File(settings.file.clone().unwrap_or_default(), error))?;
+    let pruner = writer.pruner(retention);
+    Ok((writer, history, pruner))
 }
 
 async fn run(mut historian: Historian, fleet: Fleet, mut ended: oneshot::Receiver<()>) {

@@ -17,7 +17,7 @@ use super::fold::{HOUR_SKETCHES, Reader, Wanted};
 use super::parcels;
 use super::rows::{self, Names, Place};
 use super::schema::{self, Found};
-use super::span::{MINUTE_MS, MOMENT_MAX_MS, Span};
+use super::span::{HOUR_MS, MINUTE_MS, MOMENT_MAX_MS, Span};
 use super::{Detail, Retention};
 
 /// How long it waits for another connection. Readers never hold one up; a program that looks at the file by hand can.
@@ -49,6 +49,17 @@ pub enum Opened {
     New,
     /// It was damaged, and is here now; a new one was begun.
     SetAside(PathBuf),
+}
+
+/// What a step of pruning gave back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Rows that were removed.
+    pub rows: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Whether there is more to be removed.
+    pub is_more: bool,
 }
 
 impl Store {
@@ -234,7 +245,16 @@ impl Store {
     /// # Errors
     /// When the database says no.
     pub fn prune(&mut self, now_ms: u64, retention: &Retention) -> Result<bool, HistoryError> {
-        let mut is_more = false;
+        Ok(self.prune_step(now_ms, retention)?.is_more)
+    }
+
+    /// The same, and what it gave back.
+    ///
+    /// # Errors
+    /// When the database says no.
+    pub fn prune_step(&mut self, now_ms: u64, retention: &Retention) -> Result<Pruned, HistoryError> {
+        let before = self.bytes()?;
+        let mut pruned = Pruned::default();
         for (tables, above, kept) in retention.parts() {
             let mut horizon = Span::Day.floor(now_ms.saturating_sub(kept));
             if let Some(above) = above {
@@ -242,10 +262,29 @@ impl Store {
                 horizon = if above == Span::Month { Span::Month.floor(horizon) } else { horizon };
                 horizon = horizon.min(self.first_due(above)?.unwrap_or(u64::MAX));
             }
-            is_more |= self.prune_before(horizon, tables)?;
+            let (rows, is_more) = self.prune_before(horizon, tables)?;
+            pruned.rows += rows;
+            pruned.is_more |= is_more;
         }
         self.db.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
-        Ok(is_more)
+        pruned.bytes = before.saturating_sub(self.bytes()?);
+        Ok(pruned)
+    }
+
+    /// What the database takes, once what was written is in the file itself.
+    fn bytes(&self) -> Result<u64, HistoryError> {
+        let of = |name: &str| self.db.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+        let (pages, size) = (of("page_count")?, of("page_size")?);
+        Ok(u64::try_from(pages.saturating_mul(size)).unwrap_or(0))
+    }
+
+    /// Whether a time is believed, and what it makes too old may be forgotten: a clock that was set far ahead would have everything
+    /// forgotten, so it has to have gone on for an hour.
+    ///
+    /// # Errors
+    /// When the database says no.
+    pub fn believes(&self, now_ms: u64) -> Result<bool, HistoryError> {
+        Ok(self.own_minutes(now_ms.saturating_sub(3 * HOUR_MS), now_ms)? >= 60)
     }
 
     fn first_due(&self, span: Span) -> Result<Option<u64>, HistoryError> {
@@ -253,9 +292,9 @@ impl Store {
         Ok(first.and_then(|first| u64::try_from(first).ok()))
     }
 
-    fn prune_before(&mut self, horizon_ms: u64, tables: &[(&str, &str)]) -> Result<bool, HistoryError> {
+    fn prune_before(&mut self, horizon_ms: u64, tables: &[(&str, &str)]) -> Result<(u64, bool), HistoryError> {
         let pruning = self.db.transaction()?;
-        let mut is_more = false;
+        let (mut rows, mut is_more) = (0, false);
         for (table, time) in tables {
             // What is asked for is made up from the level above as soon as this is written, whether the rows are gone yet or not.
             let raise = "INSERT INTO kept (name, since_ms) VALUES (?1, ?2) \
@@ -272,11 +311,11 @@ impl Store {
                 .optional()?;
             // Up to and with the time of that row: rows of one time stay together.
             let before = last.map_or(horizon_ms.store(), |last| rusqlite::types::Value::Integer(last + 1));
-            pruning.execute(&format!("DELETE FROM {table} WHERE {time} < ?1"), params![before])?;
+            rows += pruning.execute(&format!("DELETE FROM {table} WHERE {time} < ?1"), params![before])? as u64;
             is_more |= last.is_some();
         }
         pruning.commit()?;
-        Ok(is_more)
+        Ok((rows, is_more))
     }
 
     /// Brings what was written into the file itself, and empties the journal.

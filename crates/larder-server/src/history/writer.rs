@@ -11,7 +11,7 @@ use larder::analytics::Rollup;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::span::HOUR_MS;
+use super::store::Pruned;
 use super::{History, HistoryError, Retention, Store};
 
 /// Commands that may wait. Who finds it full waits too, without a thread, and what happens meanwhile is counted in the next minute.
@@ -38,6 +38,43 @@ pub struct Writer {
     commands: mpsc::Sender<Command>,
     trouble: Arc<Mutex<Option<String>>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// The right to have the history forget what is kept no longer, before its time. It does not keep the thread that writes from ending.
+#[derive(Clone)]
+pub struct Pruner {
+    commands: mpsc::WeakSender<Command>,
+    retention: Retention,
+}
+
+impl Pruner {
+    /// One bounded step, in its turn between the minutes that are written. Nothing, while the clock is not to be believed.
+    ///
+    /// # Errors
+    /// [`HistoryError::Closed`] when nobody writes any more, and what the database says.
+    pub async fn step(&self, now_ms: u64) -> Result<Pruned, HistoryError> {
+        let commands = self.commands.upgrade().ok_or(HistoryError::Closed)?;
+        let retention = self.retention;
+        let prune = move |store: &mut Store| {
+            let is_believed = store.believes(now_ms)?;
+            if is_believed { store.prune_step(now_ms, &retention) } else { Ok(Pruned::default()) }
+        };
+        ask(&commands, prune).await
+    }
+}
+
+/// Has something done with the store, in its turn.
+async fn ask<T: Send + 'static>(
+    commands: &mpsc::Sender<Command>,
+    task: impl FnOnce(&mut Store) -> Result<T, HistoryError> + Send + 'static,
+) -> Result<T, HistoryError> {
+    let (reply, answer) = oneshot::channel();
+    let task: Task = Box::new(move |store| {
+        // Who asked may have gone.
+        drop(reply.send(task(store)));
+    });
+    commands.send(Command::Do(task)).await.map_err(|_| HistoryError::Closed)?;
+    answer.await.map_err(|_| HistoryError::Closed)?
 }
 
 impl Writer {
@@ -69,13 +106,12 @@ impl Writer {
         &self,
         task: impl FnOnce(&mut Store) -> Result<T, HistoryError> + Send + 'static,
     ) -> Result<T, HistoryError> {
-        let (reply, answer) = oneshot::channel();
-        let task: Task = Box::new(move |store| {
-            // Who asked may have gone.
-            drop(reply.send(task(store)));
-        });
-        self.commands.send(Command::Do(task)).await.map_err(|_| HistoryError::Closed)?;
-        answer.await.map_err(|_| HistoryError::Closed)?
+        ask(&self.commands, task).await
+    }
+
+    /// What can have it forget what is kept no longer than this.
+    pub fn pruner(&self, retention: Retention) -> Pruner {
+        Pruner { commands: self.commands.downgrade(), retention }
     }
 
     /// Why nothing can be written, while it cannot.
@@ -156,8 +192,7 @@ impl Desk {
     fn keep(&self, now_ms: u64) -> Result<(), HistoryError> {
         let mut store = self.store.lock();
         store.close_due(now_ms)?;
-        // A clock that was set far ahead would have everything forgotten: it is believed when it has gone on for an hour.
-        if store.own_minutes(now_ms.saturating_sub(3 * HOUR_MS), now_ms)? < 60 {
+        if !store.believes(now_ms)? {
             return Ok(());
         }
         for _ in 0..PRUNES_MAX {

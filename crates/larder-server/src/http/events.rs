@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::Json as Answer;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
+use larder::access::{Operation, Target};
 use larder::events::{Emitted, Event};
 use larder::{Impact, Touched};
 use serde::{Deserialize, Serialize};
@@ -163,6 +164,19 @@ async fn take_many(app: &Shared, who: Option<Who>, all: Vec<Json>, rehearse: boo
 async fn carry_out(app: &App, who: Option<&Who>, event: Event, rehearse: bool, facts: &Facts) -> Result<Outcome, Problem> {
     let id = event.id().to_owned();
     facts.about(|| [Name::new("event", format!("{} of {}#{id}", event.kind(), event.source()))]);
+    // To tell of what happened is one right, to keep everybody from writing another, which no signature gives.
+    if crate::maintenance::is_command(&event) {
+        match who {
+            Some(who) => who.check(Operation::Admin, Target::Server)?,
+            None if app.door.is_guarded() => {
+                return Err(Problem::new(
+                    Kind::Forbidden,
+                    "a signature is no right to begin or end maintenance; a token of an administrator is",
+                ));
+            }
+            None => {}
+        }
+    }
     let (emitted, impact) = match rehearse {
         true => app.larder.rehearse(&event).await.map(|(emitted, impact)| (emitted, Some(impact)))?,
         false => (app.larder.emit_from(event, DOOR).await?, None),

@@ -73,6 +73,14 @@ fn families(app: &App) -> Vec<Family> {
     app.resp.iter().for_each(|resp| resp.tell(&mut families));
     families.counter("larder_access_refused", "Proofs of who somebody is that were wrong, over HTTP and RESP.", app.door.refused());
     families.of_audit(app.audit.as_ref().map(|audit| audit.standing()));
+    let process = app.upkeep.promise.standing();
+    families.size("larder_process_resident_bytes", "Memory of the process that is resident.", process.resident);
+    if let Some(budget) = process.budget {
+        families.size("larder_process_budget_bytes", "Memory that the process may have.", budget);
+    }
+    families.measure("larder_memory_share", "The share of their sizes that pools of memory may use.", process.share);
+    let is_maintained = u64::from(!app.larder.takes_writes());
+    families.size("larder_maintenance", "Whether the server is under maintenance, and takes no writes.", is_maintained);
     families.size("larder_draining", "Whether the server is shutting down.", u64::from(app.gate.is_draining()));
     process::tell(&mut families);
     families.finish()

@@ -11,8 +11,10 @@ use super::metrics::encode::Format;
 use super::problem::Kind;
 
 mod access;
+mod cleanup;
 mod content;
 mod history;
+mod maintenance;
 mod optimize;
 mod probes;
 mod report;
@@ -82,6 +84,8 @@ fn routes() -> Value {
             "/v1/access/tokens/{id}/rotate": access::rotation(),
             "/v1/access/explain": access::explanation(),
             "/v1/optimize": optimize::route(),
+            "/v1/cleanup": cleanup::route(),
+            "/v1/maintenance": maintenance::route(),
             "/livez": { "get": probes::livez() },
             "/readyz": { "get": probes::readyz() },
             "/startupz": { "get": probes::startupz() },

@@ -12,8 +12,8 @@ use super::problem::{Kind, Problem};
 use super::{App, Shared, percent};
 use crate::health::{self, Component};
 
-/// What is looked at beside the components: whether the server is shutting down, and whether it has started.
-const OWN: [&str; 2] = ["server", "startup"];
+/// What is looked at beside the components: whether the server is shutting down, whether it has started, and whether memory is warm.
+const OWN: [&str; 3] = ["server", "startup", "warm_up"];
 
 /// Names in `exclude` that are looked at; more are a mistake.
 const EXCLUDED_MAX: usize = 64;
@@ -106,7 +106,7 @@ fn excluded(query: &str) -> Result<Vec<String>, Problem> {
 fn checks(app: &App, excluded: &[String]) -> Vec<Check> {
     let draining = app.gate.is_draining().then(|| "the server is shutting down".to_owned());
     let starting = (!app.health.has_started()).then(|| "the cache is probed, and the log taken up".to_owned());
-    let own = OWN.into_iter().zip([draining, starting]).map(|(name, message)| (name, true, message));
+    let own = [("server", draining), ("startup", starting)].into_iter().chain(warming(app)).map(|(name, message)| (name, true, message));
     let components = app.health.components();
     let of_component = |component: &Component| {
         let message = component.reason.as_ref().map(|reason| format!("{}: {}", component.state.name(), reason.what));
@@ -123,6 +123,13 @@ fn checks(app: &App, excluded: &[String]) -> Vec<Check> {
         message,
     };
     all.map(check).collect()
+}
+
+/// Whether memory is warm, where it is waited for.
+fn warming(app: &App) -> Option<(&'static str, Option<String>)> {
+    let warmth = app.larder.warmth().filter(|_| app.upkeep.ready_waits)?;
+    let told = || format!("memory is being warmed up: {} of {} keys were asked for", warmth.asked, warmth.keys);
+    Some(("warm_up", warmth.ended.is_none().then(told)))
 }
 
 impl Readiness {

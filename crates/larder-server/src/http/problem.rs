@@ -16,6 +16,9 @@ const TYPE_PREFIX: &str = "urn:larder:problem:";
 /// When to come again, in seconds, after a refusal for want of room, or of a log that is heard.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
+/// The same where the server is under maintenance, which is a matter of minutes: `GET /v1/maintenance` says when it ends.
+const RETRY_AFTER_MAINTENANCE_SECONDS: HeaderValue = HeaderValue::from_static("10");
+
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])+ $name:ident = $status:literal $slug:literal $title:literal,)+) => {
         /// What kind of problem it is. Programs tell them apart by the `type` member, which ends with the slug.
@@ -100,6 +103,8 @@ kinds! {
     Overloaded = 503 "overloaded" "Too much is under way",
     /// It would have to be recorded, and cannot be; nothing was changed.
     Unrecorded = 503 "unrecorded" "The audit log cannot be written",
+    /// The server is under maintenance and takes no writes for a while; nothing was changed.
+    Maintenance = 503 "maintenance" "The server is under maintenance",
     /// The server is shutting down.
     Draining = 503 "draining" "The server is shutting down",
     /// The invalidation log does not take the change; the detail says what did take effect.
@@ -147,6 +152,7 @@ impl From<ErrorKind> for Kind {
             ErrorKind::NotReached => Kind::NotReached,
             ErrorKind::Unverified => Kind::Unverified,
             ErrorKind::UnknownPosition => Kind::UnknownPosition,
+            ErrorKind::Maintenance => Kind::Maintenance,
             ErrorKind::Closed => Kind::Draining,
             // Loaders, types and files are the server's own affair; a request cannot ask for them.
             _ => Kind::Internal,
@@ -216,7 +222,8 @@ impl From<Error> for Problem {
         let kind = Kind::from(error.kind());
         match kind {
             // They say how it stands with Redis, or how long a client was willing to wait: for every read anew.
-            Kind::Unverified | Kind::NotReached => tracing::debug!(%error, "a request failed"),
+            // Or are asked for again and again while writes are refused, which the log has said once.
+            Kind::Unverified | Kind::NotReached | Kind::Maintenance => tracing::debug!(%error, "a request failed"),
             _ if kind.status() >= 500 => tracing::warn!(%error, "a request failed"),
             _ => {}
         }
@@ -248,6 +255,9 @@ impl IntoResponse for Problem {
             Kind::TooManyAttempts | Kind::TooManyRequests | Kind::Overloaded | Kind::Unrecorded | Kind::Draining | Kind::Unverified
         ) {
             response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        if kind == Kind::Maintenance {
+            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_MAINTENANCE_SECONDS);
         }
         if kind == Kind::Unsigned {
             // HTTP wants every 401 to say what would be accepted.

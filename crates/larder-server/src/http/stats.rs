@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::problem::Problem;
+use crate::promise::Standing as Process;
 use window::Window;
 
 pub mod window;
@@ -271,10 +272,12 @@ pub struct Events {
 }
 
 /// The server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Server {
     /// Requests under way, this one included.
     pub requests_under_way: u64,
+    /// The memory of the process, and what it may have.
+    pub process: Process,
 }
 
 /// `GET /v1/stats?since=`.
@@ -284,7 +287,8 @@ pub struct Server {
 pub async fn show(State(app): State<Shared>, uri: Uri) -> Result<Answer<Document>, Problem> {
     let (stats, window) = app.windows.show(&app.larder, window::asked(&uri)?);
     let events = events(stats.events, app.intake.unsigned());
-    Ok(Answer(document(window, stats, events, app.gate.under_way() as u64)))
+    let server = Server { requests_under_way: app.gate.under_way() as u64, process: app.upkeep.promise.standing() };
+    Ok(Answer(document(window, stats, events, server)))
 }
 
 fn invalidations(stats: &Stats) -> BTreeMap<String, BTreeMap<String, u64>> {
@@ -300,7 +304,7 @@ fn events(stats: EventStats, unsigned: u64) -> Events {
     Events { received, duplicates, unmatched, refused, failed, names, conflated, dead, dead_dropped, unsigned }
 }
 
-fn document(window: Window, stats: Stats, events: Events, requests_under_way: u64) -> Document {
+fn document(window: Window, stats: Stats, events: Events, server: Server) -> Document {
     let Stats { memory, log, index, .. } = &stats;
     Document {
         window,
@@ -325,7 +329,7 @@ fn document(window: Window, stats: Stats, events: Events, requests_under_way: u6
         events,
         invalidations: invalidations(&stats),
         needless: Needless { tags: stats.needless.tags.clone(), rules: stats.needless.rules.clone() },
-        server: Server { requests_under_way },
+        server,
     }
 }
 

@@ -101,6 +101,8 @@ impl From<larder::Error> for Refusal {
             ErrorKind::Unverified => "UNVERIFIED",
             ErrorKind::LogUnavailable | ErrorKind::Tier | ErrorKind::Closed | ErrorKind::Overloaded => "UNAVAILABLE",
             ErrorKind::NotReached => "NOTREACHED",
+            // The word that clients of Redis know for what may be tried again later.
+            ErrorKind::Maintenance => "TRYAGAIN",
             ErrorKind::Forbidden => "NOPERM",
             _ => "ERR",
         };

@@ -11,7 +11,7 @@ use larder::{Builder, Larder};
 use larder_server::access::Door;
 use larder_server::health::Watched;
 use larder_server::serve::Serve;
-use larder_server::settings::{Guards, HealthLimits, HttpLimits, RespSettings, Webhooks};
+use larder_server::settings::{Guards, HealthLimits, HttpLimits, RespSettings, UpkeepSettings, Webhooks};
 use larder_server::tls::{ClientCertificates, Tls, TlsSettings};
 use larder_testkit::certificates::{Authority, Signed};
 use rustls::crypto::ring::default_provider;
@@ -121,6 +121,7 @@ impl Site {
                 watched: Watched { limits: health, ..Watched::default() },
                 drain: PATIENCE,
                 history: None,
+                upkeep: UpkeepSettings::default(),
             };
             serve.bind().await.expect("there are free ports")
         });

@@ -9,7 +9,7 @@ use larder::{Builder, Larder};
 use larder_server::access::Door;
 use larder_server::health::Watched;
 use larder_server::serve::{Serve, ServeError};
-use larder_server::settings::{Guards, HttpLimits, RespSettings, Webhooks};
+use larder_server::settings::{Guards, HttpLimits, RespSettings, UpkeepSettings, Webhooks};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -74,6 +74,7 @@ impl Server {
                 watched: Watched::default(),
                 drain,
                 history: None,
+                upkeep: UpkeepSettings::default(),
             };
             (larder, serve.bind().await.unwrap())
         });

@@ -196,8 +196,9 @@ fn built_ins() -> Vec<Rule> {
                 "models:{model_type?}:**",
             ],
         ),
-        rule("system_maintenance", &["everything"]).only_when("!has(scope)"),
-        rule("system_maintenance", &["namespace:{scope}"]).only_when("has(scope)"),
+        // With a mode it is for whoever takes no writes for a while, and clears only if it says so.
+        rule("system_maintenance", &["everything"]).only_when("!has(scope) && (!has(mode) || has(clear) && clear == true)"),
+        rule("system_maintenance", &["namespace:{scope}"]).only_when("has(scope) && (!has(mode) || has(clear) && clear == true)"),
     ]
 }
 
@@ -237,6 +238,10 @@ mod tests {
         let rules = Rules::with_built_ins(Vec::new());
         assert_eq!(names(&rules, "system_maintenance", json!({})).unwrap(), ["everything"]);
         assert_eq!(names(&rules, "system_maintenance", json!({ "scope": "features" })).unwrap(), ["namespace:features"]);
+        let of = |data: Json| names(&rules, "system_maintenance", data).unwrap();
+        assert!(of(json!({ "mode": "on" })).is_empty() && of(json!({ "mode": "on", "clear": false, "scope": "features" })).is_empty());
+        assert_eq!(of(json!({ "mode": "on", "clear": true })), ["everything"]);
+        assert_eq!(of(json!({ "mode": "on", "clear": true, "scope": "features" })), ["namespace:features"]);
         assert!(names(&rules, "system_maintenance", json!({ "scope": "*" })).is_err(), "a scope is a namespace, and not a pattern");
     }
 }

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clock::Clock;
+use crate::config::MEMORY_BYTES_MIN;
 use crate::entry::Slot;
 use crate::key::{SEPARATOR, is_reserved};
 use crate::metrics::{Count, NamespaceMetrics};
@@ -35,8 +36,23 @@ pub(crate) struct Pool {
     hash: KeyHash,
     clock: Clock,
     notices: Arc<Board>,
-    /// The size that was asked for, and the right to change it.
-    size: Mutex<u64>,
+    /// The size that was asked for and what may be used of it, and the right to change either.
+    size: Mutex<Size>,
+}
+
+/// How large a pool is.
+#[derive(Clone, Copy)]
+struct Size {
+    /// What was asked for.
+    asked: u64,
+    /// The share of it that may be used now: less than all of it where the process comes near what it may have.
+    share: f64,
+}
+
+impl Size {
+    fn bytes(self) -> u64 {
+        if self.share >= 1.0 { self.asked } else { ((self.asked as f64 * self.share) as u64).max(MEMORY_BYTES_MIN.min(self.asked)) }
+    }
 }
 
 /// A whole key, as the pool keeps it. One of common length stands in the engine's own table, beside the pointer to its
@@ -77,7 +93,20 @@ impl Pool {
 
     /// One of this size beside it, which hashes keys as it does: a query for one serves for the other.
     pub(crate) fn beside(&self, capacity: u64) -> Self {
-        Pool::hashed(capacity, self.hash, self.clock.clone(), self.notices.clone())
+        Pool::hashed(capacity, self.hash, self.clock.clone(), self.notices.clone()).squeezed_as(self)
+    }
+
+    /// The same that may use no more of its size than another may of its own.
+    pub(crate) fn squeezed_as(self, other: &Pool) -> Self {
+        self.squeeze_as(other);
+        self
+    }
+
+    /// Lets it use as much of its size as another may of its own.
+    pub(crate) fn squeeze_as(&self, other: &Pool) {
+        // Not both locks at once: they have no order.
+        let share = other.size.lock().share;
+        self.squeeze(share);
     }
 
     fn hashed(capacity: u64, hash: KeyHash, clock: Clock, notices: Arc<Board>) -> Self {
@@ -89,7 +118,7 @@ impl Pool {
             .build()
             .expect("all that the builder asks for is given");
         let engine = Cache::with_options(options, ByWeight, hash, Farewell { clock: clock.clone(), notices: notices.clone() });
-        Pool { engine, hash, clock, notices, size: Mutex::new(capacity) }
+        Pool { engine, hash, clock, notices, size: Mutex::new(Size { asked: capacity, share: 1.0 }) }
     }
 
     /// The clock that ages are counted by.
@@ -223,8 +252,21 @@ impl Pool {
     /// Gives the pool another size while it is in use; a smaller one evicts at once.
     pub(crate) fn resize(&self, capacity: u64) {
         let mut size = self.size.lock();
-        *size = capacity;
-        self.engine.set_capacity(capacity);
+        size.asked = capacity;
+        self.engine.set_capacity(size.bytes());
+    }
+
+    /// Lets it use so much of the size that was asked for, and evicts at once what is more. The size itself stays, and may be changed
+    /// meanwhile by whoever gives it out.
+    pub(crate) fn squeeze(&self, share: f64) {
+        let mut size = self.size.lock();
+        size.share = share;
+        self.engine.set_capacity(size.bytes());
+    }
+
+    /// Whether it may not use all of its size now.
+    pub(crate) fn is_squeezed(&self) -> bool {
+        self.size.lock().share < 1.0
     }
 
     /// Moves the entries of a namespace, given with its separator, to another pool, one short lock at a time. One that is newer there
@@ -248,14 +290,14 @@ impl Pool {
     /// The engine evicts when an entry comes in, not when one grows in its place.
     fn make_room(&self) {
         let size = self.size.lock();
-        if self.engine.weight() > *size {
-            self.engine.set_capacity(*size);
+        if self.engine.weight() > size.bytes() {
+            self.engine.set_capacity(size.bytes());
         }
     }
 
     /// The size that was asked for last.
     pub(crate) fn size(&self) -> u64 {
-        *self.size.lock()
+        self.size.lock().asked
     }
 
     pub(crate) fn capacity(&self) -> u64 {

@@ -76,6 +76,9 @@ fn own() -> Value {
         "Readiness": readiness(),
         "Health": health(),
         "Optimize": super::optimize::schema(),
+        "Cleanup": super::cleanup::schema(),
+        "Maintenance": super::maintenance::schema(),
+        "MaintenanceRequest": super::maintenance::request(),
         "HealthDocument": health_document(),
         "Stats": stats(),
         "Window": window(),
@@ -447,7 +450,10 @@ fn stats() -> Value {
                 "description": "Names that were invalidated, by kind and then by where that came from.",
             },
             "needless": needless(),
-            "server": counts(&["requests_under_way"]),
+            "server": open(&["requests_under_way", "process"], json!({
+                "requests_under_way": count("Requests behind the gate."),
+                "process": process(),
+            })),
         }),
     )
 }
@@ -492,4 +498,17 @@ fn latency() -> Value {
     times.iter().for_each(|name| schema["properties"][*name] = json!({ "type": ["number", "null"] }));
     schema["description"] = "Microseconds; null where nothing was timed.".into();
     schema
+}
+
+fn process() -> Value {
+    let mut process = counts(&["resident", "pools", "index", "queues", "rest"]);
+    process["description"] = "The memory of the process in bytes, and what it may have.".into();
+    process["properties"]["budget"] = or_null(count("Bytes."), "What it may have; null where nothing bounds it.");
+    process["properties"]["group_limit"] = or_null(count("Bytes."), "What its control group may have.");
+    let percent = || json!({ "type": "number" });
+    process["properties"]["pressure_some"] = or_null(percent(), "How much somebody waits for memory, in percent of the last ten seconds.");
+    process["properties"]["pressure_full"] = or_null(percent(), "How much everybody does.");
+    process["properties"]["share"] = json!({ "type": "number", "description": "The share of their sizes that pools may use." });
+    process["properties"]["why"] = json!({ "type": "string", "enum": ["calm", "large", "pressed", "kept", "least"] });
+    process
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use larder::access::{Operation, Target};
 use larder::events::Event;
 use larder::{Freshness, Item, Lookup, Miss, Names, Position, Source};
 
@@ -177,7 +178,12 @@ pub async fn invalidate(call: &mut Call<'_>) -> Done {
 pub async fn emit(call: &mut Call<'_>) -> Done {
     let kind = std::str::from_utf8(call.args.at(1)).map_err(|_| Refusal::new("ERR the type of an event is text"))?;
     let data = serde_json::from_slice(call.args.at(2)).map_err(|error| Refusal::of(format!("ERR the data is no JSON: {error}")))?;
-    let emitted = call.resp.larder.emit_from(Event::new(kind, data), "resp").await?;
+    let event = Event::new(kind, data);
+    // To tell of what happened is one right, to keep everybody from writing another.
+    if let Some(who) = call.who().filter(|_| crate::maintenance::is_command(&event)) {
+        who.principal.check(Operation::Admin, Target::Server)?;
+    }
+    let emitted = call.resp.larder.emit_from(event, "resp").await?;
     call.session.position = emitted.position;
     call.out.bulk_or_null(emitted.position.map(|position| position.to_string()).as_deref().map(str::as_bytes));
     Ok(())

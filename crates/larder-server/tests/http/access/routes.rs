@@ -47,9 +47,15 @@ fn cell(method: &str, path: &str, keys: &[&str]) -> Option<(Expected, bool, Stri
         ("GET" | "DELETE", "/v1/dead-letters/{id}") => server(Admin, "/v1/dead-letters/7", None),
         ("POST", "/v1/dead-letters/{id}/replay") => server(Admin, "/v1/dead-letters/7/replay", None),
         ("GET", "/v1/keys") => Some((Anything(Read), false, path.to_owned(), None)),
-        ("POST", "/v1/stats/reset" | "/v1/optimize") => server(Admin, path, None),
+        ("POST", "/v1/stats/reset" | "/v1/optimize") | ("POST" | "DELETE", "/v1/cleanup") => server(Admin, path, None),
+        ("DELETE", "/v1/maintenance") => server(Admin, path, None),
+        // It is refused as a request, so that no other is kept from writing.
+        ("POST", "/v1/maintenance") => server(Admin, path, Some(json!({ "for": "never" }))),
         ("GET", "/v1/reports/{kind}") => server(Metrics, "/v1/reports/daily", None),
-        ("GET", "/v1/stats" | "/v1/optimize" | "/v1/history" | "/v1/health" | "/health" | "/metrics") => server(Metrics, path, None),
+        (
+            "GET",
+            "/v1/stats" | "/v1/optimize" | "/v1/cleanup" | "/v1/maintenance" | "/v1/history" | "/v1/health" | "/health" | "/metrics",
+        ) => server(Metrics, path, None),
         ("GET", "/livez" | "/readyz" | "/startupz" | "/openapi.json") => nothing(None),
         ("POST", "/v1/access/session") => nothing(Some(json!({ "principal": "x" }))),
         ("GET" | "DELETE", "/v1/access/session") => Some((Somebody, false, path.to_owned(), None)),

@@ -1,0 +1,98 @@
+//! The one clean-up that a server has under way: begun by whoever asks, looked at while it goes on, stopped, and remembered when it ended.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::task::AbortHandle;
+
+use super::{Places, Report, clean_up};
+use crate::progress::{Progress, Step};
+
+/// See the head of this file. What is under way ends with it.
+pub struct Cleaner {
+    places: Places,
+    /// Whoever has it cleans up: the second of two would look at what the first has just left.
+    alone: Arc<tokio::sync::Mutex<()>>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    under_way: Option<UnderWay>,
+    last: Option<Report>,
+}
+
+struct UnderWay {
+    progress: Arc<Progress>,
+    task: AbortHandle,
+}
+
+/// What there is to be known of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// How far the one is that is under way; null where none is.
+    pub running: Option<Step>,
+    /// What the last one gave back that has ended; null where none did since the server began.
+    pub last: Option<Report>,
+}
+
+impl Cleaner {
+    /// Nothing is under way.
+    pub fn new(places: Places) -> Self {
+        Cleaner { places, alone: Arc::default(), known: Arc::default() }
+    }
+
+    /// What is cleaned up, for who does it on their own account.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Begins, on the runtime that this is called in, unless one is under way. Returns whether it did.
+    pub fn begin(&self) -> bool {
+        let mut known = self.known.lock();
+        let Ok(alone) = self.alone.clone().try_lock_owned() else { return false };
+        let progress = Arc::new(Progress::default());
+        progress.at("beginning", 0, None);
+        let (places, seen, to_tell) = (self.places.clone(), progress.clone(), self.known.clone());
+        let task = tokio::spawn(async move {
+            let report = clean_up(&places, &seen).await;
+            {
+                let mut known = to_tell.lock();
+                known.last = Some(report);
+                known.under_way = None;
+                // In this order, so that who sees that none is under way can begin one.
+                drop(alone);
+            }
+        });
+        known.under_way = Some(UnderWay { progress, task: task.abort_handle() });
+        true
+    }
+
+    /// Tells the one that is under way to stop after its next step. Returns whether there is one.
+    pub fn cancel(&self) -> bool {
+        let known = self.known.lock();
+        known.under_way.iter().for_each(|one| one.progress.cancel());
+        known.under_way.is_some()
+    }
+
+    /// What there is to be known.
+    pub fn standing(&self) -> Standing {
+        let known = self.known.lock();
+        Standing { running: known.under_way.as_ref().map(|one| one.progress.now()), last: known.last.clone() }
+    }
+
+    /// Ends what is under way, wherever it is: the server ends.
+    pub fn stop(&self) {
+        if let Some(one) = self.known.lock().under_way.take() {
+            one.progress.cancel();
+            one.task.abort();
+        }
+    }
+}
+
+impl Drop for Cleaner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

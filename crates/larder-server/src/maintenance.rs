@@ -1,0 +1,389 @@
+//! Maintenance: for a while this server takes no writes, and comes back by itself.
+//!
+//! ```text
+//!            begin: written down, writes refused, those under way end, flushed, cleared if asked
+//!   open ─────────────────────────────────────────────────────────────────────────────> under maintenance
+//!        <───────────────────────────────────────────────────────────────────────────── end, or the deadline
+//! ```
+//!
+//! It is of this server alone: others that share its Redis go on, so a fleet is asked one by one. Reads are answered and
+//! invalidations taken all the while ([`Larder::close_writes`] has the particulars).
+//!
+//! The deadline is counted by a clock that nobody sets. A restart does not end the maintenance where there is a data folder: what is
+//! written down there says how long it was to be and until when, and what is left by the wall clock, at most that long, is left. Without
+//! a folder a restart ends it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use larder::events::{Event, Registration};
+use larder::{Larder, Names};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::config::units::{TIME_EXPECTED, parse_time, show_time};
+use crate::history::wall_ms;
+
+/// How long it lasts where nobody says.
+pub const USUAL: Duration = Duration::from_secs(3_600);
+
+/// The longest that can be asked for at once: who is away for longer asks again.
+pub const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+
+/// How long writes under way are waited for.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes of a reason.
+const REASON_LEN_MAX: usize = 1_024;
+
+/// The event that begins and ends it, where its data have a mode.
+pub const EVENT: &str = "system_maintenance";
+
+/// See the head of this file.
+pub struct Maintenance {
+    larder: Larder,
+    file: Option<PathBuf>,
+    /// Whoever has it begins or ends it. Taken before `now`.
+    turn: tokio::sync::Mutex<()>,
+    now: Mutex<Option<Window>>,
+    timer: Mutex<Option<AbortHandle>>,
+    handler: Mutex<Option<Registration>>,
+}
+
+/// A stretch of maintenance.
+#[derive(Clone, Debug)]
+struct Window {
+    written: Written,
+    until: Instant,
+    cleared: bool,
+    under_way: u64,
+}
+
+/// What is written down of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Written {
+    version: u32,
+    since_ms: u64,
+    until_ms: u64,
+    length_ms: u64,
+    by: String,
+    reason: String,
+}
+
+const VERSION: u32 = 1;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// How long, up to [`LONGEST`].
+    pub length: Duration,
+    /// Whether everything is invalidated once no write is under way any more.
+    pub clear: bool,
+    /// Why, for who sees it.
+    pub reason: String,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Asked { length: USUAL, clear: false, reason: String::new() }
+    }
+}
+
+/// How it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Whether this server is under maintenance.
+    pub on: bool,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: Option<u64>,
+    /// When it comes back by itself.
+    pub until_ms: Option<u64>,
+    /// How long until then, in milliseconds, by a clock that nobody sets.
+    pub left_ms: Option<u64>,
+    /// Who asked for it; empty where nobody has to say who they are.
+    pub by: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Whether everything was invalidated when it began.
+    pub cleared: bool,
+    /// Writes that were let in before, and have not ended.
+    pub writes_under_way: u64,
+}
+
+/// Why it was not begun or ended as asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum MaintenanceError {
+    /// The time is none that can be asked for.
+    Length(Duration),
+    /// The reason is too long.
+    Reason,
+    /// What an event says is not understood.
+    Event(String),
+    /// It cannot be written down, so that a restart would not know of it. It was not begun; what was to be ended has ended.
+    File(PathBuf, std::io::Error),
+    /// It has begun, and what was written could not be brought to the disk, or not everything could be invalidated.
+    Cache(larder::Error),
+}
+
+impl fmt::Display for MaintenanceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MaintenanceError::Length(length) => {
+                write!(f, "maintenance lasts from a second to {}, not {}", show_time(LONGEST), show_time(*length))
+            }
+            MaintenanceError::Reason => write!(f, "the reason has at most {REASON_LEN_MAX} bytes, and no control characters"),
+            MaintenanceError::Event(what) => write!(f, "the event {EVENT} cannot be carried out: {what}"),
+            MaintenanceError::File(path, error) => write!(f, "maintenance cannot be written down in {}: {error}", path.display()),
+            MaintenanceError::Cache(error) => {
+                write!(f, "the server is under maintenance, but not everything could be done for it: {error}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for MaintenanceError {}
+
+impl Asked {
+    fn check(&self) -> Result<(), MaintenanceError> {
+        if self.length < Duration::from_secs(1) || self.length > LONGEST {
+            return Err(MaintenanceError::Length(self.length));
+        }
+        if self.reason.len() > REASON_LEN_MAX || self.reason.chars().any(char::is_control) {
+            return Err(MaintenanceError::Reason);
+        }
+        Ok(())
+    }
+}
+
+/// What the data of an event ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing of this: it is for the rules alone.
+    Nothing,
+    /// To begin.
+    On(Asked),
+    /// To end.
+    Off,
+}
+
+impl Told {
+    /// Reads the data of an event of the type [`EVENT`].
+    ///
+    /// # Errors
+    /// For a mode, time, or reason that is none.
+    pub fn of(data: &Json) -> Result<Told, MaintenanceError> {
+        let bad = |what: &str| MaintenanceError::Event(what.to_owned());
+        match data.get("mode").map(|mode| mode.as_str()) {
+            None => Ok(Told::Nothing),
+            Some(Some("off")) => Ok(Told::Off),
+            Some(Some("on")) => {
+                let length = match data.get("for") {
+                    None => USUAL,
+                    Some(text) => text.as_str().and_then(parse_time).ok_or_else(|| bad(&format!("\"for\" is none of {TIME_EXPECTED}")))?,
+                };
+                let clear = data.get("clear").map_or(Some(false), Json::as_bool).ok_or_else(|| bad("\"clear\" is true or false"))?;
+                let reason = data.get("reason").map_or(Some(""), Json::as_str).ok_or_else(|| bad("\"reason\" is a text"))?;
+                // What is about one namespace is cleared by its rule; here everything would go.
+                let clear = clear && data.get("scope").is_none();
+                let asked = Asked { length, clear, reason: reason.to_owned() };
+                asked.check().map(|()| Told::On(asked))
+            }
+            Some(_) => Err(bad("\"mode\" is \"on\" or \"off\"")),
+        }
+    }
+}
+
+impl Maintenance {
+    /// Takes up what a server before this one left, and listens to events from here on.
+    pub fn open(larder: &Larder, file: Option<PathBuf>) -> Arc<Self> {
+        let maintenance = Arc::new(Maintenance {
+            larder: larder.clone(),
+            file,
+            turn: tokio::sync::Mutex::default(),
+            now: Mutex::default(),
+            timer: Mutex::default(),
+            handler: Mutex::default(),
+        });
+        if let Some(written) = maintenance.left_behind() {
+            let left = left_of(&written, wall_ms());
+            tracing::warn!(left = %show_time(left), reason = written.reason, "the server is still under maintenance, and takes no writes");
+            larder.refuse_writes();
+            maintenance.set(Window { written, until: Instant::now() + left, cleared: false, under_way: 0 });
+        }
+        let weak = Arc::downgrade(&maintenance);
+        let registration = larder.on(EVENT, move |event: Arc<Event>| {
+            let weak = weak.clone();
+            async move { obey(&weak, &event).await }
+        });
+        *maintenance.handler.lock() = Some(registration);
+        maintenance
+    }
+
+    /// Begins it, or goes on with it as is asked for now. Returns when no write is under way any more, or the time for them is over.
+    ///
+    /// # Errors
+    /// See [`MaintenanceError`].
+    pub async fn begin(self: &Arc<Self>, asked: Asked, by: &str) -> Result<Standing, MaintenanceError> {
+        asked.check()?;
+        // In a task of its own: a client that goes away must not leave it half begun.
+        let (own, by) = (self.clone(), by.to_owned());
+        let begun = tokio::spawn(async move { own.begin_whole(asked, by).await }).await;
+        begun.unwrap_or_else(|_| Err(MaintenanceError::Event("it panicked, which is a fault of larder".to_owned())))
+    }
+
+    async fn begin_whole(self: &Arc<Self>, asked: Asked, by: String) -> Result<Standing, MaintenanceError> {
+        let _turn = self.turn.lock().await;
+        let now_ms = wall_ms();
+        let length_ms = u64::try_from(asked.length.as_millis()).unwrap_or(u64::MAX);
+        let since_ms = self.now.lock().as_ref().map_or(now_ms, |window| window.written.since_ms);
+        let written = Written { version: VERSION, since_ms, until_ms: now_ms + length_ms, length_ms, by, reason: asked.reason };
+        // First: what a restart would not know of has not begun.
+        self.write(Some(&written))?;
+        tracing::warn!(by = written.by, reason = written.reason, until = %show_time(asked.length), "maintenance begins: writes are refused");
+        self.set(Window { written, until: Instant::now() + asked.length, cleared: false, under_way: 0 });
+        let under_way = self.larder.close_writes(DRAIN_MAX).await;
+        let flushed = self.larder.flush().await;
+        let cleared = if asked.clear { self.larder.invalidate(Names::new().everything()).await.map(drop) } else { Ok(()) };
+        if let Some(window) = &mut *self.now.lock() {
+            (window.cleared, window.under_way) = (asked.clear && cleared.is_ok(), under_way);
+        }
+        flushed.and(cleared).map_err(MaintenanceError::Cache)?;
+        Ok(self.standing())
+    }
+
+    /// Ends it, if it is on.
+    ///
+    /// # Errors
+    /// [`MaintenanceError::File`] where a restart would begin it anew; it has ended all the same.
+    pub async fn end(&self) -> Result<Standing, MaintenanceError> {
+        let _turn = self.turn.lock().await;
+        self.end_now("as asked")?;
+        Ok(self.standing())
+    }
+
+    fn end_now(&self, why: &str) -> Result<(), MaintenanceError> {
+        let was_on = self.now.lock().take().is_some();
+        self.larder.open_writes();
+        if was_on {
+            tracing::warn!(why, "maintenance ends: writes are taken again");
+        }
+        if let Some(timer) = self.timer.lock().take() {
+            timer.abort();
+        }
+        self.write(None)
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        let Some(Window { written, until, cleared, under_way }) = self.now.lock().clone() else { return Standing::default() };
+        let left = until.saturating_duration_since(Instant::now());
+        Standing {
+            on: true,
+            since_ms: Some(written.since_ms),
+            until_ms: Some(written.until_ms),
+            left_ms: Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            by: Some(written.by),
+            reason: Some(written.reason),
+            cleared,
+            writes_under_way: under_way.min(self.larder.writes_under_way()),
+        }
+    }
+
+    /// Has it stand so, until its deadline.
+    fn set(self: &Arc<Self>, window: Window) {
+        let (until, weak) = (window.until, Arc::downgrade(self));
+        *self.now.lock() = Some(window);
+        let task = tokio::spawn(async move {
+            tokio::time::sleep_until(until).await;
+            let Some(maintenance) = weak.upgrade() else { return };
+            let _turn = maintenance.turn.lock().await;
+            // Somebody may have put it off while this waited for its turn.
+            let is_over = maintenance.now.lock().as_ref().is_some_and(|window| window.until <= Instant::now());
+            if is_over && let Err(error) = maintenance.end_now("its time is over") {
+                tracing::error!(%error, "a restart may find the server under maintenance");
+            }
+        });
+        if let Some(before) = self.timer.lock().replace(task.abort_handle()) {
+            before.abort();
+        }
+    }
+
+    /// What is written down, and not over.
+    fn left_behind(&self) -> Option<Written> {
+        let path = self.file.as_deref()?;
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::error!(%error, path = %path.display(), "whether the server was under maintenance cannot be read; it takes writes");
+                return None;
+            }
+        };
+        let written = serde_json::from_slice::<Written>(&text).ok().filter(|written| written.version == VERSION);
+        if written.is_none() {
+            tracing::error!(path = %path.display(), "what is written down of maintenance is not understood; the server takes writes");
+        }
+        written.filter(|written| !left_of(written, wall_ms()).is_zero())
+    }
+
+    fn write(&self, written: Option<&Written>) -> Result<(), MaintenanceError> {
+        let Some(path) = &self.file else { return Ok(()) };
+        let outcome = match written {
+            Some(written) => replace(path, &serde_json::to_vec_pretty(written).expect("it is texts and numbers")),
+            None => match std::fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        };
+        outcome.map_err(|error| MaintenanceError::File(path.clone(), error))
+    }
+}
+
+impl Drop for Maintenance {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.get_mut().take() {
+            timer.abort();
+        }
+        if let Some(handler) = self.handler.get_mut().take() {
+            handler.remove();
+        }
+    }
+}
+
+/// Whole or not at all, and there after a crash.
+fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = std::fs::File::create(&beside)?;
+    std::io::Write::write_all(&mut file, text)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)
+}
+
+/// What is left of it by the wall clock, and no more than it was to last: a clock that was set back does not make it longer.
+fn left_of(written: &Written, now_ms: u64) -> Duration {
+    Duration::from_millis(written.until_ms.saturating_sub(now_ms).min(written.length_ms))
+}
+
+/// Whether an event would have the server begin or end maintenance, rightly put or not.
+pub fn is_command(event: &Event) -> bool {
+    event.kind() == EVENT && event.data().get("mode").is_some()
+}
+
+/// What an event says. Its right to say so was looked at where it came in.
+async fn obey(weak: &Weak<Maintenance>, event: &Event) -> Result<(), MaintenanceError> {
+    let Some(maintenance) = weak.upgrade() else { return Ok(()) };
+    match Told::of(event.data())? {
+        Told::Nothing => Ok(()),
+        Told::On(asked) => maintenance.begin(asked, event.source()).await.map(drop),
+        Told::Off => maintenance.end().await.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Beginning, ending, the deadline, a restart, events, and what is asked for wrongly.
+
+use larder::{ErrorKind, Item};
+use serde_json::json;
+
+use super::*;
+
+async fn larder() -> Larder {
+    Larder::builder().build().await.expect("it opens")
+}
+
+async fn put(larder: &Larder) -> Option<ErrorKind> {
+    larder.raw().put("n:k", Item::new(bytes::Bytes::from_static(b"1"))).await.err().map(|error| error.kind())
+}
+
+fn asked(seconds: u64) -> Asked {
+    Asked { length: Duration::from_secs(seconds), ..Asked::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_begins_refuses_and_comes_back_by_itself() {
+    let larder = larder().await;
+    let maintenance = Maintenance::open(&larder, None);
+    assert_eq!((maintenance.standing(), put(&larder).await), (Standing::default(), None));
+    let standing = maintenance.begin(Asked { reason: "a new disk".into(), ..asked(60) }, "ada").await.expect("it begins");
+    assert_eq!((standing.on, standing.by.as_deref(), standing.reason.as_deref()), (true, Some("ada"), Some("a new disk")));
+    assert_eq!((standing.left_ms, standing.cleared, standing.writes_under_way), (Some(60_000), false, 0));
+    assert_eq!(put(&larder).await, Some(ErrorKind::Maintenance));
+    assert!(larder.raw().peek("n:k").await.expect("it is read").is_some(), "it is not cleared unless asked");
+    // Put off: the first deadline does not end it.
+    maintenance.begin(asked(120), "ada").await.expect("it goes on");
+    tokio::time::advance(Duration::from_secs(61)).await;
+    settle().await;
+    assert_eq!(put(&larder).await, Some(ErrorKind::Maintenance));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    settle().await;
+    assert_eq!((maintenance.standing().on, put(&larder).await), (false, None));
+}
+
+/// Lets tasks whose time has come run.
+async fn settle() {
+    for _ in 0..32 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn it_clears_if_asked_and_ends_when_told() {
+    let larder = larder().await;
+    let maintenance = Maintenance::open(&larder, None);
+    assert_eq!(put(&larder).await, None);
+    let standing = maintenance.begin(Asked { clear: true, ..asked(60) }, "").await.expect("it begins");
+    assert!(standing.cleared && larder.raw().peek("n:k").await.expect("it is read").is_none());
+    assert!(!maintenance.end().await.expect("it ends").on);
+    assert!(!maintenance.end().await.expect("there is nothing to end").on);
+    assert_eq!(put(&larder).await, None);
+}
+
+#[tokio::test]
+async fn a_restart_does_not_end_it_and_a_clock_that_was_set_does_not_make_it_longer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("maintenance.json");
+    let first = larder().await;
+    Maintenance::open(&first, Some(file.clone())).begin(asked(3_600), "ada").await.expect("it begins");
+    let second = larder().await;
+    let maintenance = Maintenance::open(&second, Some(file.clone()));
+    let standing = maintenance.standing();
+    assert!(standing.on && standing.left_ms.is_some_and(|left| (3_500_000..=3_600_000).contains(&left)), "{standing:?}");
+    assert_eq!(put(&second).await, Some(ErrorKind::Maintenance));
+    maintenance.end().await.expect("it ends");
+    assert!(!file.exists());
+    let third = larder().await;
+    assert!(!Maintenance::open(&third, Some(file.clone())).standing().on);
+    std::fs::write(&file, "{").expect("it is written");
+    assert!(!Maintenance::open(&third, Some(file)).standing().on, "what is not understood keeps nobody from writing");
+    let written = Written { version: 1, since_ms: 0, until_ms: 10_000, length_ms: 4_000, by: String::new(), reason: String::new() };
+    let left = |now_ms| left_of(&written, now_ms).as_millis();
+    assert_eq!((left(7_000), left(10_001), left(0)), (3_000, 0, 4_000));
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_does_not_begin() {
+    let larder = larder().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let maintenance = Maintenance::open(&larder, Some(folder.path().join("missing/maintenance.json")));
+    let error = maintenance.begin(asked(60), "").await.expect_err("there is no such folder");
+    assert!(matches!(error, MaintenanceError::File(..)), "{error}");
+    assert_eq!(put(&larder).await, None);
+}
+
+#[tokio::test]
+async fn an_event_with_a_mode_begins_and_ends_it() {
+    let larder = larder().await;
+    let maintenance = Maintenance::open(&larder, None);
+    let tell = |data: Json| larder.emit(Event::new(EVENT, data));
+    assert_eq!(put(&larder).await, None);
+    let emitted = tell(json!({ "mode": "on", "for": "10m", "reason": "an upgrade" })).await.expect("it is carried out");
+    assert_eq!((emitted.handled, emitted.names.len()), (1, 0), "and clears nothing");
+    assert!(maintenance.standing().on && larder.raw().peek("n:k").await.expect("it is read").is_some());
+    tell(json!({ "mode": "off" })).await.expect("it is carried out");
+    assert!(!maintenance.standing().on);
+    assert_eq!(tell(json!({})).await.expect("it is carried out").names.len(), 1, "without a mode it clears, and no more");
+    assert!(!maintenance.standing().on && larder.raw().peek("n:k").await.expect("it is read").is_none());
+}
+
+#[test]
+fn what_is_asked_for_wrongly_is_told() {
+    assert_eq!(Told::of(&json!({ "scope": "features" })).expect("it is none of this"), Told::Nothing);
+    let clear = |data| matches!(Told::of(&data), Ok(Told::On(Asked { clear: true, .. })));
+    assert!(clear(json!({ "mode": "on", "clear": true })) && !clear(json!({ "mode": "on", "clear": true, "scope": "features" })));
+    for bad in [
+        json!({ "mode": "maybe" }),
+        json!({ "mode": 1 }),
+        json!({ "mode": "on", "for": "soon" }),
+        json!({ "mode": "on", "for": "8d" }),
+        json!({ "mode": "on", "for": "0s" }),
+        json!({ "mode": "on", "clear": "yes" }),
+        json!({ "mode": "on", "reason": "x".repeat(1_025) }),
+        json!({ "mode": "on", "reason": "\u{1b}[31m" }),
+    ] {
+        assert!(Told::of(&bad).is_err(), "{bad}");
+    }
+}
