@@ -16,6 +16,7 @@ mod explain;
 mod failure;
 mod health;
 mod invalidate;
+mod jobs;
 mod keys;
 mod logging;
 mod optimize;
@@ -42,6 +43,7 @@ use explain::{ExplainArgs, MovedArgs};
 use failure::Failure;
 use health::HealthArgs;
 use invalidate::InvalidateArgs;
+use jobs::JobsCommand;
 use keys::KeysArgs;
 use optimize::OptimizeArgs;
 use output::Output;
@@ -78,6 +80,7 @@ Use it, from here or from any language over HTTP:
   larder stats
   larder report daily            what it did, against the day before, and what would make it better
   larder optimize                what more or less memory would do; --trace FILE does it for a cache that is yet to be
+  larder jobs list               what it does by itself, and how that went; larder jobs run does it now
   larder audit tail              who did what, where that is recorded
   larder health                  how the server is; exits with 0, 1 or 2
 
@@ -134,6 +137,7 @@ Redis, all keys have a prefix of their own and are removed in the end.")]
     Stats(StatsArgs),
     Report(ReportArgs),
     Optimize(OptimizeArgs),
+    Jobs(JobsCommand),
     Health(HealthArgs),
     Audit(AuditCommand),
     Config(ConfigCommand),
@@ -172,6 +176,7 @@ fn answer(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Stats(args)) => stats::stats(&args, out),
         Some(Command::Report(args)) => report::report(&args, out),
         Some(Command::Optimize(args)) => optimize::optimize(&args, out),
+        Some(Command::Jobs(command)) => jobs::jobs(&command, out),
         Some(Command::Health(args)) => health::health(&args, out),
         Some(Command::Audit(command)) => audit::audit(&command, out),
         Some(Command::Config(command)) => config::config(&command, out),

@@ -15,6 +15,7 @@ mod events;
 mod fault;
 mod health;
 mod history;
+mod jobs;
 mod otlp;
 mod policy;
 mod redis;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use crate::access::AccessSettings;
 use crate::audit::AuditSettings;
 use crate::health::Watched;
+use crate::jobs::{JobSettings, NAMES};
 use crate::settings::{Guards, HealthLimits, HistorySettings, HttpLimits, Otlp, RespSettings, Webhooks};
 use larder::events::Rule;
 use larder::{Builder, Durability, Larder, Policy, SizingMode};
@@ -45,8 +47,8 @@ pub use secret::{REFERENCE_EXPECTED, RedisAddress, Reference};
 pub use sources::Source;
 
 use catalog::{
-    ACCESS, AUDIT, DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, NAMESPACES, ON, OTLP, PRINCIPAL, REDIS, ROLE, SOURCE, Section,
-    TOP, variable,
+    ACCESS, AUDIT, DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, JOBS, NAMESPACES, ON, OTLP, PRINCIPAL, REDIS, ROLE, SOURCE,
+    Section, TOP, variable,
 };
 use document::{Document, Given, Givens};
 pub use fault::{Fault, Faults, Place};
@@ -112,6 +114,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// Where and how long what happened is kept, if it is.
     pub history: Option<HistorySettings>,
+    /// What the server does by itself.
+    pub jobs: JobSettings,
     effective: Document,
 }
 
@@ -146,6 +150,9 @@ impl Config {
             layer(section, givens, &environment, flags, &mut faults);
         }
         document.namespaces.values_mut().for_each(|givens| fill_in(&NAMESPACES, givens));
+        for name in NAMES {
+            fill_in(&JOBS, document.jobs.entry(name.to_owned()).or_default());
+        }
         let default_namespace = policy::of(&document.fixed[DEFAULT_NAMESPACE.name], DEFAULT_NAMESPACE.name, &mut faults);
         let namespaces = document.namespaces.iter().map(|(name, givens)| {
             let policy = policy::of(givens, &format!("{}.{name}", NAMESPACES.name), &mut faults);
@@ -166,6 +173,8 @@ impl Config {
             _ => None,
         };
         let history = history::of(&document.fixed[HISTORY.name], (data.as_deref(), instance), &mut faults);
+        let beside = data.clone().or_else(|| history.as_ref().and_then(|history| Some(history.file.as_ref()?.parent()?.to_owned())));
+        let jobs = jobs::of(&document.jobs, (data.as_deref(), beside.as_deref()), &mut faults);
         let lists = (document.list(&ROLE), document.list(&PRINCIPAL));
         let access = access::of(&document.fixed[ACCESS.name], lists, data.as_deref(), &environment, &mut faults);
         let (audit_folder, audit) = audit::of(&document.fixed[AUDIT.name], data.as_deref(), &environment, &mut faults);
@@ -182,6 +191,7 @@ impl Config {
             audit,
             health,
             history,
+            jobs,
             otlp,
             ..Self::of(document, redis, (default_namespace, namespaces))
         })
@@ -223,6 +233,7 @@ impl Config {
             audit: None,
             health: HealthLimits::default(),
             history: None,
+            jobs: JobSettings::default(),
             otlp: None,
             effective: document,
         }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A component is *healthy*; *degraded* where something works worse than it should, and goes on; *unhealthy* where somebody
-//! should come. What is wrong is said with what to do about it. There is no scheduler to look at yet.
+//! should come. What is wrong is said with what to do about it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::audit::Audit;
 use crate::exposure::Exposed;
+use crate::jobs::Jobs;
 use crate::settings::HealthLimits;
 use crate::tls::Tls;
 use certificates::Certificate;
@@ -35,6 +36,7 @@ mod disk;
 mod exposure;
 mod judge;
 mod performance;
+mod scheduler;
 mod sources;
 
 /// How a component is.
@@ -135,7 +137,8 @@ pub struct Component {
 }
 
 /// The names of all components that there can be, in the order in which they are told.
-pub const NAMES: [&str; 9] = ["memory", "backing", "log", "disk", "sources", "certificates", "exposure", "audit", "performance"];
+pub const NAMES: [&str; 10] =
+    ["memory", "backing", "log", "disk", "sources", "certificates", "exposure", "audit", "scheduler", "performance"];
 
 /// What to look at, beside the cache itself.
 #[derive(Clone, Default)]
@@ -152,6 +155,8 @@ pub struct Watched {
     pub exposed: Vec<Exposed>,
     /// Where what is done is recorded, if it is.
     pub audit: Option<Arc<Audit>>,
+    /// What the server does by itself, if it does anything.
+    pub jobs: Option<Jobs>,
 }
 
 /// The looks under way, and what they found. They end with it.
@@ -174,7 +179,7 @@ struct Slot {
 impl Health {
     /// Begins to look, in the background of the runtime that this is called in.
     pub fn watch(larder: &Larder, watched: Watched, is_strict: bool) -> Self {
-        let Watched { limits, data, certificates, tls, exposed, audit } = watched;
+        let Watched { limits, data, certificates, tls, exposed, audit, jobs } = watched;
         let mut health = Health { slots: Vec::new(), started: Arc::default(), looks: JoinSet::new() };
         cache::watch(&mut health, larder, &limits, is_strict);
         if let Some(folder) = data {
@@ -189,6 +194,9 @@ impl Health {
         }
         if let Some(audit) = audit {
             audit::watch(&mut health, audit, &limits);
+        }
+        if let Some(jobs) = jobs {
+            scheduler::watch(&mut health, jobs, &limits);
         }
         performance::watch(&mut health, larder, &limits);
         health

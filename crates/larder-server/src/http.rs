@@ -37,6 +37,7 @@ use crate::access::Door;
 use crate::audit::Audit;
 use crate::health::Health;
 use crate::history::History;
+use crate::jobs::Jobs;
 use crate::resp::Resp;
 use crate::settings::{HttpLimits, Webhooks};
 use browsers::Hosts;
@@ -60,6 +61,7 @@ pub mod headers;
 pub mod health;
 pub mod history;
 pub mod invalidations;
+pub mod jobs;
 pub mod keys;
 pub mod many;
 pub mod metrics;
@@ -92,6 +94,8 @@ pub struct App {
     backing: &'static str,
     /// What happened, if that is kept.
     history: Option<History>,
+    /// What the server does by itself, if it does anything.
+    jobs: Option<Jobs>,
     /// The door for clients of Redis, if there is one.
     resp: Option<Arc<Resp>>,
     /// Who may do what.
@@ -107,7 +111,7 @@ impl App {
         larder: Larder,
         (limits, webhooks): (HttpLimits, Webhooks),
         health: Health,
-        history: Option<History>,
+        (history, jobs): (Option<History>, Option<Jobs>),
         (resp, door): (Option<Arc<Resp>>, Arc<Door>),
     ) -> Shared {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
@@ -115,7 +119,23 @@ impl App {
         let (intake, watchers) = (Intake::new(webhooks), Watchers::new());
         let (commands, windows, connections) = (Commands::default(), Windows::begin(&larder), Arc::default());
         let raw = larder.raw();
-        Arc::new(App { raw, larder, limits, gate, intake, watchers, commands, windows, connections, health, backing, history, resp, door })
+        Arc::new(App {
+            raw,
+            larder,
+            limits,
+            gate,
+            intake,
+            watchers,
+            commands,
+            windows,
+            connections,
+            health,
+            backing,
+            history,
+            jobs,
+            resp,
+            door,
+        })
     }
 
     /// Where connections are counted.
@@ -259,8 +279,22 @@ pub fn data_plane() -> Vec<Endpoint> {
         Endpoint::new(Method::POST, "/v1/optimize", ADMIN, post(optimize::act)),
     ]
     .into_iter()
+    .chain(job_routes())
     .chain(access_routes())
     .collect()
+}
+
+/// What the server does by itself. All of it is for who administers it: results and reasons tell of the inside.
+fn job_routes() -> Vec<Endpoint> {
+    vec![
+        Endpoint::new(Method::GET, "/v1/jobs", ADMIN, get(jobs::list)),
+        Endpoint::new(Method::GET, "/v1/jobs/{name}", ADMIN, get(jobs::show)),
+        Endpoint::new(Method::POST, "/v1/jobs/{name}/run", ADMIN, post(jobs::run)),
+        Endpoint::new(Method::POST, "/v1/jobs/{name}/pause", ADMIN, post(jobs::pause)),
+        Endpoint::new(Method::POST, "/v1/jobs/{name}/resume", ADMIN, post(jobs::resume)),
+        Endpoint::new(Method::GET, "/v1/jobs/{name}/runs/{id}", ADMIN, get(jobs::show_run)),
+        Endpoint::new(Method::POST, "/v1/jobs/{name}/runs/{id}/cancel", ADMIN, post(jobs::cancel)),
+    ]
 }
 
 /// Who may do what, managed while the server runs.

@@ -11,6 +11,7 @@ pub mod health;
 pub mod hex;
 pub mod history;
 pub mod http;
+pub mod jobs;
 pub mod moment;
 pub mod optimize;
 pub mod otlp;

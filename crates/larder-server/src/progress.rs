@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How far a piece of work is, shared by who does it and who looks on.
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ pub struct Progress {
 }
 
 /// Where a piece of work is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// What is being done, in a few words: `sweeping memory`.
     pub doing: String,

@@ -3,6 +3,10 @@
 
 use super::value::Kind;
 
+mod jobs;
+
+pub use jobs::JOBS;
+
 /// A setting.
 #[derive(Debug)]
 pub struct Setting {

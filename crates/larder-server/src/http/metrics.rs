@@ -70,6 +70,7 @@ fn families(app: &App) -> Vec<Family> {
         "Connections that were accepted.",
         app.connections.accepted.load(Ordering::Relaxed),
     );
+    app.jobs.iter().for_each(|jobs| families.of_jobs(&jobs.views()));
     app.resp.iter().for_each(|resp| resp.tell(&mut families));
     families.size("larder_draining", "Whether the server is shutting down.", u64::from(app.gate.is_draining()));
     process::tell(&mut families);
