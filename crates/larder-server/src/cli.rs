@@ -17,6 +17,7 @@ mod explain;
 mod failure;
 mod health;
 mod invalidate;
+mod jobs;
 mod keys;
 mod logging;
 mod maintenance;
@@ -45,6 +46,7 @@ use explain::{ExplainArgs, MovedArgs};
 use failure::Failure;
 use health::HealthArgs;
 use invalidate::InvalidateArgs;
+use jobs::JobsCommand;
 use keys::KeysArgs;
 use maintenance::MaintenanceCommand;
 use optimize::OptimizeArgs;
@@ -84,6 +86,7 @@ Use it, from here or from any language over HTTP:
   larder optimize                what more or less memory would do; --trace FILE does it for a cache that is yet to be
   larder cleanup                 gives back what nobody needs any more
   larder maintenance on --for 30m    takes no writes for a while, and comes back by itself
+  larder jobs list               what it does by itself, and how that went; larder jobs run does it now
   larder audit tail              who did what, where that is recorded
   larder health                  how the server is; exits with 0, 1 or 2
 
@@ -142,6 +145,7 @@ Redis, all keys have a prefix of their own and are removed in the end.")]
     Optimize(OptimizeArgs),
     Cleanup(CleanupArgs),
     Maintenance(MaintenanceCommand),
+    Jobs(JobsCommand),
     Health(HealthArgs),
     Audit(AuditCommand),
     Config(ConfigCommand),
@@ -182,6 +186,7 @@ fn answer(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Optimize(args)) => optimize::optimize(&args, out),
         Some(Command::Cleanup(args)) => cleanup::cleanup(&args, out),
         Some(Command::Maintenance(command)) => maintenance::maintenance(&command, out),
+        Some(Command::Jobs(command)) => jobs::jobs(&command, out),
         Some(Command::Health(args)) => health::health(&args, out),
         Some(Command::Audit(command)) => audit::audit(&command, out),
         Some(Command::Config(command)) => config::config(&command, out),

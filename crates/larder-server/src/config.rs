@@ -15,6 +15,7 @@ mod events;
 mod fault;
 mod health;
 mod history;
+mod jobs;
 mod otlp;
 mod policy;
 mod redis;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use crate::access::AccessSettings;
 use crate::audit::AuditSettings;
 use crate::health::Watched;
+use crate::jobs::{JobSettings, NAMES};
 use crate::settings::{Guards, HealthLimits, HistorySettings, HttpLimits, Otlp, RespSettings, UpkeepSettings, Webhooks};
 use larder::events::Rule;
 use larder::{Builder, Durability, Larder, Policy, SizingMode, WarmUp};
@@ -46,8 +48,8 @@ pub use secret::{REFERENCE_EXPECTED, RedisAddress, Reference};
 pub use sources::Source;
 
 use catalog::{
-    ACCESS, AUDIT, DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, NAMESPACES, ON, OTLP, PRINCIPAL, PROCESS, REDIS, ROLE, SOURCE,
-    Section, TOP, UPKEEP, WARM_UP, variable,
+    ACCESS, AUDIT, DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, JOBS, NAMESPACES, ON, OTLP, PRINCIPAL, PROCESS, REDIS, ROLE,
+    SOURCE, Section, TOP, UPKEEP, WARM_UP, variable,
 };
 use document::{Document, Given, Givens};
 pub use fault::{Fault, Faults, Place};
@@ -117,6 +119,8 @@ pub struct Config {
     pub upkeep: UpkeepSettings,
     /// How memory is filled at the start, if it is.
     pub warm_up: Option<WarmUp>,
+    /// What the server does by itself.
+    pub jobs: JobSettings,
     effective: Document,
 }
 
@@ -151,6 +155,9 @@ impl Config {
             layer(section, givens, &environment, flags, &mut faults);
         }
         document.namespaces.values_mut().for_each(|givens| fill_in(&NAMESPACES, givens));
+        for name in NAMES {
+            fill_in(&JOBS, document.jobs.entry(name.to_owned()).or_default());
+        }
         let default_namespace = policy::of(&document.fixed[DEFAULT_NAMESPACE.name], DEFAULT_NAMESPACE.name, &mut faults);
         let namespaces = document.namespaces.iter().map(|(name, givens)| {
             let policy = policy::of(givens, &format!("{}.{name}", NAMESPACES.name), &mut faults);
@@ -171,6 +178,8 @@ impl Config {
             _ => None,
         };
         let history = history::of(&document.fixed[HISTORY.name], (data.as_deref(), instance), &mut faults);
+        let beside = data.clone().or_else(|| history.as_ref().and_then(|history| Some(history.file.as_ref()?.parent()?.to_owned())));
+        let jobs = jobs::of(&document.jobs, (data.as_deref(), beside.as_deref()), &mut faults);
         let lists = (document.list(&ROLE), document.list(&PRINCIPAL));
         let access = access::of(&document.fixed[ACCESS.name], lists, data.as_deref(), &environment, &mut faults);
         let (audit_folder, audit) = audit::of(&document.fixed[AUDIT.name], data.as_deref(), &environment, &mut faults);
@@ -193,6 +202,7 @@ impl Config {
             audit,
             health,
             history,
+            jobs,
             otlp,
             ..Self::of(document, redis, (default_namespace, namespaces))
         })
@@ -234,6 +244,7 @@ impl Config {
             audit: None,
             health: HealthLimits::default(),
             history: None,
+            jobs: JobSettings::default(),
             otlp: None,
             upkeep: UpkeepSettings::default(),
             warm_up: None,

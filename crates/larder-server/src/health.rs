@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A component is *healthy*; *degraded* where something works worse than it should, and goes on; *unhealthy* where somebody
-//! should come. What is wrong is said with what to do about it. There is no scheduler to look at yet.
+//! should come. What is wrong is said with what to do about it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::audit::Audit;
 use crate::exposure::Exposed;
+use crate::jobs::Jobs;
 use crate::maintenance::Maintenance;
 use crate::promise::Promise;
 use crate::settings::HealthLimits;
@@ -39,6 +40,7 @@ mod judge;
 mod maintenance;
 mod performance;
 mod process;
+mod scheduler;
 mod sources;
 
 /// How a component is.
@@ -139,8 +141,20 @@ pub struct Component {
 }
 
 /// The names of all components that there can be, in the order in which they are told.
-pub const NAMES: [&str; 11] =
-    ["memory", "backing", "log", "disk", "sources", "certificates", "exposure", "audit", "process", "maintenance", "performance"];
+pub const NAMES: [&str; 12] = [
+    "memory",
+    "backing",
+    "log",
+    "disk",
+    "sources",
+    "certificates",
+    "exposure",
+    "audit",
+    "process",
+    "maintenance",
+    "scheduler",
+    "performance",
+];
 
 /// What to look at, beside the cache itself.
 #[derive(Clone, Default)]
@@ -161,6 +175,8 @@ pub struct Watched {
     pub maintenance: Option<Arc<Maintenance>>,
     /// What the process has of what it may have.
     pub promise: Option<Arc<Promise>>,
+    /// What the server does by itself, if it does anything.
+    pub jobs: Option<Jobs>,
 }
 
 /// The looks under way, and what they found. They end with it.
@@ -183,7 +199,7 @@ struct Slot {
 impl Health {
     /// Begins to look, in the background of the runtime that this is called in.
     pub fn watch(larder: &Larder, watched: Watched, is_strict: bool) -> Self {
-        let Watched { limits, data, certificates, tls, exposed, audit, maintenance, promise } = watched;
+        let Watched { limits, data, certificates, tls, exposed, audit, maintenance, promise, jobs } = watched;
         let mut health = Health { slots: Vec::new(), started: Arc::default(), looks: JoinSet::new() };
         cache::watch(&mut health, larder, &limits, is_strict);
         if let Some(folder) = data {
@@ -204,6 +220,9 @@ impl Health {
         }
         if let Some(maintenance) = maintenance {
             self::maintenance::watch(&mut health, maintenance, &limits);
+        }
+        if let Some(jobs) = jobs {
+            scheduler::watch(&mut health, jobs, &limits);
         }
         performance::watch(&mut health, larder, &limits);
         health

@@ -38,6 +38,7 @@ use crate::audit::Audit;
 use crate::cleanup::Cleaner;
 use crate::health::Health;
 use crate::history::History;
+use crate::jobs::Jobs;
 use crate::maintenance::Maintenance;
 use crate::promise::Promise;
 use crate::resp::Resp;
@@ -64,6 +65,7 @@ pub mod headers;
 pub mod health;
 pub mod history;
 pub mod invalidations;
+pub mod jobs;
 pub mod keys;
 pub mod maintenance;
 pub mod many;
@@ -97,6 +99,8 @@ pub struct App {
     backing: &'static str,
     /// What happened, if that is kept.
     history: Option<History>,
+    /// What the server does by itself, if it does anything.
+    jobs: Option<Jobs>,
     /// The door for clients of Redis, if there is one.
     resp: Option<Arc<Resp>>,
     /// Who may do what.
@@ -128,7 +132,7 @@ impl App {
         larder: Larder,
         (limits, webhooks): (HttpLimits, Webhooks),
         health: Health,
-        history: Option<History>,
+        (history, jobs): (Option<History>, Option<Jobs>),
         (resp, door, audit): (Option<Arc<Resp>>, Arc<Door>, Option<Arc<Audit>>),
         upkeep: Upkeep,
     ) -> Shared {
@@ -150,6 +154,7 @@ impl App {
             health,
             backing,
             history,
+            jobs,
             resp,
             door,
             audit,
@@ -311,8 +316,22 @@ pub fn data_plane() -> Vec<Endpoint> {
         Endpoint::new(Method::DELETE, MAINTENANCE, ADMIN, delete(maintenance::end)),
     ]
     .into_iter()
+    .chain(job_routes())
     .chain(access_routes())
     .collect()
+}
+
+/// What the server does by itself. All of it is for who administers it: results and reasons tell of the inside.
+fn job_routes() -> Vec<Endpoint> {
+    vec![
+        Endpoint::new(Method::GET, "/v1/jobs", ADMIN, get(jobs::list)),
+        Endpoint::new(Method::GET, "/v1/jobs/{name}", ADMIN, get(jobs::show)),
+        Endpoint::new(Method::POST, "/v1/jobs/{name}/run", ADMIN, post(jobs::run)),
+        Endpoint::new(Method::POST, "/v1/jobs/{name}/pause", ADMIN, post(jobs::pause)),
+        Endpoint::new(Method::POST, "/v1/jobs/{name}/resume", ADMIN, post(jobs::resume)),
+        Endpoint::new(Method::GET, "/v1/jobs/{name}/runs/{id}", ADMIN, get(jobs::show_run)),
+        Endpoint::new(Method::POST, "/v1/jobs/{name}/runs/{id}/cancel", ADMIN, post(jobs::cancel)),
+    ]
 }
 
 /// Who may do what, managed while the server runs.

@@ -12,6 +12,7 @@ pub mod health;
 pub mod hex;
 pub mod history;
 pub mod http;
+pub mod jobs;
 pub mod maintenance;
 pub mod moment;
 pub mod optimize;

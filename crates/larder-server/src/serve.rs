@@ -28,6 +28,7 @@ use crate::health::{Health, Watched};
 use crate::history::Running;
 use crate::http::browsers::Hosts;
 use crate::http::{self, App, Shared, Upkeep};
+use crate::jobs;
 use crate::maintenance::Maintenance;
 use crate::promise::Promise;
 use crate::promise::readings::Readings;
@@ -66,6 +67,8 @@ pub struct Serve {
     pub history: Option<Running>,
     /// How the server looks after itself.
     pub upkeep: UpkeepSettings,
+    /// What the server does by itself, if it does anything; it is ended before the history is.
+    pub jobs: Option<jobs::Running>,
 }
 
 /// A server that has its address.
@@ -79,6 +82,7 @@ pub struct Bound {
     door: Arc<Door>,
     drain: Duration,
     history: Option<Running>,
+    jobs: Option<jobs::Running>,
     audit: Option<Arc<Audit>>,
     /// What goes on beside, and ends with it: certificates are renewed, and doors that stand open are told of.
     beside: JoinSet<()>,
@@ -90,7 +94,7 @@ impl Serve {
     /// # Errors
     /// When one cannot be had, or would be open to more than this machine without access control and TLS.
     pub async fn bind(self) -> Result<Bound, BindError> {
-        let Serve { larder, http, limits, resp, webhooks, guards, door, audit, is_strict, watched, drain, history, upkeep } = self;
+        let Serve { larder, http, limits, resp, webhooks, guards, door, audit, is_strict, watched, drain, history, upkeep, jobs } = self;
         let exposed = exposure::exposed(http, resp.listen, &guards, door.is_guarded());
         if let (Some(one), false) = (exposed.first(), guards.insecure) {
             let error = io::Error::new(io::ErrorKind::PermissionDenied, format!("{one}: {}", exposure::ADVICE));
@@ -115,8 +119,16 @@ impl Serve {
         let promise = Promise::new(larder.clone(), Readings::system(), upkeep.budget);
         beside.spawn(promise.clone().keep());
         let (maintained, promised) = (Some(maintenance.clone()), Some(promise.clone()));
-        let audited = audit.clone();
-        let watched = Watched { tls: guards.tls.clone(), exposed, audit: audited, maintenance: maintained, promise: promised, ..watched };
+        let looked_after = jobs.as_ref().map(|jobs| jobs.jobs().clone());
+        let watched = Watched {
+            tls: guards.tls.clone(),
+            exposed,
+            audit: audit.clone(),
+            maintenance: maintained,
+            promise: promised,
+            jobs: looked_after.clone(),
+            ..watched
+        };
         let health = Health::watch(&larder, watched, is_strict);
         let kept = history.as_ref().map(|history| history.history().clone());
         let places = Places {
@@ -127,11 +139,11 @@ impl Serve {
         };
         let doors = (resp.as_ref().map(|resp| resp.resp().clone()), door.clone(), audit.clone());
         let upkeep = Upkeep { cleaner: Cleaner::new(places), maintenance, ready_waits: upkeep.ready_waits, promise };
-        let app = App::new(larder.clone(), (limits.clone(), webhooks), health, kept, doors, upkeep);
+        let app = App::new(larder.clone(), (limits.clone(), webhooks), health, (kept, looked_after), doors, upkeep);
         let hosts = Hosts::new(addr, &guards.hosts, guards.of_http());
         let connections =
             Connections::new(http::router(app.clone(), hosts, audit.clone()), &limits, guards.of_http(), app.connections().clone());
-        Ok(Bound { app, connections, larder, listener, addr, resp, drain, history, door, audit, beside })
+        Ok(Bound { app, connections, larder, listener, addr, resp, drain, history, jobs, door, audit, beside })
     }
 }
 
@@ -151,7 +163,7 @@ impl Bound {
     /// # Errors
     /// When the cache cannot be closed in order.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Bound { app, mut connections, larder, listener, addr, resp, drain, history, door, audit, beside } = self;
+        let Bound { app, mut connections, larder, listener, addr, resp, drain, history, jobs, door, audit, beside } = self;
         tracing::info!(%addr, "serving HTTP");
         let resp = match resp.map(resp::Bound::serve).transpose() {
             Ok(resp) => resp,
@@ -165,6 +177,7 @@ impl Bound {
             () = shutdown => {}
             never = connections.accept(&listener) => match never {},
         }
+        jobs.iter().for_each(jobs::Running::close);
         let deadline = Instant::now() + drain;
         tokio::select! {
             () = drained(&app, deadline) => {}
@@ -190,6 +203,10 @@ impl Bound {
         // That it was told to end is how it ended.
         drop(keeping.await);
         door.write_used().await;
+        // Before what they use.
+        if let Some(jobs) = jobs {
+            jobs.end().await;
+        }
         // After the last request, which is in it, and before the cache ends, which it looks at.
         if let Some(history) = history {
             history.end().await;

@@ -442,3 +442,34 @@ fn a_server_looks_after_itself_and_is_as_it_was_after_a_restart() {
     assert!(larder_testkit::wait::until(std::time::Duration::from_secs(20), || brought() == Some(10)), "{:?}", brought());
     server.stop();
 }
+
+#[test]
+fn jobs_are_listed_run_and_paused_for_longer_than_the_server_lives() {
+    let folder = tempfile::tempdir().expect("temporary files can be written");
+    let server = Server::start(folder.path());
+    let listed = server.ask(&["jobs", "list"]);
+    for name in ["cleanup", "optimize", "analyze", "0 2 * * *", "waiting"] {
+        assert!(text(&listed.stdout).contains(name), "{listed:?}");
+    }
+    assert!(!text(&listed.stdout).contains("backup"), "there is no place for it: {listed:?}");
+    let run = server.ask(&["jobs", "run", "optimize", "--wait"]);
+    assert!(run.status.success() && text(&run.stdout).contains("\"mode\": \"off\""), "{run:?}");
+    let run = server.json(&["jobs", "run", "analyze", "--wait"]);
+    assert_eq!((&run["outcome"], &run["result"]["report"]), (&"ok".into(), &"monthly".into()), "{run}");
+    assert!(Path::new(run["result"]["stored"][0].as_str().expect("a file")).exists(), "{run}");
+    let id = run["id"].to_string();
+    let shown = server.ask(&["jobs", "show", "analyze", &id]);
+    assert!(text(&shown.stdout).starts_with(&format!("run {id} of analyze: ok\n")), "{shown:?}");
+    let nothing = server.ask(&["jobs", "show", "analyse"]);
+    assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
+    assert_eq!(server.ask(&["jobs", "cancel", "cleanup"]).status.code(), Some(1), "nothing is under way");
+    assert!(text(&server.ask(&["jobs", "pause", "cleanup"]).stdout).starts_with("cleanup is paused"));
+    server.stop();
+
+    let server = Server::start(folder.path());
+    let shown = server.ask(&["jobs", "show", "cleanup"]);
+    assert!(text(&shown.stdout).starts_with("cleanup: 0 2 * * * (UTC), paused\n"), "{shown:?}");
+    assert!(text(&server.ask(&["jobs", "resume", "cleanup"]).stdout).starts_with("cleanup goes on; it runs next at "));
+    assert_eq!(server.json(&["jobs", "show", "analyze"])["runs"][0]["id"].to_string(), id, "what ran is known");
+    server.stop();
+}

@@ -14,6 +14,8 @@ mod exposition;
 mod health;
 #[path = "http/intake.rs"]
 mod intake;
+#[path = "http/jobs.rs"]
+mod jobs;
 #[path = "http/limits.rs"]
 mod limits;
 #[path = "http/metrics.rs"]

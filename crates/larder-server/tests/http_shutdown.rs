@@ -26,6 +26,7 @@ async fn sigterm_stops_the_server_in_order() {
         drain: Duration::from_secs(5),
         history: None,
         upkeep: UpkeepSettings::default(),
+        jobs: None,
     };
     let bound = serve.bind().await.unwrap();
     let addr = bound.http_addr();

@@ -29,6 +29,7 @@ fn scenario_for(mutation: Mutation) -> Scenario {
             unreachable!("a log of one process has no such rule; tests/chaos takes it away where several share one")
         }
         Mutation::EventsForgotten => unreachable!("no rule of freshness; tests/sources takes it away"),
+        Mutation::FinishUnfenced => unreachable!("no rule of freshness; tests/shared/election.rs takes it away"),
         Mutation::ChangeWithoutGuard => unreachable!("no rule of freshness; tests/shared/change.rs takes it away"),
         Mutation::HitUnchecked | Mutation::StampAfterLoad | Mutation::JoinersDoNotCheck | Mutation::OwnAppendsLate => mixed,
         Mutation::UpdateWithoutCheck | Mutation::UpdateStampLate => mixed,

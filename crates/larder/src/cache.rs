@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::codec::Value;
 use crate::config::Mode;
 use crate::config::Policy;
+use crate::election::OwnDuties;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
@@ -91,6 +92,8 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) needless: Mutex<Needless>,
     pub(crate) turns: Turns,
+    /// Who does what is due, where nobody shares it.
+    pub(crate) duties: OwnDuties,
     pub(crate) invalidations: Arc<InvalidationCounters>,
     /// Woken by every append, for reads that wait for a position.
     appended: Arc<Bell>,
@@ -184,6 +187,7 @@ impl Larder {
             events: parts.events,
             needless: Mutex::default(),
             turns: Turns::new(),
+            duties: OwnDuties::default(),
             invalidations: parts.invalidations,
             appended: parts.appended,
             closed: AtomicBool::new(false),

@@ -39,6 +39,8 @@ pub enum Mutation {
     ChangeWithoutGuard,
     /// An instance sends lines of the shared table without the other names that stand in them.
     LinesWithGaps,
+    /// What is done under a claim that somebody else has taken over is recorded all the same.
+    FinishUnfenced,
 }
 
 /// Which rules are taken away.

@@ -15,6 +15,7 @@ use crate::audit::Audit;
 use crate::config::units::Size;
 use crate::config::{Config, Redis};
 use crate::history::{HistoryError, Running};
+use crate::jobs::{self, Pace, Works};
 use crate::otlp::{self, Exporter};
 use crate::serve::{Bound, Serve, shutdown_signal};
 
@@ -95,6 +96,14 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
         },
         None => None,
     };
+    let kept = history.as_ref().map(|history| history.history().clone());
+    let jobs = match jobs::Running::begin(&larder, kept, &config.jobs, Works::built_in(), Pace::default()).await {
+        Ok(jobs) => jobs,
+        Err(error) => {
+            larder.close().await.map_err(|error| Failure::new(format!("the cache cannot be closed: {error}")))?;
+            return Err(Failure::new(error).hint("move the file away, or stop whoever has it open; it has what ran last, and nothing else"));
+        }
+    };
     let audit = config.audit.clone().map(|settings| Audit::open(settings, larder.clock().clone())).transpose();
     let audit = match audit {
         Ok(audit) => audit,
@@ -117,6 +126,7 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
         drain: http.drain,
         history,
         upkeep: config.upkeep.clone(),
+        jobs: Some(jobs),
     };
     let bound = match serve.bind().await {
         Ok(bound) => bound,

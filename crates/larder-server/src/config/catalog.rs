@@ -3,8 +3,10 @@
 
 use super::value::Kind;
 
+mod jobs;
 mod upkeep;
 
+pub use jobs::JOBS;
 pub use upkeep::{PROCESS, UPKEEP, WARM_UP};
 
 /// A setting.

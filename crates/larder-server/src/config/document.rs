@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::catalog::{FIXED, LISTS, NAMESPACES, Section, TOP};
+use super::catalog::{FIXED, JOBS, LISTS, NAMESPACES, Section, TOP};
 use super::fault::{Fault, Place, did_you_mean};
 use super::value::{Value, describe};
 
@@ -36,6 +36,8 @@ pub struct Document {
     pub fixed: BTreeMap<&'static str, Givens>,
     /// The namespaces that have a section.
     pub namespaces: BTreeMap<String, Givens>,
+    /// The jobs that have a section; once all is read, all there are.
+    pub jobs: BTreeMap<String, Givens>,
     /// The sections of which there may be any number, by name: in their order, each with its place.
     pub lists: BTreeMap<&'static str, Vec<(Place, Givens)>>,
 }
@@ -81,7 +83,8 @@ impl Reading<'_> {
                     self.document.fixed.insert(section.name, givens);
                 }
                 (None, DeValue::Table(inner)) if key.get_ref() == NAMESPACES.name => self.namespaces(inner),
-                (None, _) if key.get_ref() != NAMESPACES.name => {
+                (None, DeValue::Table(inner)) if key.get_ref() == JOBS.name => self.jobs(inner),
+                (None, _) if ![NAMESPACES.name, JOBS.name].contains(&key.get_ref().as_ref()) => {
                     let mut givens = self.document.fixed.remove(TOP.name).unwrap_or_default();
                     self.setting(&TOP, "", (key, found), &mut givens);
                     self.document.fixed.insert(TOP.name, givens);
@@ -109,6 +112,31 @@ impl Reading<'_> {
                 }
                 other => {
                     let message = format!("namespaces.{shown}: found {}, expected a section [namespaces.{shown}]", describe(other));
+                    self.fault(found.span().start, message);
+                }
+            }
+        }
+    }
+
+    fn jobs(&mut self, table: &DeTable<'_>) {
+        for (name, found) in table {
+            let shown = name.get_ref().escape_debug().to_string();
+            if !crate::jobs::NAMES.contains(&name.get_ref().as_ref()) {
+                let hint = match did_you_mean(name.get_ref(), crate::jobs::NAMES) {
+                    Some(meant) => format!("did you mean \"{meant}\"?"),
+                    None => format!("expected one of {}", crate::jobs::NAMES.join(", ")),
+                };
+                self.fault(name.span().start, format!("jobs.{shown}: there is no such job; {hint}"));
+                continue;
+            }
+            match found.get_ref() {
+                DeValue::Table(inner) => {
+                    let mut givens = Givens::new();
+                    self.section(&JOBS, &format!("jobs.{shown}"), inner, &mut givens);
+                    self.document.jobs.insert(name.get_ref().clone().into_owned(), givens);
+                }
+                other => {
+                    let message = format!("jobs.{shown}: found {}, expected a section [jobs.{shown}]", describe(other));
                     self.fault(found.span().start, message);
                 }
             }
@@ -220,7 +248,7 @@ fn sections() -> impl Iterator<Item = &'static Section> {
 
 /// What may be written in a section: settings and groups; at the top, sections too.
 fn known(section: &Section) -> impl Iterator<Item = &'static str> {
-    let sections = sections().chain([&NAMESPACES]).chain(LISTS).map(|section| section.name).filter(|_| section.name == TOP.name);
+    let sections = sections().chain([&NAMESPACES, &JOBS]).chain(LISTS).map(|section| section.name).filter(|_| section.name == TOP.name);
     let mut names: Vec<_> =
         section.settings.iter().map(|setting| setting.name.split_once('.').map_or(setting.name, |(group, _)| group)).collect();
     names.dedup();

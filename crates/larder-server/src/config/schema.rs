@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::catalog::{FIXED, LISTS, NAMESPACES, ON, PRINCIPAL, ROLE, SOURCE, Section, Setting, variable};
+use super::catalog::{FIXED, JOBS, LISTS, NAMESPACES, ON, PRINCIPAL, ROLE, SOURCE, Section, Setting, variable};
 use super::value::Kind;
 
 /// Lines of comments are no longer than this.
@@ -15,11 +15,13 @@ pub fn annotated() -> String {
         "# The environment overrides this file (memory is LARDER_MEMORY, http.listen is LARDER_HTTP_LISTEN), and flags".to_owned(),
         "# override both. Sizes are written \"256 MiB\", times \"500ms\", \"5m\" or \"1h 30m\".".to_owned(),
     ];
-    for section in FIXED.into_iter().chain([&NAMESPACES]).chain(LISTS) {
+    for section in FIXED.into_iter().chain([&JOBS, &NAMESPACES]).chain(LISTS) {
         lines.push(String::new());
         lines.extend(wrapped(section.about));
         if section.name == NAMESPACES.name {
             lines.push(format!("# [{}.features]", section.name));
+        } else if section.name == JOBS.name {
+            lines.push(format!("# [{}.cleanup]", section.name));
         } else if is_list(section) {
             lines.push(format!("# [[{}]]", section.name));
         } else if !section.name.is_empty() {
@@ -86,6 +88,11 @@ pub fn json_schema() -> Json {
     }
     let namespaces = json!({ "type": "object", "description": NAMESPACES.about, "additionalProperties": object(&NAMESPACES) });
     top.insert(NAMESPACES.name.to_owned(), namespaces);
+    let jobs: Map<String, Json> = crate::jobs::NAMES.into_iter().map(|name| (name.to_owned(), object(&JOBS))).collect();
+    top.insert(
+        JOBS.name.to_owned(),
+        json!({ "type": "object", "description": JOBS.about, "additionalProperties": false, "properties": jobs }),
+    );
     let required = [(&ROLE, &["name", "grants"][..]), (&PRINCIPAL, &["name"]), (&ON, &["type", "invalidate"]), (&SOURCE, &["type", "url"])];
     for (list, required) in required {
         let mut item = object(list);
@@ -135,7 +142,7 @@ fn property(section: &Section, setting: &Setting) -> Json {
     if let Some(default) = setting.default {
         property["default"] = setting.kind.parse(default).expect("a test reads every default").json();
     }
-    if section.name != NAMESPACES.name && !is_list(section) {
+    if ![NAMESPACES.name, JOBS.name].contains(&section.name) && !is_list(section) {
         property["x-environment"] = variable(&section.full_name(setting)).into();
     }
     property

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, json};
 
-use super::catalog::{FIXED, LISTS, NAMESPACES, Section};
+use super::catalog::{FIXED, JOBS, LISTS, NAMESPACES, Section};
 use super::document::{Given, Givens};
 use super::fault::Place;
 use super::value::quoted;
@@ -21,7 +21,8 @@ fn sections(config: &Config) -> impl Iterator<Item = Shown<'_>> {
         (format!("{}.{name}", NAMESPACES.name), &NAMESPACES, givens)
     });
     let lists = LISTS.into_iter().flat_map(|list| config.effective.list(list).iter().map(move |(_, givens)| (list, givens)));
-    fixed.chain(named).chain(lists.map(|(list, givens)| (format!("[{}]", list.name), list, givens)))
+    let jobs = config.effective.jobs.iter().map(|(name, givens)| (format!("{}.{name}", JOBS.name), &JOBS, givens));
+    fixed.chain(jobs).chain(named).chain(lists.map(|(list, givens)| (format!("[{}]", list.name), list, givens)))
 }
 
 /// As TOML that can be used as a configuration, each value followed by where it comes from.

@@ -646,3 +646,33 @@ fn a_collector_has_an_address_without_tls() {
     let expected = Otlp { endpoint: "http://c:4318/".into(), every: Duration::from_secs(10), instance: Some("a".into()) };
     assert_eq!(otlp, Some(expected));
 }
+
+#[test]
+fn jobs_have_their_schedules_and_what_is_wrong_with_them_is_told() {
+    let config = read("data = \"d\"\n[jobs.cleanup]\nzone = \"Europe/Berlin\"\nmissed = \"all\"\n[jobs.optimize]\nenabled = false\n")
+        .expect("it is right");
+    let names: Vec<&str> = config.jobs.jobs.iter().map(|job| job.name.as_str()).collect();
+    assert_eq!(names, ["cleanup", "analyze", "backup"]);
+    let cleanup = &config.jobs.jobs[0];
+    assert_eq!((cleanup.schedule.terms().as_str(), cleanup.missed), ("0 2 * * * Europe/Berlin", crate::jobs::Missed::All));
+    assert_eq!((config.jobs.file, config.jobs.reports), (Some(Path::new("d").join("jobs.db")), Some(Path::new("d").join("reports"))));
+    let alone = read("").expect("it is right").jobs;
+    assert_eq!((alone.jobs.len(), alone.file, alone.reports), (4, None, None));
+    let text = "[jobs.clenup]\nzone = \"UTC\"\n[jobs.cleanup]\nschedule = \"0 25 * * *\"\njitter = \"25h\"\n[jobs.analyze]\nzone = \"Europe/Atlantis\"\nretris = 1\n[jobs.optimize]\nschedule = \"0 0 31 2 *\"\n[jobs.other]\nzone = \"UTC\"\n";
+    let found = faults(text);
+    let expected = [
+        "larder.toml:1:7: jobs.clenup: there is no such job; did you mean \"cleanup\"?",
+        "larder.toml:4:1: jobs.cleanup.schedule: found \"0 25 * * *\"; not five fields of cron",
+        "larder.toml:5:1: jobs.cleanup.jitter: found \"1d 1h\"; it is from 0s to 1d",
+        "larder.toml:7:1: jobs.analyze.zone: found \"Europe/Atlantis\"; there is no such time zone",
+        "larder.toml:8:1: jobs.analyze.retris: there is no such setting; did you mean \"retries\"?",
+        "larder.toml:10:1: jobs.optimize.schedule: found \"0 0 31 2 *\"; there is no such day",
+        "larder.toml:11:7: jobs.other: there is no such job; expected one of cleanup, optimize, analyze, backup",
+    ];
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    let shown = show(&read("[jobs.backup]\nretries = 5\n").expect("it is right"));
+    assert!(shown.contains("[jobs.cleanup]") && shown.contains("retries = 5"), "{shown}");
+}

@@ -100,6 +100,7 @@ async fn bind(larder: &Larder) -> Result<Bound, BindError> {
         drain: DRAIN,
         history: None,
         upkeep: UpkeepSettings::default(),
+        jobs: None,
     };
     serve.bind().await
 }

@@ -28,6 +28,7 @@ pub fn class_of(method: &Method, route: &str) -> Option<Class> {
         ("POST" | "PUT" | "DELETE", route) if route.starts_with("/v1/access/") => Class::Admin,
         ("DELETE", DEAD_LETTER) | ("POST", "/v1/dead-letters/{id}/replay" | "/v1/stats/reset" | "/v1/optimize") => Class::Admin,
         ("POST" | "DELETE", "/v1/cleanup" | MAINTENANCE) => Class::Admin,
+        ("POST", route) if route.starts_with("/v1/jobs/") => Class::Admin,
         ("GET" | "HEAD" | "OPTIONS", _) => Class::Read,
         _ => return None,
     })

@@ -70,6 +70,7 @@ fn families(app: &App) -> Vec<Family> {
         "Connections that were accepted.",
         app.connections.accepted.load(Ordering::Relaxed),
     );
+    app.jobs.iter().for_each(|jobs| families.of_jobs(&jobs.views()));
     app.resp.iter().for_each(|resp| resp.tell(&mut families));
     families.counter("larder_access_refused", "Proofs of who somebody is that were wrong, over HTTP and RESP.", app.door.refused());
     families.of_audit(app.audit.as_ref().map(|audit| audit.standing()));

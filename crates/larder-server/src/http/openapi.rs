@@ -14,6 +14,7 @@ mod access;
 mod cleanup;
 mod content;
 mod history;
+mod jobs;
 mod maintenance;
 mod optimize;
 mod probes;
@@ -28,6 +29,7 @@ pub async fn show() -> Answer<Value> {
 /// The document.
 pub fn document() -> Value {
     let mut document = routes();
+    document["paths"].as_object_mut().expect("it is an object").extend(jobs::paths());
     // Each route says in the table what it needs, so what it answers without is said once.
     for endpoint in super::data_plane().into_iter().chain(super::about()).filter(|endpoint| !matches!(endpoint.need, Need::Nothing(_))) {
         let responses = &mut document["paths"][endpoint.path][endpoint.method.as_str().to_ascii_lowercase()]["responses"];
@@ -55,6 +57,7 @@ fn routes() -> Value {
             { "name": "invalidations", "description": "Taking out what the world has made wrong." },
             { "name": "events", "description": "What became of events." },
             { "name": "server", "description": "What the cache and its server say of themselves." },
+            { "name": "jobs", "description": "What the server does by itself." },
             { "name": "access", "description": "Who may do what, where access control is on." },
         ],
         "paths": {

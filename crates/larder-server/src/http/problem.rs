@@ -85,6 +85,8 @@ kinds! {
     Outdated = 409 "outdated" "It was computed from something that has moved since",
     /// A dead letter failed once more, and stays.
     ReplayFailed = 409 "replay-failed" "The dead letter failed again",
+    /// A run of the job is under way, on this instance or another.
+    JobBusy = 409 "job-busy" "The job is under way",
     /// A position or fill token belongs to another life of the log.
     UnknownPosition = 412 "unknown-position" "The position is not one of the log in force",
     /// The body is larger than the server takes.

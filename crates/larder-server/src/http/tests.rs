@@ -15,7 +15,7 @@ async fn app(limits: HttpLimits) -> Shared {
     let promise = Promise::new(larder.clone(), crate::promise::readings::Readings::system(), Default::default());
     let upkeep = Upkeep { cleaner, maintenance, ready_waits: false, promise };
     let doors = (None, crate::access::Door::open(), None);
-    App::new(larder, (limits, Webhooks::default()), health, None, doors, upkeep)
+    App::new(larder, (limits, Webhooks::default()), health, (None, None), doors, upkeep)
 }
 
 fn own() -> Hosts {

@@ -122,6 +122,7 @@ impl Site {
                 drain: PATIENCE,
                 history: None,
                 upkeep: UpkeepSettings::default(),
+                jobs: None,
             };
             serve.bind().await.expect("there are free ports")
         });

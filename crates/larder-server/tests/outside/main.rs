@@ -5,6 +5,7 @@
 mod client;
 mod double;
 mod fleet;
+mod jobs;
 mod run;
 mod wire;
 

@@ -3,6 +3,7 @@
 
 mod basics;
 mod change;
+mod election;
 mod entries;
 mod events;
 mod inbox;

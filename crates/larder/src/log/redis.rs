@@ -11,6 +11,7 @@
 //!   {larder}:members    hash: what each instance has applied, and when it said so; since when it is complete; fences
 //!   {larder}:marks      string: the events that took effect last, see `marks.lua`; outlives an epoch
 //!   {larder}:inbox      stream: invalidations by others than larder, in plain text
+//!   {larder}:duty:N     hash: who does what is due, see `duty.lua`, with its records
 //!   {larder}:parcels:N  hash: what instance N leaves for others to read, with its order; {larder}:senders: whose there are
 //! ```
 //!
@@ -58,6 +59,7 @@ use crate::remote::link::Link;
 use crate::stats::SharedLogStats;
 
 mod appender;
+mod duties;
 mod encode;
 mod inbox;
 mod keeper;
@@ -136,6 +138,8 @@ pub(crate) struct Keys {
     pub(crate) inbox: Vec<u8>,
     pub(crate) rejected: Vec<u8>,
     parcels: parcels::ParcelKeys,
+    /// What the key of every duty begins with.
+    duties: String,
     /// What the key of every entry begins with.
     pub(crate) entries: Vec<u8>,
 }
@@ -171,8 +175,17 @@ impl Keys {
             inbox: key("inbox"),
             rejected: key("inbox:rejected"),
             parcels: parcels::ParcelKeys::new(prefix),
+            duties: format!("{{{prefix}}}:duty:"),
             entries: crate::remote::entries_prefix(prefix),
         }
+    }
+
+    fn duty(&self, name: &str) -> String {
+        format!("{}{name}", self.duties)
+    }
+
+    fn duty_records(&self, name: &str) -> String {
+        format!("{}{name}:records", self.duties)
     }
 }
 
@@ -314,6 +327,11 @@ impl RedisLog {
 
     pub(crate) async fn shipped(&self, sender: &str, after: u64) -> Result<Vec<(u64, Parcel)>> {
         self.inner.shipped(sender, after).await
+    }
+
+    /// Who does what is due among those who share the log.
+    pub(crate) fn duties(&self) -> duties::Duties<'_> {
+        duties::Duties(&self.inner)
     }
 
     /// What the server that holds the log says of itself, while it can be reached.

@@ -25,11 +25,12 @@ pub(crate) static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_
 pub(crate) static STORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store.lua")));
 pub(crate) static DISCARD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("discard.lua")));
 pub(crate) static SHIP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("ship.lua")));
+pub(crate) static DUTY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("duty.lua")));
 pub(crate) static FETCH: LazyLock<Script> = LazyLock::new(|| Script::new(FETCH_TEXT));
 pub(crate) static RESUME: LazyLock<Script> = LazyLock::new(|| Script::new(RESUME_TEXT));
 
 /// The texts, in the order of the statics: `Script` does not give its own back.
-const TEXTS: [&str; 9] = [
+const TEXTS: [&str; 10] = [
     APPEND_TEXT,
     APPEND_AT_TEXT,
     include_str!("ensure.lua"),
@@ -37,6 +38,7 @@ const TEXTS: [&str; 9] = [
     include_str!("store.lua"),
     include_str!("discard.lua"),
     include_str!("ship.lua"),
+    include_str!("duty.lua"),
     FETCH_TEXT,
     RESUME_TEXT,
 ];

@@ -7,6 +7,8 @@ use larder::events::SourceStats;
 use larder::tier::{BreakerState, TierState};
 use larder::{BackingStats, Latencies, LogStats, NamespaceStats, SharedLogStats, Stats};
 
+use crate::jobs::{Outcome, View};
+
 use super::encode::{Buckets, Family, Kind, Sample, Value};
 use crate::audit::Standing;
 
@@ -67,6 +69,33 @@ impl Families {
         self.of_invalidations(stats);
         self.of_events(stats, unsigned);
         self.of_sources(sources);
+    }
+
+    /// What the server does by itself.
+    pub fn of_jobs(&mut self, jobs: &[View]) {
+        // Not "job", which Prometheus puts on everything itself.
+        let name = |view: &View| view.definition.name.clone();
+        self.begin("larder_job_runs", Kind::Counter, "Runs of jobs that ended on this server, by how.");
+        for view in jobs {
+            for (outcome, n) in Outcome::ALL.iter().zip(&view.counts).filter(|(outcome, _)| **outcome != Outcome::Running) {
+                self.add(&[("name", &name(view)), ("outcome", outcome.name())], Value::Whole(*n));
+            }
+        }
+        let help = "When a job went well last, on any instance, in seconds since 1970; 0 where that is not known.";
+        self.begin("larder_job_last_success_timestamp_seconds", Kind::Gauge, help);
+        for view in jobs {
+            self.add(&[("name", &name(view))], Value::Real(view.last_ok_ms.unwrap_or(0) as f64 / 1e3));
+        }
+        let mut flags = |metric, help, is_so: fn(&View) -> bool| {
+            self.begin(metric, Kind::Gauge, help);
+            for view in jobs {
+                self.add(&[("name", &name(view))], Value::Whole(u64::from(is_so(view))));
+            }
+        };
+        flags("larder_job_running", "Whether a run of the job is under way, on any instance.", |view| view.running.is_some());
+        flags("larder_job_paused", "Whether nothing of the job is begun by schedule.", |view| view.paused);
+        let help = "Whether the last run of the job failed, took too long, or was missed by all instances.";
+        flags("larder_job_failing", help, |view| view.last.as_ref().is_some_and(|run| run.outcome.is_bad()));
     }
 
     fn of_reads(&mut self, namespaces: &[NamespaceStats]) {

@@ -13,9 +13,13 @@ pub fn reference(name: &str) -> Value {
 /// All of them.
 pub fn all() -> Value {
     let mut all = own();
-    all.as_object_mut()
-        .expect("it is an object")
-        .extend(super::content::schemas().into_iter().chain(super::history::schemas()).map(|(name, schema)| (name.to_owned(), schema)));
+    all.as_object_mut().expect("it is an object").extend(
+        super::content::schemas()
+            .into_iter()
+            .chain(super::history::schemas())
+            .chain(super::jobs::schemas())
+            .map(|(name, schema)| (name.to_owned(), schema)),
+    );
     all
 }
 

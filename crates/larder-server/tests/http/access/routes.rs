@@ -51,6 +51,13 @@ fn cell(method: &str, path: &str, keys: &[&str]) -> Option<(Expected, bool, Stri
         ("DELETE", "/v1/maintenance") => server(Admin, path, None),
         // It is refused as a request, so that no other is kept from writing.
         ("POST", "/v1/maintenance") => server(Admin, path, Some(json!({ "for": "never" }))),
+        ("GET", "/v1/jobs") => server(Admin, path, None),
+        ("GET", "/v1/jobs/{name}") => server(Admin, "/v1/jobs/cleanup", None),
+        ("POST", "/v1/jobs/{name}/run") => server(Admin, "/v1/jobs/cleanup/run", None),
+        ("POST", "/v1/jobs/{name}/pause") => server(Admin, "/v1/jobs/cleanup/pause", None),
+        ("POST", "/v1/jobs/{name}/resume") => server(Admin, "/v1/jobs/cleanup/resume", None),
+        ("GET", "/v1/jobs/{name}/runs/{id}") => server(Admin, "/v1/jobs/cleanup/runs/7", None),
+        ("POST", "/v1/jobs/{name}/runs/{id}/cancel") => server(Admin, "/v1/jobs/cleanup/runs/7/cancel", None),
         ("GET", "/v1/reports/{kind}") => server(Metrics, "/v1/reports/daily", None),
         (
             "GET",

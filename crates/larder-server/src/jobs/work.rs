@@ -1,0 +1,268 @@
+//! What the built-in jobs do. Each is a function of what it may use and of how it tells how far it is; when it begins, how often it is
+//! tried and what is recorded of it, others decide.
+//!
+//! `backup` is not among them: it has nowhere to put anything until a place is configured, and is [added](Works::add) where that is known.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use larder::Larder;
+use parking_lot::Mutex;
+use serde_json::{Value as Json, json};
+
+use super::run::LOG_LINES_MAX;
+use crate::history::History;
+use crate::progress::Progress;
+use crate::report::{self, Asked, Format, Report};
+
+/// What a job may use.
+#[derive(Clone)]
+pub struct Tools {
+    /// The cache.
+    pub larder: Larder,
+    /// What happened, if that is kept.
+    pub history: Option<History>,
+    /// Where reports are stored, and how many of them are kept.
+    pub reports: Option<(PathBuf, usize)>,
+    /// The time zone of the job.
+    pub zone: TimeZone,
+    /// The instant at which it was due, in milliseconds since 1970.
+    pub due_ms: u64,
+    notes: Arc<Mutex<Vec<String>>>,
+}
+
+/// Why a job did not do what it was to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why, in a line.
+    pub what: String,
+    /// Whether it may go better when it is tried again.
+    pub again: bool,
+}
+
+/// The future of a job.
+pub type Working = Pin<Box<dyn Future<Output = Result<Json, Failure>> + Send>>;
+
+type Work = Arc<dyn Fn(Tools, Arc<Progress>) -> Working + Send + Sync>;
+
+/// What is done by each job, by its name.
+#[derive(Clone, Default)]
+pub struct Works(BTreeMap<String, Work>);
+
+impl Tools {
+    /// What a job may use that was due at an instant in a time zone.
+    pub fn new(larder: Larder, history: Option<History>, reports: Option<(PathBuf, usize)>, (zone, due_ms): (TimeZone, u64)) -> Self {
+        Tools { larder, history, reports, zone, due_ms, notes: Arc::default() }
+    }
+
+    /// Notes a line in the log of the run. Of too many, the last are kept.
+    pub fn note(&self, line: impl Into<String>) {
+        let mut notes = self.notes.lock();
+        if notes.len() == LOG_LINES_MAX {
+            notes.remove(0);
+        }
+        notes.push(line.into());
+    }
+
+    /// Takes what was noted.
+    pub fn noted(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notes.lock())
+    }
+}
+
+impl Failure {
+    /// What may go better when it is tried again.
+    pub fn new(what: impl fmt::Display) -> Self {
+        Failure { what: what.to_string(), again: true }
+    }
+
+    /// What will not.
+    pub fn for_good(what: impl fmt::Display) -> Self {
+        Failure { what: what.to_string(), again: false }
+    }
+
+    /// For work that stopped because it was told to.
+    pub fn stopped() -> Self {
+        Failure::for_good("it was stopped")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl Works {
+    /// Cleanup, optimize and analyze.
+    pub fn built_in() -> Self {
+        let mut works = Works::default();
+        works.add("cleanup", |tools, progress| async move { cleanup(&tools, &progress).await });
+        works.add("optimize", |tools, progress| async move { optimize(&tools, &progress).await });
+        works.add("analyze", |tools, progress| async move { analyze(&tools, &progress).await });
+        works
+    }
+
+    /// Has a job do this.
+    pub fn add<W>(&mut self, job: &str, work: impl Fn(Tools, Arc<Progress>) -> W + Send + Sync + 'static)
+    where
+        W: Future<Output = Result<Json, Failure>> + Send + 'static,
+    {
+        self.0.insert(job.to_owned(), Arc::new(move |tools, progress| Box::pin(work(tools, progress))));
+    }
+
+    /// Whether there is anything to do for a job.
+    pub fn has(&self, job: &str) -> bool {
+        self.0.contains_key(job)
+    }
+
+    /// Begins.
+    pub(super) fn begin(&self, job: &str, tools: Tools, progress: Arc<Progress>) -> Option<Working> {
+        self.0.get(job).map(|work| work(tools, progress))
+    }
+}
+
+impl fmt::Debug for Works {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Gives back the room of what is expired and stale.
+async fn cleanup(tools: &Tools, progress: &Progress) -> Result<Json, Failure> {
+    progress.at("sweeping all tiers", 0, None);
+    let swept = tools.larder.sweep().await.map_err(Failure::new)?;
+    let gone = swept.expired + swept.invalidated + swept.backing_removed;
+    tools.note(format!("{gone} of {} entries and records left", swept.examined + swept.backing_examined));
+    Ok(json!({
+        "examined": swept.examined,
+        "expired": swept.expired,
+        "invalidated": swept.invalidated,
+        "backing_examined": swept.backing_examined,
+        "backing_removed": swept.backing_removed,
+        "backing_removed_bytes": swept.backing_removed_bytes,
+    }))
+}
+
+/// Ends the window of what is looked at for the sizing of memory, acts on it where that was asked for, and tells what was found.
+async fn optimize(tools: &Tools, progress: &Progress) -> Result<Json, Failure> {
+    progress.at("simulating caches of other sizes", 0, None);
+    let larder = tools.larder.clone();
+    // It errs where nothing is looked at, which is as it was set.
+    let found = tokio::task::spawn_blocking(move || larder.optimize().ok()).await.map_err(Failure::new)?;
+    let Some(sizing) = found else {
+        tools.note("nothing is looked at: sizing is off");
+        return Ok(json!({ "mode": "off", "sizing": null }));
+    };
+    if let Some(last) = sizing.decisions.last() {
+        tools.note(format!("the last decision: {}", last.what));
+    }
+    let mode = serde_json::to_value(sizing.mode).map_err(Failure::for_good)?;
+    Ok(json!({ "mode": mode, "sizing": serde_json::to_value(&sizing).map_err(Failure::for_good)? }))
+}
+
+/// The report of the last whole month, stored, and what it found. Keys are in the file alone: who may look at jobs need not be allowed
+/// to read them.
+async fn analyze(tools: &Tools, progress: &Progress) -> Result<Json, Failure> {
+    progress.at("reading the history", 0, None);
+    let history =
+        tools.history.clone().ok_or_else(|| Failure::for_good("no history is kept, so there is nothing to report; see [history]"))?;
+    let tools = tools.clone();
+    let made = tokio::task::spawn_blocking(move || monthly(&tools, &history));
+    made.await.map_err(Failure::new)?
+}
+
+fn monthly(tools: &Tools, history: &History) -> Result<Json, Failure> {
+    let asked = Asked { kind: Some(report::Kind::Monthly), from: None, to: None, whole: true };
+    let at = i64::try_from(tools.due_ms).map_err(Failure::for_good)?;
+    let now = Timestamp::from_millisecond(at).map_err(Failure::for_good)?.to_zoned_datetime(tools.zone.clone());
+    let mut report = report::of_history(history, &asked, &now, None).map_err(Failure::new)?;
+    let stored = match &tools.reports {
+        Some((folder, kept)) => Some(store(folder, *kept, &report).map_err(Failure::new)?),
+        None => None,
+    };
+    report.shown_to(|_| false, false);
+    tools.note(format!("{} findings", report.findings.len()));
+    let period = serde_json::to_value(&report.period).map_err(Failure::for_good)?;
+    let findings = serde_json::to_value(&report.findings).map_err(Failure::for_good)?;
+    Ok(json!({ "report": "monthly", "period": period, "findings": findings, "stored": stored }))
+}
+
+/// Puts a report where reports are, as a page and as JSON, and lets the oldest go. Returns where they are.
+fn store(folder: &Path, kept: usize, report: &Report) -> std::io::Result<Vec<String>> {
+    fs::create_dir_all(folder)?;
+    let name: String = report.period.from.chars().take(7).filter(|c| c.is_ascii_digit() || *c == '-').collect();
+    let mut stored = Vec::new();
+    for (format, ending) in [(Format::Html, "html"), (Format::Json, "json")] {
+        let text = report.render(format).map_err(std::io::Error::other)?;
+        let path = folder.join(format!("monthly-{name}.{ending}"));
+        // Whoever reads it meanwhile has the whole of one or of the other.
+        let unfinished = path.with_extension(format!("{ending}.new"));
+        fs::write(&unfinished, text)?;
+        fs::rename(&unfinished, &path)?;
+        stored.push(path.display().to_string());
+    }
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        all.push(entry?.path());
+    }
+    all.retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("monthly-")));
+    all.sort();
+    // Two files for each.
+    let over = all.len().saturating_sub(2 * kept.max(1));
+    all.into_iter().take(over).try_for_each(fs::remove_file)?;
+    Ok(stored)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Store;
+
+    fn tools(larder: &Larder, history: Option<History>, reports: Option<(PathBuf, usize)>) -> Tools {
+        // 2026-11-01 04:00 UTC.
+        Tools::new(larder.clone(), history, reports, (TimeZone::UTC, 1_793_505_600_000))
+    }
+
+    #[tokio::test]
+    async fn the_monthly_report_is_stored_and_the_oldest_go() {
+        let folder = tempfile::tempdir().expect("temporary files can be written");
+        let larder = Larder::builder().build().await.expect("a cache");
+        let history = History::of(&Arc::new(Mutex::new(Store::in_memory().expect("memory")))).expect("a history");
+        let reports = folder.path().join("reports");
+        fs::create_dir_all(&reports).expect("a folder");
+        for old in ["monthly-2020-01.html", "monthly-2020-01.json", "monthly-2020-02.html", "notes.txt"] {
+            fs::write(reports.join(old), "old").expect("a file");
+        }
+        let tools = tools(&larder, Some(history), Some((reports.clone(), 1)));
+        let result = analyze(&tools, &Progress::default()).await.expect("it is made");
+        let page = reports.join("monthly-2026-10.html");
+        assert_eq!(result["stored"][0], page.display().to_string(), "{result}");
+        assert!(fs::read_to_string(&page).expect("a file").contains("<html"));
+        let mut left: Vec<_> = fs::read_dir(&reports).expect("a folder").map(|entry| entry.expect("a file").file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["monthly-2026-10.html", "monthly-2026-10.json", "notes.txt"], "what is of others stays");
+        larder.close().await.expect("it closes");
+    }
+
+    #[tokio::test]
+    async fn without_what_it_needs_a_job_says_so() {
+        let larder = Larder::builder().build().await.expect("a cache");
+        let tools = tools(&larder, None, None);
+        let failure = analyze(&tools, &Progress::default()).await.expect_err("there is no history");
+        assert!(!failure.again && failure.what.contains("[history]"), "{failure}");
+        let result = optimize(&tools, &Progress::default()).await.expect("it is off, which is an answer");
+        assert_eq!(result["mode"], "off");
+        assert_eq!(tools.noted(), ["nothing is looked at: sizing is off"]);
+        let result = cleanup(&tools, &Progress::default()).await.expect("there is nothing to sweep");
+        assert_eq!(result["examined"], 0);
+        assert!(Works::built_in().has("cleanup") && !Works::built_in().has("backup"));
+        larder.close().await.expect("it closes");
+    }
+}
