@@ -109,9 +109,7 @@ impl std::error::Error for CleanupError {}
 /// # Errors
 /// When a part failed; the others had their turn.
 pub async fn run(places: &Places, progress: &Progress) -> Result<Json, CleanupError> {
-    let report = clean_up(places, progress).await;
-    let json = json!(report);
-    if report.failed.is_empty() { Ok(json) } else { Err(CleanupError { report: json, failed: report.failed }) }
+    clean_up(places, progress).await.into_result()
 }
 
 /// The same, as a value.
@@ -152,6 +150,12 @@ impl Report {
             tracing::warn!(part, %why, "a part of the clean-up failed");
             self.failed.push(Failed { part: part.to_owned(), why: why.to_string() });
         }
+    }
+
+    /// As JSON; an error where a part failed.
+    fn into_result(self) -> Result<Json, CleanupError> {
+        let json = json!(self);
+        if self.failed.is_empty() { Ok(json) } else { Err(CleanupError { report: json, failed: self.failed }) }
     }
 
     fn add_up(&mut self) {

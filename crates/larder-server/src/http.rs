@@ -114,7 +114,7 @@ pub struct App {
 /// How the server looks after itself, as routes see it.
 pub struct Upkeep {
     /// What is cleaned up, and whether that is under way.
-    pub cleaner: Cleaner,
+    pub cleaner: Arc<Cleaner>,
     /// Whether the server is under maintenance.
     pub maintenance: Arc<Maintenance>,
     /// Whether the server counts as ready only once memory is warmed up.

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::access::Door;
 use crate::audit::Audit;
-use crate::cleanup::{Cleaner, Places};
+use crate::cleanup::Cleaner;
 use crate::exposure;
 use crate::health::{Health, Watched};
 use crate::history::Running;
@@ -67,6 +67,8 @@ pub struct Serve {
     pub history: Option<Running>,
     /// How the server looks after itself.
     pub upkeep: UpkeepSettings,
+    /// What is cleaned up, and whether that is under way.
+    pub cleaner: Arc<Cleaner>,
     /// What the server does by itself, if it does anything; it is ended before the history is.
     pub jobs: Option<jobs::Running>,
 }
@@ -94,7 +96,8 @@ impl Serve {
     /// # Errors
     /// When one cannot be had, or would be open to more than this machine without access control and TLS.
     pub async fn bind(self) -> Result<Bound, BindError> {
-        let Serve { larder, http, limits, resp, webhooks, guards, door, audit, is_strict, watched, drain, history, upkeep, jobs } = self;
+        let Serve { larder, http, limits, resp, webhooks, guards, door, audit, is_strict, watched, drain, history, upkeep, cleaner, jobs } =
+            self;
         let exposed = exposure::exposed(http, resp.listen, &guards, door.is_guarded());
         if let (Some(one), false) = (exposed.first(), guards.insecure) {
             let error = io::Error::new(io::ErrorKind::PermissionDenied, format!("{one}: {}", exposure::ADVICE));
@@ -131,14 +134,8 @@ impl Serve {
         };
         let health = Health::watch(&larder, watched, is_strict);
         let kept = history.as_ref().map(|history| history.history().clone());
-        let places = Places {
-            larder: larder.clone(),
-            history: history.as_ref().map(Running::pruner),
-            audit: audit.clone(),
-            letters: upkeep.letters,
-        };
         let doors = (resp.as_ref().map(|resp| resp.resp().clone()), door.clone(), audit.clone());
-        let upkeep = Upkeep { cleaner: Cleaner::new(places), maintenance, ready_waits: upkeep.ready_waits, promise };
+        let upkeep = Upkeep { cleaner, maintenance, ready_waits: upkeep.ready_waits, promise };
         let app = App::new(larder.clone(), (limits.clone(), webhooks), health, (kept, looked_after), doors, upkeep);
         let hosts = Hosts::new(addr, &guards.hosts, guards.of_http());
         let connections =

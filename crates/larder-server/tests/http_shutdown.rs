@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use larder::Larder;
+use larder_server::cleanup::Cleaner;
 use larder_server::health::Watched;
 use larder_server::serve::{Serve, shutdown_signal};
 use larder_server::settings::{Guards, HttpLimits, RespSettings, UpkeepSettings, Webhooks};
@@ -13,6 +14,7 @@ use larder_server::settings::{Guards, HttpLimits, RespSettings, UpkeepSettings, 
 async fn sigterm_stops_the_server_in_order() {
     let larder = Larder::builder().build().await.unwrap();
     let serve = Serve {
+        cleaner: Cleaner::of(&larder),
         larder,
         http: ([127, 0, 0, 1], 0).into(),
         limits: HttpLimits::default(),

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use larder::Larder;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use tokio::task::AbortHandle;
 
-use super::{Places, Report, clean_up};
+use super::{CleanupError, Places, Report, clean_up};
 use crate::progress::{Progress, Step};
+use crate::settings::LettersKept;
 
 /// See the head of this file. What is under way ends with it.
 pub struct Cleaner {
@@ -25,7 +28,8 @@ struct Known {
 
 struct UnderWay {
     progress: Arc<Progress>,
-    task: AbortHandle,
+    /// What does it, where that is this; a job is its own.
+    task: Option<AbortHandle>,
 }
 
 /// What there is to be known of it.
@@ -39,13 +43,31 @@ pub struct Standing {
 
 impl Cleaner {
     /// Nothing is under way.
-    pub fn new(places: Places) -> Self {
-        Cleaner { places, alone: Arc::default(), known: Arc::default() }
+    pub fn new(places: Places) -> Arc<Self> {
+        Arc::new(Cleaner { places, alone: Arc::default(), known: Arc::default() })
     }
 
-    /// What is cleaned up, for who does it on their own account.
-    pub fn places(&self) -> &Places {
-        &self.places
+    /// For a cache that has nothing beside it that grows.
+    pub fn of(larder: &Larder) -> Arc<Self> {
+        Self::new(Places { larder: larder.clone(), history: None, audit: None, letters: LettersKept::default() })
+    }
+
+    /// Cleans up on the caller's own account, once nobody else does. It may be dropped at any moment.
+    ///
+    /// # Errors
+    /// When a part failed; the others had their turn.
+    pub async fn run(&self, progress: Arc<Progress>) -> Result<Json, CleanupError> {
+        progress.at("waiting for another clean-up", 0, None);
+        let alone = self.alone.lock().await;
+        progress.at("beginning", 0, None);
+        self.known.lock().under_way = Some(UnderWay { progress: progress.clone(), task: None });
+        // Also where this is dropped half-way. It goes before the turn does, so that who sees that none is under way can begin one.
+        let under_way = Ends(&self.known);
+        let report = clean_up(&self.places, &progress).await;
+        self.known.lock().last = Some(report.clone());
+        drop(under_way);
+        drop(alone);
+        report.into_result()
     }
 
     /// Begins, on the runtime that this is called in, unless one is under way. Returns whether it did.
@@ -65,7 +87,7 @@ impl Cleaner {
                 drop(alone);
             }
         });
-        known.under_way = Some(UnderWay { progress, task: task.abort_handle() });
+        known.under_way = Some(UnderWay { progress, task: Some(task.abort_handle()) });
         true
     }
 
@@ -86,8 +108,17 @@ impl Cleaner {
     pub fn stop(&self) {
         if let Some(one) = self.known.lock().under_way.take() {
             one.progress.cancel();
-            one.task.abort();
+            one.task.iter().for_each(AbortHandle::abort);
         }
+    }
+}
+
+/// While a clean-up is under way.
+struct Ends<'a>(&'a Mutex<Known>);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.lock().under_way = None;
     }
 }
 

@@ -12,6 +12,7 @@ use super::logging::{self, LogFormat};
 use super::output::Output;
 use crate::access::Door;
 use crate::audit::Audit;
+use crate::cleanup::{Cleaner, Places};
 use crate::config::units::Size;
 use crate::config::{Config, Redis};
 use crate::history::{HistoryError, Running};
@@ -96,20 +97,26 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
         },
         None => None,
     };
-    let kept = history.as_ref().map(|history| history.history().clone());
-    let jobs = match jobs::Running::begin(&larder, kept, &config.jobs, Works::built_in(), Pace::default()).await {
-        Ok(jobs) => jobs,
-        Err(error) => {
-            larder.close().await.map_err(|error| Failure::new(format!("the cache cannot be closed: {error}")))?;
-            return Err(Failure::new(error).hint("move the file away, or stop whoever has it open; it has what ran last, and nothing else"));
-        }
-    };
     let audit = config.audit.clone().map(|settings| Audit::open(settings, larder.clock().clone())).transpose();
     let audit = match audit {
         Ok(audit) => audit,
         Err(error) => {
             larder.close().await.map_err(|error| Failure::new(format!("the cache cannot be closed: {error}")))?;
             return Err(Failure::new(error).hint("audit.folder takes another folder; audit.level = \"off\" does without"));
+        }
+    };
+    let cleaner = Cleaner::new(Places {
+        larder: larder.clone(),
+        history: history.as_ref().map(Running::pruner),
+        audit: audit.clone(),
+        letters: config.upkeep.letters,
+    });
+    let kept = history.as_ref().map(|history| history.history().clone());
+    let jobs = match jobs::Running::begin(&larder, kept, &config.jobs, Works::built_in(&cleaner), Pace::default()).await {
+        Ok(jobs) => jobs,
+        Err(error) => {
+            larder.close().await.map_err(|error| Failure::new(format!("the cache cannot be closed: {error}")))?;
+            return Err(Failure::new(error).hint("move the file away, or stop whoever has it open; it has what ran last, and nothing else"));
         }
     };
     let serve = Serve {
@@ -126,6 +133,7 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
         drain: http.drain,
         history,
         upkeep: config.upkeep.clone(),
+        cleaner,
         jobs: Some(jobs),
     };
     let bound = match serve.bind().await {

@@ -12,6 +12,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::larder_cache::LarderCache;
 use crate::access::Door;
+use crate::cleanup::Cleaner;
 use crate::health::Watched;
 use crate::serve::{BindError, Bound, Serve, ServeError};
 use crate::settings::{Guards, HttpLimits, RespSettings, UpkeepSettings, Webhooks};
@@ -100,6 +101,7 @@ async fn bind(larder: &Larder) -> Result<Bound, BindError> {
         drain: DRAIN,
         history: None,
         upkeep: UpkeepSettings::default(),
+        cleaner: Cleaner::of(larder),
         jobs: None,
     };
     serve.bind().await

@@ -9,8 +9,7 @@ use super::*;
 async fn app(limits: HttpLimits) -> Shared {
     let larder = Larder::builder().build().await.expect("a cache in memory");
     let health = Health::watch(&larder, crate::health::Watched::default(), false);
-    let letters = crate::settings::LettersKept::default();
-    let cleaner = Cleaner::new(crate::cleanup::Places { larder: larder.clone(), history: None, audit: None, letters });
+    let cleaner = Cleaner::of(&larder);
     let maintenance = Maintenance::open(&larder, None);
     let promise = Promise::new(larder.clone(), crate::promise::readings::Readings::system(), Default::default());
     let upkeep = Upkeep { cleaner, maintenance, ready_waits: false, promise };

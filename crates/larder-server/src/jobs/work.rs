@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 
 use super::run::LOG_LINES_MAX;
+use crate::cleanup::Cleaner;
 use crate::history::History;
 use crate::progress::Progress;
 use crate::report::{self, Asked, Format, Report};
@@ -100,10 +101,14 @@ impl fmt::Display for Failure {
 }
 
 impl Works {
-    /// Cleanup, optimize and analyze.
-    pub fn built_in() -> Self {
+    /// Cleanup, by whoever cleans up here, optimize and analyze.
+    pub fn built_in(cleaner: &Arc<Cleaner>) -> Self {
         let mut works = Works::default();
-        works.add("cleanup", |tools, progress| async move { cleanup(&tools, &progress).await });
+        let cleaner = cleaner.clone();
+        works.add("cleanup", move |tools, progress| {
+            let cleaner = cleaner.clone();
+            async move { cleanup(&cleaner, &tools, progress).await }
+        });
         works.add("optimize", |tools, progress| async move { optimize(&tools, &progress).await });
         works.add("analyze", |tools, progress| async move { analyze(&tools, &progress).await });
         works
@@ -134,20 +139,15 @@ impl fmt::Debug for Works {
     }
 }
 
-/// Gives back the room of what is expired and stale.
-async fn cleanup(tools: &Tools, progress: &Progress) -> Result<Json, Failure> {
-    progress.at("sweeping all tiers", 0, None);
-    let swept = tools.larder.sweep().await.map_err(Failure::new)?;
-    let gone = swept.expired + swept.invalidated + swept.backing_removed;
-    tools.note(format!("{gone} of {} entries and records left", swept.examined + swept.backing_examined));
-    Ok(json!({
-        "examined": swept.examined,
-        "expired": swept.expired,
-        "invalidated": swept.invalidated,
-        "backing_examined": swept.backing_examined,
-        "backing_removed": swept.backing_removed,
-        "backing_removed_bytes": swept.backing_removed_bytes,
-    }))
+/// Gives back what nobody needs any more.
+async fn cleanup(cleaner: &Cleaner, tools: &Tools, progress: Arc<Progress>) -> Result<Json, Failure> {
+    let report = cleaner.run(progress.clone()).await;
+    let total = |report: &Json| format!("{} entries and {} bytes were given back", report["total"]["entries"], report["total"]["bytes"]);
+    tools.note(total(report.as_ref().unwrap_or_else(|failed| &failed.report)));
+    if progress.is_cancelled() {
+        return Err(Failure::stopped());
+    }
+    report.map_err(Failure::new)
 }
 
 /// Ends the window of what is looked at for the sizing of memory, acts on it where that was asked for, and tells what was found.
@@ -260,9 +260,14 @@ mod tests {
         let result = optimize(&tools, &Progress::default()).await.expect("it is off, which is an answer");
         assert_eq!(result["mode"], "off");
         assert_eq!(tools.noted(), ["nothing is looked at: sizing is off"]);
-        let result = cleanup(&tools, &Progress::default()).await.expect("there is nothing to sweep");
-        assert_eq!(result["examined"], 0);
-        assert!(Works::built_in().has("cleanup") && !Works::built_in().has("backup"));
+        let (cleaner, progress) = (Cleaner::of(&larder), Arc::new(Progress::default()));
+        let result = cleanup(&cleaner, &tools, progress.clone()).await.expect("there is nothing to sweep");
+        assert_eq!((&result["swept"]["examined"], &cleaner.standing().running), (&0.into(), &None));
+        assert_eq!((cleaner.standing().last.is_some(), tools.noted()), (true, vec!["0 entries and 0 bytes were given back".to_owned()]));
+        progress.cancel();
+        assert_eq!(cleanup(&cleaner, &tools, progress).await, Err(Failure::stopped()));
+        let works = Works::built_in(&cleaner);
+        assert!(works.has("cleanup") && !works.has("backup"));
         larder.close().await.expect("it closes");
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use larder::{Builder, Larder};
 use larder_server::access::Door;
+use larder_server::cleanup::Cleaner;
 use larder_server::health::Watched;
 use larder_server::serve::Serve;
 use larder_server::settings::{Guards, HealthLimits, HttpLimits, RespSettings, UpkeepSettings, Webhooks};
@@ -108,8 +109,10 @@ impl Site {
         let bound = runtime.block_on(async {
             let local = Some(([127, 0, 0, 1], 0).into());
             let health = HealthLimits { probe_every: Duration::from_millis(20), ..HealthLimits::default() };
+            let larder = cache.build().await.expect("a cache in memory");
             let serve = Serve {
-                larder: cache.build().await.expect("a cache in memory"),
+                cleaner: Cleaner::of(&larder),
+                larder,
                 http: ([127, 0, 0, 1], 0).into(),
                 limits,
                 resp: RespSettings { listen: local, threads: 1, ..RespSettings::default() },

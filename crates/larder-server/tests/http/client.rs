@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use larder::{Builder, Larder};
 use larder_server::access::Door;
+use larder_server::cleanup::Cleaner;
 use larder_server::health::Watched;
 use larder_server::jobs::schedule::Schedule;
 use larder_server::jobs::{self, Definition, JobSettings, Missed, Pace, Works};
@@ -77,6 +78,7 @@ impl Server {
                 drain,
                 history: None,
                 upkeep: UpkeepSettings::default(),
+                cleaner: Cleaner::of(&larder),
                 jobs: Some(leap_days(&larder).await),
             };
             (larder, serve.bind().await.unwrap())
@@ -130,7 +132,7 @@ async fn leap_days(larder: &Larder) -> jobs::Running {
     let schedule = Schedule::parse("0 0 29 2 *", "UTC").expect("a schedule");
     let cleanup = Definition { missed: Missed::Skip, ..Definition::new("cleanup", schedule) };
     let settings = JobSettings { jobs: vec![cleanup], runs_kept: 20, ..JobSettings::default() };
-    jobs::Running::begin(larder, None, &settings, Works::built_in(), Pace::default()).await.expect("they begin")
+    jobs::Running::begin(larder, None, &settings, Works::built_in(&Cleaner::of(larder)), Pace::default()).await.expect("they begin")
 }
 
 impl Drop for Server {
