@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::backup::Staging;
 use crate::bell::Bell;
 use crate::cache::{Larder, Parts};
 use crate::clock::Clock;
@@ -356,6 +357,7 @@ impl Builder {
             runtime,
             mutations: self.mutations,
             folder,
+            staging: Staging::new(self.data),
             sweep_every: self.sweep_every,
             sizing: self.sizing,
             probing: self.probe_every.map(|every| (every, self.probe_timeout)),

@@ -66,6 +66,12 @@ pub enum ErrorKind {
     Outdated,
     /// Who asks may not do that, or not with all that it would touch. Nothing was done; and whether there is anything is not said.
     Forbidden,
+    /// A backup is damaged, cut short, or was not written by larder. Nothing was touched; the message names the file and the place in it.
+    BadArchive,
+    /// The place where backups are kept failed, or refused.
+    Backup,
+    /// It was told to stop, and did.
+    Cancelled,
     /// The cache was closed.
     Closed,
 }

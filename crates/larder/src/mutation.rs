@@ -39,6 +39,8 @@ pub enum Mutation {
     ChangeWithoutGuard,
     /// An instance sends lines of the shared table without the other names that stand in them.
     LinesWithGaps,
+    /// A restore stamps what it restores anew, instead of judging it by its own stamp.
+    RestoreStampsAnew,
 }
 
 /// Which rules are taken away.

@@ -186,7 +186,7 @@ fn sweep_one(index: &Index, pool: &Pool, key: &PoolKey, slot: &dyn Slot, now: u6
         }
         return removed.then_some(Count::Expired);
     }
-    let stale = (meta.stamp() < index.latest()).then(|| index.judge(meta.named(key.bytes()), meta.stamp())).flatten()?;
+    let stale = (meta.stamp() < index.latest()).then(|| index.judge_for_good(meta.named(key.bytes()), meta.stamp())).flatten()?;
     let removed = pool.remove_entry(query, slot, Count::Invalidated);
     if removed {
         meta.bury(key.bytes(), stale);
@@ -202,7 +202,7 @@ async fn sweep_backing(shared: &Arc<Shared>, mut from: Option<Box<[u8]>>, steps:
         let shared = shared.clone();
         Arc::new(move |key, record| {
             // A probe judges by itself what it wrote, and no invalidation is about it.
-            shared.clock.now_ms() < record.expires_at && (is_reserved(key) || shared.fresh_stamp(key, record).is_some())
+            shared.clock.now_ms() < record.expires_at && (is_reserved(key) || shared.fresh_for_good(key, record).is_some())
         })
     };
     for _ in 0..steps {
