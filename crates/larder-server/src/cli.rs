@@ -6,6 +6,7 @@
 
 mod access;
 mod audit;
+mod backup;
 mod client;
 mod config;
 mod dlq;
@@ -33,6 +34,7 @@ use crate::demo::{self, DemoArgs, Verdict};
 use crate::serve::shutdown_signal;
 use access::{AccessCommand, InitArgs, TokenCommand};
 use audit::AuditCommand;
+use backup::BackupCommand;
 use config::ConfigCommand;
 use dlq::DlqCommand;
 use emit::EmitArgs;
@@ -79,6 +81,7 @@ Use it, from here or from any language over HTTP:
   larder report daily            what it did, against the day before, and what would make it better
   larder optimize                what more or less memory would do; --trace FILE does it for a cache that is yet to be
   larder audit tail              who did what, where that is recorded
+  larder backup create           keep what it has; what is invalidated after stays dead when it is restored
   larder health                  how the server is; exits with 0, 1 or 2
 
 Say who may do what:
@@ -136,6 +139,7 @@ Redis, all keys have a prefix of their own and are removed in the end.")]
     Optimize(OptimizeArgs),
     Health(HealthArgs),
     Audit(AuditCommand),
+    Backup(BackupCommand),
     Config(ConfigCommand),
     Init(InitArgs),
     Token(TokenCommand),
@@ -174,6 +178,7 @@ fn answer(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Optimize(args)) => optimize::optimize(&args, out),
         Some(Command::Health(args)) => health::health(&args, out),
         Some(Command::Audit(command)) => audit::audit(&command, out),
+        Some(Command::Backup(command)) => backup::backup(&command, out),
         Some(Command::Config(command)) => config::config(&command, out),
         Some(Command::Init(args)) => access::init(&args, out),
         Some(Command::Token(command)) => access::token(&command, out),

@@ -9,6 +9,7 @@
 
 mod access;
 mod audit;
+mod backup;
 mod catalog;
 mod document;
 mod events;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use crate::access::AccessSettings;
 use crate::audit::AuditSettings;
+use crate::backup::BackupSettings;
 use crate::health::Watched;
 use crate::settings::{Guards, HealthLimits, HistorySettings, HttpLimits, Otlp, RespSettings, Webhooks};
 use larder::events::Rule;
@@ -45,8 +47,8 @@ pub use secret::{REFERENCE_EXPECTED, RedisAddress, Reference};
 pub use sources::Source;
 
 use catalog::{
-    ACCESS, AUDIT, DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, NAMESPACES, ON, OTLP, PRINCIPAL, REDIS, ROLE, SOURCE, Section,
-    TOP, variable,
+    ACCESS, AUDIT, BACKUP, DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, NAMESPACES, ON, OTLP, PRINCIPAL, REDIS, ROLE, SOURCE,
+    Section, TOP, variable,
 };
 use document::{Document, Given, Givens};
 pub use fault::{Fault, Faults, Place};
@@ -112,6 +114,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// Where and how long what happened is kept, if it is.
     pub history: Option<HistorySettings>,
+    /// Where backups are kept, if they are.
+    pub backup: Option<BackupSettings>,
     effective: Document,
 }
 
@@ -166,6 +170,7 @@ impl Config {
             _ => None,
         };
         let history = history::of(&document.fixed[HISTORY.name], (data.as_deref(), instance), &mut faults);
+        let backup = backup::of(&document.fixed[BACKUP.name], data.as_deref(), &mut faults);
         let lists = (document.list(&ROLE), document.list(&PRINCIPAL));
         let access = access::of(&document.fixed[ACCESS.name], lists, data.as_deref(), &environment, &mut faults);
         let (audit_folder, audit) = audit::of(&document.fixed[AUDIT.name], data.as_deref(), &environment, &mut faults);
@@ -182,6 +187,7 @@ impl Config {
             audit,
             health,
             history,
+            backup,
             otlp,
             ..Self::of(document, redis, (default_namespace, namespaces))
         })
@@ -223,6 +229,7 @@ impl Config {
             audit: None,
             health: HealthLimits::default(),
             history: None,
+            backup: None,
             otlp: None,
             effective: document,
         }

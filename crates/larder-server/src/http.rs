@@ -35,6 +35,7 @@ use tracing::{Instrument, Span};
 
 use crate::access::Door;
 use crate::audit::Audit;
+use crate::backup::runs::Backups;
 use crate::health::Health;
 use crate::history::History;
 use crate::resp::Resp;
@@ -50,6 +51,7 @@ use webhooks::Intake;
 
 pub mod access;
 pub mod audited;
+pub mod backups;
 pub mod browsers;
 pub mod content;
 pub mod dead_letters;
@@ -96,6 +98,8 @@ pub struct App {
     resp: Option<Arc<Resp>>,
     /// Who may do what.
     door: Arc<Door>,
+    /// Where backups are, if there is a place for any.
+    backups: Option<Arc<Backups>>,
 }
 
 /// Handlers get it so.
@@ -109,18 +113,41 @@ impl App {
         health: Health,
         history: Option<History>,
         (resp, door): (Option<Arc<Resp>>, Arc<Door>),
+        backups: Option<Arc<Backups>>,
     ) -> Shared {
         let backing = larder.stats().backing.map_or("none", |backing| backing.name);
         let gate = Gate::new(limits.requests_max);
         let (intake, watchers) = (Intake::new(webhooks), Watchers::new());
         let (commands, windows, connections) = (Commands::default(), Windows::begin(&larder), Arc::default());
         let raw = larder.raw();
-        Arc::new(App { raw, larder, limits, gate, intake, watchers, commands, windows, connections, health, backing, history, resp, door })
+        let parts = App {
+            raw,
+            larder,
+            limits,
+            gate,
+            intake,
+            watchers,
+            commands,
+            windows,
+            connections,
+            health,
+            backing,
+            history,
+            resp,
+            door,
+            backups,
+        };
+        Arc::new(parts)
     }
 
     /// Where connections are counted.
     pub fn connections(&self) -> &Arc<ConnectionCounts> {
         &self.connections
+    }
+
+    /// Tells long work on backups to stop.
+    pub fn stop_backups(&self) {
+        self.backups.iter().for_each(|backups| backups.stop());
     }
 
     /// Where requests are let in.
@@ -219,6 +246,8 @@ const CONTENT: &str = "/v1/entries/{key}/content";
 const EXPLANATION: &str = "/v1/entries/{key}/explanation";
 /// A source that entries are computed from.
 const SOURCE: &str = "/v1/sources/{name}";
+/// Long work on backups.
+pub const BACKUP_RUN: &str = "/v1/backup-runs/{run}";
 /// A dead letter's path.
 pub const DEAD_LETTER: &str = "/v1/dead-letters/{id}";
 
@@ -259,8 +288,20 @@ pub fn data_plane() -> Vec<Endpoint> {
         Endpoint::new(Method::POST, "/v1/optimize", ADMIN, post(optimize::act)),
     ]
     .into_iter()
+    .chain(backup_routes())
     .chain(access_routes())
     .collect()
+}
+
+/// Backups, and long work on them.
+fn backup_routes() -> Vec<Endpoint> {
+    vec![
+        Endpoint::new(Method::GET, "/v1/backups", ADMIN, get(backups::list)),
+        Endpoint::new(Method::GET, "/v1/backups/{name}", ADMIN, get(backups::show)),
+        Endpoint::new(Method::POST, "/v1/backup-runs", ADMIN, post(backups::begin)),
+        Endpoint::new(Method::GET, BACKUP_RUN, ADMIN, get(backups::look)),
+        Endpoint::new(Method::DELETE, BACKUP_RUN, ADMIN, delete(backups::cancel)),
+    ]
 }
 
 /// Who may do what, managed while the server runs.

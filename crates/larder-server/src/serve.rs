@@ -22,6 +22,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::access::Door;
 use crate::audit::Audit;
+use crate::backup::BackupSettings;
+use crate::backup::runs::Backups;
 use crate::exposure;
 use crate::health::{Health, Watched};
 use crate::history::Running;
@@ -60,6 +62,8 @@ pub struct Serve {
     pub drain: Duration,
     /// What writes down what happens, if that is kept; it is ended before the cache is closed.
     pub history: Option<Running>,
+    /// Where backups are kept, if they are.
+    pub backups: Option<BackupSettings>,
 }
 
 /// A server that has its address.
@@ -84,7 +88,7 @@ impl Serve {
     /// # Errors
     /// When one cannot be had, or would be open to more than this machine without access control and TLS.
     pub async fn bind(self) -> Result<Bound, BindError> {
-        let Serve { larder, http, limits, resp, webhooks, guards, door, audit, is_strict, watched, drain, history } = self;
+        let Serve { larder, http, limits, resp, webhooks, guards, door, audit, is_strict, watched, drain, history, backups } = self;
         let exposed = exposure::exposed(http, resp.listen, &guards, door.is_guarded());
         if let (Some(one), false) = (exposed.first(), guards.insecure) {
             let error = io::Error::new(io::ErrorKind::PermissionDenied, format!("{one}: {}", exposure::ADVICE));
@@ -108,7 +112,8 @@ impl Serve {
         let health = Health::watch(&larder, watched, is_strict);
         let kept = history.as_ref().map(|history| history.history().clone());
         let doors = (resp.as_ref().map(|resp| resp.resp().clone()), door.clone());
-        let app = App::new(larder.clone(), (limits.clone(), webhooks), health, kept, doors);
+        let backups = backups.map(|settings| Backups::new(larder.clone(), settings));
+        let app = App::new(larder.clone(), (limits.clone(), webhooks), health, kept, doors, backups);
         let hosts = Hosts::new(addr, &guards.hosts, guards.of_http());
         let connections =
             Connections::new(http::router(app.clone(), hosts, audit.clone()), &limits, guards.of_http(), app.connections().clone());
@@ -181,6 +186,7 @@ impl Bound {
 /// Refuses new requests, and waits for those under way.
 async fn drained(app: &Shared, deadline: Instant) {
     app.gate().close();
+    app.stop_backups();
     tracing::info!(under_way = app.gate().under_way(), "draining");
     if timeout_at(deadline, app.gate().emptied()).await.is_err() {
         tracing::warn!(under_way = app.gate().under_way(), "requests were still under way when the time to drain was over");

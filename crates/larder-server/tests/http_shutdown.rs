@@ -25,6 +25,7 @@ async fn sigterm_stops_the_server_in_order() {
         watched: Watched::default(),
         drain: Duration::from_secs(5),
         history: None,
+        backups: None,
     };
     let bound = serve.bind().await.unwrap();
     let addr = bound.http_addr();

@@ -116,6 +116,7 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
         watched: config.watched(),
         drain: http.drain,
         history,
+        backups: config.backup.clone(),
     };
     let bound = match serve.bind().await {
         Ok(bound) => bound,

@@ -3,6 +3,10 @@
 
 use super::value::Kind;
 
+mod backup;
+
+pub use backup::BACKUP;
+
 /// A setting.
 #[derive(Debug)]
 pub struct Setting {
@@ -629,8 +633,8 @@ pub const PRINCIPAL: Section = Section {
 pub const LISTS: [&Section; 4] = [&ROLE, &PRINCIPAL, &ON, &SOURCE];
 
 /// The sections whose place is fixed: all but the namespaces and lists.
-pub const FIXED: [&Section; 12] =
-    [&TOP, &HTTP, &RESP, &TLS, &ACCESS, &REDIS, &EVENTS, &HEALTH, &HISTORY, &AUDIT, &OTLP, &DEFAULT_NAMESPACE];
+pub const FIXED: [&Section; 13] =
+    [&TOP, &HTTP, &RESP, &TLS, &ACCESS, &REDIS, &EVENTS, &HEALTH, &HISTORY, &AUDIT, &BACKUP, &OTLP, &DEFAULT_NAMESPACE];
 
 impl Section {
     /// The setting of this name.

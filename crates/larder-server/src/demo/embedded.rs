@@ -99,6 +99,7 @@ async fn bind(larder: &Larder) -> Result<Bound, BindError> {
         watched: Watched::default(),
         drain: DRAIN,
         history: None,
+        backups: None,
     };
     serve.bind().await
 }

@@ -9,7 +9,7 @@ use super::*;
 async fn app(limits: HttpLimits) -> Shared {
     let larder = Larder::builder().build().await.expect("a cache in memory");
     let health = Health::watch(&larder, crate::health::Watched::default(), false);
-    App::new(larder, (limits, Webhooks::default()), health, None, (None, crate::access::Door::open()))
+    App::new(larder, (limits, Webhooks::default()), health, None, (None, crate::access::Door::open()), None)
 }
 
 fn own() -> Hosts {

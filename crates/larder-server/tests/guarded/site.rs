@@ -121,6 +121,7 @@ impl Site {
                 watched: Watched { limits: health, ..Watched::default() },
                 drain: PATIENCE,
                 history: None,
+                backups: None,
             };
             serve.bind().await.expect("there are free ports")
         });

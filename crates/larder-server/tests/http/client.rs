@@ -26,6 +26,8 @@ pub struct Server {
     runtime: Option<Runtime>,
     stop: Option<oneshot::Sender<()>>,
     ended: Option<JoinHandle<Result<(), ServeError>>>,
+    /// Where its backups are.
+    _backups: tempfile::TempDir,
 }
 
 impl Server {
@@ -53,6 +55,7 @@ impl Server {
     }
 
     fn start_behind(cache: Builder, (limits, drain): (HttpLimits, Duration), webhooks: Webhooks, door: Arc<Door>) -> Self {
+        let backups = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let (larder, bound) = runtime.block_on(async {
@@ -74,6 +77,7 @@ impl Server {
                 watched: Watched::default(),
                 drain,
                 history: None,
+                backups: Some(larder_server::backup::BackupSettings::in_folder(backups.path())),
             };
             (larder, serve.bind().await.unwrap())
         });
@@ -84,7 +88,7 @@ impl Server {
                 std::future::pending::<()>().await;
             }
         }));
-        Server { addr, resp, larder, runtime: Some(runtime), stop: Some(stop), ended: Some(ended) }
+        Server { addr, resp, larder, runtime: Some(runtime), stop: Some(stop), ended: Some(ended), _backups: backups }
     }
 
     /// In memory, with the limits that a server has unless told otherwise.
