@@ -6,6 +6,7 @@
 
 mod access;
 mod audit;
+mod backup;
 mod cleanup;
 mod client;
 mod config;
@@ -36,6 +37,7 @@ use crate::demo::{self, DemoArgs, Verdict};
 use crate::serve::shutdown_signal;
 use access::{AccessCommand, InitArgs, TokenCommand};
 use audit::AuditCommand;
+use backup::BackupCommand;
 use cleanup::CleanupArgs;
 use config::ConfigCommand;
 use dlq::DlqCommand;
@@ -88,6 +90,7 @@ Use it, from here or from any language over HTTP:
   larder maintenance on --for 30m    takes no writes for a while, and comes back by itself
   larder jobs list               what it does by itself, and how that went; larder jobs run does it now
   larder audit tail              who did what, where that is recorded
+  larder backup create           keep what it has; what is invalidated after stays dead when it is restored
   larder health                  how the server is; exits with 0, 1 or 2
 
 Say who may do what:
@@ -148,6 +151,7 @@ Redis, all keys have a prefix of their own and are removed in the end.")]
     Jobs(JobsCommand),
     Health(HealthArgs),
     Audit(AuditCommand),
+    Backup(BackupCommand),
     Config(ConfigCommand),
     Init(InitArgs),
     Token(TokenCommand),
@@ -189,6 +193,7 @@ fn answer(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Jobs(command)) => jobs::jobs(&command, out),
         Some(Command::Health(args)) => health::health(&args, out),
         Some(Command::Audit(command)) => audit::audit(&command, out),
+        Some(Command::Backup(command)) => backup::backup(&command, out),
         Some(Command::Config(command)) => config::config(&command, out),
         Some(Command::Init(args)) => access::init(&args, out),
         Some(Command::Token(command)) => access::token(&command, out),

@@ -9,6 +9,7 @@
 
 mod access;
 mod audit;
+mod backup;
 mod catalog;
 mod document;
 mod events;
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 use crate::access::AccessSettings;
 use crate::audit::AuditSettings;
+use crate::backup::BackupSettings;
 use crate::health::Watched;
 use crate::jobs::{JobSettings, NAMES};
 use crate::settings::{Guards, HealthLimits, HistorySettings, HttpLimits, Otlp, RespSettings, UpkeepSettings, Webhooks};
@@ -48,8 +50,8 @@ pub use secret::{REFERENCE_EXPECTED, RedisAddress, Reference};
 pub use sources::Source;
 
 use catalog::{
-    ACCESS, AUDIT, DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, JOBS, NAMESPACES, ON, OTLP, PRINCIPAL, PROCESS, REDIS, ROLE,
-    SOURCE, Section, TOP, UPKEEP, WARM_UP, variable,
+    ACCESS, AUDIT, BACKUP, DEFAULT_NAMESPACE, EVENTS, FIXED, HEALTH, HISTORY, HTTP, JOBS, NAMESPACES, ON, OTLP, PRINCIPAL, PROCESS, REDIS,
+    ROLE, SOURCE, Section, TOP, UPKEEP, WARM_UP, variable,
 };
 use document::{Document, Given, Givens};
 pub use fault::{Fault, Faults, Place};
@@ -121,6 +123,8 @@ pub struct Config {
     pub warm_up: Option<WarmUp>,
     /// What the server does by itself.
     pub jobs: JobSettings,
+    /// Where backups are kept, if they are.
+    pub backup: Option<BackupSettings>,
     effective: Document,
 }
 
@@ -180,6 +184,7 @@ impl Config {
         let history = history::of(&document.fixed[HISTORY.name], (data.as_deref(), instance), &mut faults);
         let beside = data.clone().or_else(|| history.as_ref().and_then(|history| Some(history.file.as_ref()?.parent()?.to_owned())));
         let jobs = jobs::of(&document.jobs, (data.as_deref(), beside.as_deref()), &mut faults);
+        let backup = backup::of(&document.fixed[BACKUP.name], data.as_deref(), &mut faults);
         let lists = (document.list(&ROLE), document.list(&PRINCIPAL));
         let access = access::of(&document.fixed[ACCESS.name], lists, data.as_deref(), &environment, &mut faults);
         let (audit_folder, audit) = audit::of(&document.fixed[AUDIT.name], data.as_deref(), &environment, &mut faults);
@@ -203,6 +208,7 @@ impl Config {
             health,
             history,
             jobs,
+            backup,
             otlp,
             ..Self::of(document, redis, (default_namespace, namespaces))
         })
@@ -245,6 +251,7 @@ impl Config {
             health: HealthLimits::default(),
             history: None,
             jobs: JobSettings::default(),
+            backup: None,
             otlp: None,
             upkeep: UpkeepSettings::default(),
             warm_up: None,

@@ -35,6 +35,7 @@ use tracing::{Instrument, Span};
 
 use crate::access::Door;
 use crate::audit::Audit;
+use crate::backup::runs::Backups;
 use crate::cleanup::Cleaner;
 use crate::health::Health;
 use crate::history::History;
@@ -54,6 +55,7 @@ use webhooks::Intake;
 
 pub mod access;
 pub mod audited;
+pub mod backups;
 pub mod browsers;
 pub mod cleanup;
 pub mod content;
@@ -115,6 +117,8 @@ pub struct App {
 pub struct Upkeep {
     /// What is cleaned up, and whether that is under way.
     pub cleaner: Arc<Cleaner>,
+    /// Where backups are, if there is a place for any.
+    pub backups: Option<Arc<Backups>>,
     /// Whether the server is under maintenance.
     pub maintenance: Arc<Maintenance>,
     /// Whether the server counts as ready only once memory is warmed up.
@@ -270,6 +274,8 @@ const EXPLANATION: &str = "/v1/entries/{key}/explanation";
 const SOURCE: &str = "/v1/sources/{name}";
 /// Whether the server is under maintenance.
 pub const MAINTENANCE: &str = "/v1/maintenance";
+/// Long work on backups.
+pub const BACKUP_RUN: &str = "/v1/backup-runs/{run}";
 /// A dead letter's path.
 pub const DEAD_LETTER: &str = "/v1/dead-letters/{id}";
 
@@ -317,6 +323,7 @@ pub fn data_plane() -> Vec<Endpoint> {
     ]
     .into_iter()
     .chain(job_routes())
+    .chain(backup_routes())
     .chain(access_routes())
     .collect()
 }
@@ -331,6 +338,17 @@ fn job_routes() -> Vec<Endpoint> {
         Endpoint::new(Method::POST, "/v1/jobs/{name}/resume", ADMIN, post(jobs::resume)),
         Endpoint::new(Method::GET, "/v1/jobs/{name}/runs/{id}", ADMIN, get(jobs::show_run)),
         Endpoint::new(Method::POST, "/v1/jobs/{name}/runs/{id}/cancel", ADMIN, post(jobs::cancel)),
+    ]
+}
+
+/// Backups, and long work on them.
+fn backup_routes() -> Vec<Endpoint> {
+    vec![
+        Endpoint::new(Method::GET, "/v1/backups", ADMIN, get(backups::list)),
+        Endpoint::new(Method::GET, "/v1/backups/{name}", ADMIN, get(backups::show)),
+        Endpoint::new(Method::POST, "/v1/backup-runs", ADMIN, post(backups::begin)),
+        Endpoint::new(Method::GET, BACKUP_RUN, ADMIN, get(backups::look)),
+        Endpoint::new(Method::DELETE, BACKUP_RUN, ADMIN, delete(backups::cancel)),
     ]
 }
 

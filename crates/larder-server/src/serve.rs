@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::access::Door;
 use crate::audit::Audit;
+use crate::backup::runs::Backups;
 use crate::cleanup::Cleaner;
 use crate::exposure;
 use crate::health::{Health, Watched};
@@ -71,6 +72,8 @@ pub struct Serve {
     pub cleaner: Arc<Cleaner>,
     /// What the server does by itself, if it does anything; it is ended before the history is.
     pub jobs: Option<jobs::Running>,
+    /// Where backups are kept, if they are.
+    pub backups: Option<Arc<Backups>>,
 }
 
 /// A server that has its address.
@@ -96,8 +99,8 @@ impl Serve {
     /// # Errors
     /// When one cannot be had, or would be open to more than this machine without access control and TLS.
     pub async fn bind(self) -> Result<Bound, BindError> {
-        let Serve { larder, http, limits, resp, webhooks, guards, door, audit, is_strict, watched, drain, history, upkeep, cleaner, jobs } =
-            self;
+        let Serve { larder, http, limits, resp, webhooks, guards, door, audit, is_strict, watched, drain, history, .. } = self;
+        let Serve { upkeep, cleaner, backups, jobs, .. } = self;
         let exposed = exposure::exposed(http, resp.listen, &guards, door.is_guarded());
         if let (Some(one), false) = (exposed.first(), guards.insecure) {
             let error = io::Error::new(io::ErrorKind::PermissionDenied, format!("{one}: {}", exposure::ADVICE));
@@ -135,7 +138,7 @@ impl Serve {
         let health = Health::watch(&larder, watched, is_strict);
         let kept = history.as_ref().map(|history| history.history().clone());
         let doors = (resp.as_ref().map(|resp| resp.resp().clone()), door.clone(), audit.clone());
-        let upkeep = Upkeep { cleaner, maintenance, ready_waits: upkeep.ready_waits, promise };
+        let upkeep = Upkeep { cleaner, backups, maintenance, ready_waits: upkeep.ready_waits, promise };
         let app = App::new(larder.clone(), (limits.clone(), webhooks), health, (kept, looked_after), doors, upkeep);
         let hosts = Hosts::new(addr, &guards.hosts, guards.of_http());
         let connections =
@@ -216,6 +219,7 @@ impl Bound {
 /// Refuses new requests, and waits for those under way.
 async fn drained(app: &Shared, deadline: Instant) {
     app.gate().close();
+    app.upkeep().backups.iter().for_each(|backups| backups.stop());
     tracing::info!(under_way = app.gate().under_way(), "draining");
     if timeout_at(deadline, app.gate().emptied()).await.is_err() {
         tracing::warn!(under_way = app.gate().under_way(), "requests were still under way when the time to drain was over");

@@ -29,6 +29,7 @@ async fn sigterm_stops_the_server_in_order() {
         history: None,
         upkeep: UpkeepSettings::default(),
         jobs: None,
+        backups: None,
     };
     let bound = serve.bind().await.unwrap();
     let addr = bound.http_addr();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::backup::Staging;
 use crate::bell::Bell;
 use crate::cache::{Larder, Parts};
 use crate::clock::Clock;
@@ -368,10 +369,11 @@ impl Builder {
             runtime,
             mutations: self.mutations,
             folder,
+            warmer: self.warm_up.and_then(|how| Warmer::new(how, self.data.as_deref())),
+            staging: Staging::new(self.data),
             sweep_every: self.sweep_every,
             sizing: self.sizing,
             probing: self.probe_every.map(|every| (every, self.probe_timeout)),
-            warmer: self.warm_up.and_then(|how| Warmer::new(how, self.data.as_deref())),
             events,
             invalidations,
         })

@@ -12,6 +12,7 @@ use tokio::runtime::{Handle, Runtime};
 use tracing::Instrument;
 
 use crate::analytics::Sketches;
+use crate::backup::Staging;
 use crate::bell::Bell;
 use crate::builder::{Builder, FolderLock};
 use crate::clock::Clock;
@@ -101,6 +102,7 @@ pub(crate) struct Shared {
     /// Whether values may be put.
     pub(crate) writes: WriteGate,
     pub(crate) mutations: Mutations,
+    pub(crate) staging: Staging,
     /// Held until closed.
     folder: Mutex<Option<FolderLock>>,
 }
@@ -124,6 +126,7 @@ pub(crate) struct Parts {
     pub(crate) runtime: Handle,
     pub(crate) mutations: Mutations,
     pub(crate) folder: Option<FolderLock>,
+    pub(crate) staging: Staging,
     pub(crate) sweep_every: Duration,
     pub(crate) sizing: SizingMode,
     pub(crate) probing: Option<(Duration, Duration)>,
@@ -193,8 +196,10 @@ impl Larder {
             closed: AtomicBool::new(false),
             writes: WriteGate::default(),
             mutations: parts.mutations,
+            staging: parts.staging,
             folder: Mutex::new(parts.folder),
         });
+        shared.staging.take_up(&shared)?;
         crate::sweep::start(&shared);
         crate::optimize::start(&shared);
         Ok(Larder(shared))
@@ -434,10 +439,15 @@ impl Shared {
 
     /// Step 4: the stamp of a tier's record, unless something it depends on was invalidated after it.
     pub(crate) fn fresh_stamp(&self, key: &[u8], record: &Record) -> Option<Stamp> {
+        self.fresh_for_good(key, record).filter(|stamp| !self.index.is_held(key, *stamp))
+    }
+
+    /// The same for those who see what is [held](crate::freshness::Hold), too.
+    pub(crate) fn fresh_for_good(&self, key: &[u8], record: &Record) -> Option<Stamp> {
         let stamp = self.index.stamp_of_record(Position { epoch: record.epoch, seq: record.seq })?;
         let sources = sources_of(record.origin.as_deref());
         let hashes = self.index.hashes_from(key, &record.tags, sources);
-        self.index.judge(Named { key, hashes: &hashes, sources }, stamp).is_none().then_some(stamp)
+        self.index.judge_for_good(Named { key, hashes: &hashes, sources }, stamp).is_none().then_some(stamp)
     }
 
     /// Gives a log that is elsewhere a moment to be taken up, so that a cache usually opens in its place in the fleet.

@@ -69,6 +69,12 @@ pub enum ErrorKind {
     /// Writes are refused for a while: see [`Larder::close_writes`](crate::Larder::close_writes). Nothing was changed, and it may be
     /// tried again later.
     Maintenance,
+    /// A backup is damaged, cut short, or was not written by larder. Nothing was touched; the message names the file and the place in it.
+    BadArchive,
+    /// The place where backups are kept failed, or refused.
+    Backup,
+    /// It was told to stop, and did.
+    Cancelled,
     /// The cache was closed.
     Closed,
 }

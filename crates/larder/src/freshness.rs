@@ -42,12 +42,14 @@ use crate::pattern::{Pattern, Shape};
 use crate::position::{Epoch, Position, SEQ_BITS, SEQ_MAX, Stamp};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
 
+mod holds;
 #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a log that is shared sends lines"))]
 mod lines;
 #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a log that is shared is entered so"))]
 mod shared;
 mod snapshot;
 
+pub(crate) use holds::Hold;
 #[cfg(feature = "redis")]
 pub(crate) use lines::{Images, Lines};
 #[cfg(feature = "redis")]
@@ -205,6 +207,7 @@ pub(crate) struct Index {
     writer: Mutex<()>,
     /// Names that were widened since the start.
     widened: AtomicU64,
+    holds: holds::Holds,
     /// Those who want to know what is entered. Told by whoever enters it, who knows more about it.
     pub(crate) notices: Arc<Board>,
     mutations: Mutations,
@@ -229,6 +232,7 @@ impl Index {
             era: RwLock::new(Era { generation: 1, epoch, provisional_past: None, applied_before: 0 }),
             writer: Mutex::new(()),
             widened: AtomicU64::new(0),
+            holds: holds::Holds::default(),
             notices: Arc::default(),
             mutations,
         }
@@ -317,6 +321,11 @@ impl Index {
     /// The generation is read again at the end: a reader that saw a line which [`adopt`](Self::adopt) had changed by then
     /// sees that its epoch is over, too.
     pub(crate) fn judge(&self, entry: Named<'_>, stamp: Stamp) -> Option<Stale> {
+        self.stale_by_hold(entry.key, stamp).or_else(|| self.judge_for_good(entry, stamp))
+    }
+
+    /// The same for those whose answer stands: also an entry that is [held](Self::is_held) may be fresh.
+    pub(crate) fn judge_for_good(&self, entry: Named<'_>, stamp: Stamp) -> Option<Stale> {
         let over = Stale { by: StaleBy::Epoch, at: 0 };
         if stamp.generation() != self.latest().generation() {
             return Some(over);

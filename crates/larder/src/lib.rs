@@ -48,6 +48,7 @@ mod raw;
 
 pub mod access;
 pub mod analytics;
+pub mod backup;
 pub mod election;
 pub mod events;
 

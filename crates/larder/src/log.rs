@@ -27,6 +27,7 @@ pub(crate) use local::{LocalLog, LogOptions, LogStats};
 #[cfg(feature = "redis")]
 pub(crate) use marks::MARKS_MAX;
 pub(crate) use marks::{Mark, Marks};
+pub(crate) use recover::snapshot_with_replay;
 #[cfg(feature = "redis")]
 pub(crate) use redis::{Keys, RedisLog};
 pub use spread::{Lagging, Spread};

@@ -41,6 +41,8 @@ pub enum Mutation {
     LinesWithGaps,
     /// What is done under a claim that somebody else has taken over is recorded all the same.
     FinishUnfenced,
+    /// A restore stamps what it restores anew, instead of judging it by its own stamp.
+    RestoreStampsAnew,
 }
 
 /// Which rules are taken away.

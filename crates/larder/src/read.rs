@@ -93,7 +93,9 @@ impl<V: Value> View<V> {
             return Memory::Gone(Miss::Expired);
         }
         if let Err(stale) = self.verify(key, slot.meta()) {
-            if self.space.pool().remove_entry(query, slot.as_ref(), Count::Invalidated) {
+            // What a restore holds back is not gone: it comes into sight when all of it is there.
+            let is_gone = !self.shared.index.is_held(key, slot.meta().stamp());
+            if is_gone && self.space.pool().remove_entry(query, slot.as_ref(), Count::Invalidated) {
                 slot.meta().bury(key, stale);
             }
             return Memory::Gone(Miss::Invalidated(stale.by));

@@ -387,7 +387,7 @@ impl Verdicts {
         Arc::new(move |key, record| {
             let cause = if shared.clock.now_ms() >= record.expires_at {
                 Cause::Expired
-            } else if is_reserved(key) || shared.fresh_stamp(key, record).is_some() {
+            } else if is_reserved(key) || shared.fresh_for_good(key, record).is_some() {
                 // A probe judges by itself what it wrote, and no invalidation is about it.
                 return true;
             } else if record.epoch != shared.index.epoch() {
@@ -412,7 +412,7 @@ fn sweep_one(index: &Index, pool: &Pool, key: &PoolKey, slot: &dyn Slot, now: u6
         }
         return removed.then_some(Cause::Expired);
     }
-    let stale = (meta.stamp() < index.latest()).then(|| index.judge(meta.named(key.bytes()), meta.stamp())).flatten()?;
+    let stale = (meta.stamp() < index.latest()).then(|| index.judge_for_good(meta.named(key.bytes()), meta.stamp())).flatten()?;
     let removed = pool.remove_entry(query, slot, Count::Invalidated);
     if removed {
         meta.bury(key.bytes(), stale);

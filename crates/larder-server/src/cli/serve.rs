@@ -12,6 +12,7 @@ use super::logging::{self, LogFormat};
 use super::output::Output;
 use crate::access::Door;
 use crate::audit::Audit;
+use crate::backup::runs::Backups;
 use crate::cleanup::{Cleaner, Places};
 use crate::config::units::Size;
 use crate::config::{Config, Redis};
@@ -111,8 +112,10 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
         audit: audit.clone(),
         letters: config.upkeep.letters,
     });
+    let backups = config.backup.clone().map(|settings| Backups::new(larder.clone(), settings));
     let kept = history.as_ref().map(|history| history.history().clone());
-    let jobs = match jobs::Running::begin(&larder, kept, &config.jobs, Works::built_in(&cleaner), Pace::default()).await {
+    let works = Works::built_in(&cleaner, backups.as_ref().filter(|backups| backups.settings().scheduled));
+    let jobs = match jobs::Running::begin(&larder, kept, &config.jobs, works, Pace::default()).await {
         Ok(jobs) => jobs,
         Err(error) => {
             larder.close().await.map_err(|error| Failure::new(format!("the cache cannot be closed: {error}")))?;
@@ -135,6 +138,7 @@ async fn run(config: &Config, exporter: Option<Exporter>, until_stdin_ends: bool
         upkeep: config.upkeep.clone(),
         cleaner,
         jobs: Some(jobs),
+        backups,
     };
     let bound = match serve.bind().await {
         Ok(bound) => bound,

@@ -3,9 +3,11 @@
 
 use super::value::Kind;
 
+mod backup;
 mod jobs;
 mod upkeep;
 
+pub use backup::BACKUP;
 pub use jobs::JOBS;
 pub use upkeep::{PROCESS, UPKEEP, WARM_UP};
 
@@ -656,8 +658,24 @@ pub const PRINCIPAL: Section = Section {
 pub const LISTS: [&Section; 4] = [&ROLE, &PRINCIPAL, &ON, &SOURCE];
 
 /// The sections whose place is fixed: all but the namespaces and lists.
-pub const FIXED: [&Section; 15] =
-    [&TOP, &HTTP, &RESP, &TLS, &ACCESS, &REDIS, &EVENTS, &HEALTH, &HISTORY, &AUDIT, &OTLP, &UPKEEP, &WARM_UP, &PROCESS, &DEFAULT_NAMESPACE];
+pub const FIXED: [&Section; 16] = [
+    &TOP,
+    &HTTP,
+    &RESP,
+    &TLS,
+    &ACCESS,
+    &REDIS,
+    &EVENTS,
+    &HEALTH,
+    &HISTORY,
+    &AUDIT,
+    &BACKUP,
+    &OTLP,
+    &UPKEEP,
+    &WARM_UP,
+    &PROCESS,
+    &DEFAULT_NAMESPACE,
+];
 
 impl Section {
     /// The setting of this name.

@@ -103,6 +103,7 @@ async fn bind(larder: &Larder) -> Result<Bound, BindError> {
         upkeep: UpkeepSettings::default(),
         cleaner: Cleaner::of(larder),
         jobs: None,
+        backups: None,
     };
     serve.bind().await
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::headers::LARDER_POSITION;
 use super::peer::Peer;
 use super::problem::{Kind, Problem};
-use super::{DEAD_LETTER, ENTRY, MAINTENANCE, PRINCIPAL, TOKEN, percent};
+use super::{BACKUP_RUN, DEAD_LETTER, ENTRY, MAINTENANCE, PRINCIPAL, TOKEN, percent};
 use crate::audit::{Audit, Class, Decision, Name, Outcome, Record};
 
 /// The kind of operation that a route is. A test has every route in it.
@@ -26,6 +26,7 @@ pub fn class_of(method: &Method, route: &str) -> Option<Class> {
         ("POST", "/v1/events") => Class::Emit,
         ("POST", "/v1/access/explain") => Class::Read,
         ("POST" | "PUT" | "DELETE", route) if route.starts_with("/v1/access/") => Class::Admin,
+        ("DELETE", BACKUP_RUN) | ("POST", "/v1/backup-runs") => Class::Admin,
         ("DELETE", DEAD_LETTER) | ("POST", "/v1/dead-letters/{id}/replay" | "/v1/stats/reset" | "/v1/optimize") => Class::Admin,
         ("POST" | "DELETE", "/v1/cleanup" | MAINTENANCE) => Class::Admin,
         ("POST", route) if route.starts_with("/v1/jobs/") => Class::Admin,

@@ -11,6 +11,7 @@ use super::metrics::encode::Format;
 use super::problem::Kind;
 
 mod access;
+mod backups;
 mod cleanup;
 mod content;
 mod history;
@@ -30,6 +31,10 @@ pub async fn show() -> Answer<Value> {
 pub fn document() -> Value {
     let mut document = routes();
     document["paths"].as_object_mut().expect("it is an object").extend(jobs::paths());
+    // More than one macro takes.
+    for (path, operations) in backups::paths() {
+        document["paths"][path] = operations;
+    }
     // Each route says in the table what it needs, so what it answers without is said once.
     for endpoint in super::data_plane().into_iter().chain(super::about()).filter(|endpoint| !matches!(endpoint.need, Need::Nothing(_))) {
         let responses = &mut document["paths"][endpoint.path][endpoint.method.as_str().to_ascii_lowercase()]["responses"];
@@ -58,6 +63,7 @@ fn routes() -> Value {
             { "name": "events", "description": "What became of events." },
             { "name": "server", "description": "What the cache and its server say of themselves." },
             { "name": "jobs", "description": "What the server does by itself." },
+            { "name": "backups", "description": "Keeping what the cache has, and bringing back what is still true." },
             { "name": "access", "description": "Who may do what, where access control is on." },
         ],
         "paths": {

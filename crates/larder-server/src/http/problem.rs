@@ -73,6 +73,8 @@ kinds! {
     NotFound = 404 "not-found" "There is no such thing",
     /// The server keeps no history.
     NoHistory = 404 "no-history" "No history is kept",
+    /// The server has no place for backups.
+    NoBackups = 404 "no-backups" "There is no place for backups",
     /// There is no such route.
     UnknownRoute = 404 "unknown-route" "There is no such route",
     /// The route does not have this method; `Allow` lists those it has.
@@ -99,6 +101,8 @@ kinds! {
     Misdirected = 421 "misdirected" "The request is for another server",
     /// The answer would be larger than the server gives at once.
     AnswerTooLarge = 422 "answer-too-large" "The answer is too large",
+    /// A backup is damaged, cut short, of a newer version, or none; the detail names the file and the place in it.
+    BadArchive = 422 "bad-archive" "The backup cannot be used",
     /// A fault of the server.
     Internal = 500 "internal" "The server failed",
     /// Too much is under way; nothing was changed.
@@ -115,6 +119,8 @@ kinds! {
     Unverified = 503 "unverified" "What is cached cannot be verified",
     /// The backing tier failed.
     TierFailed = 503 "tier-failed" "The backing tier failed",
+    /// The place where backups are kept failed, or is not one that this server may use.
+    BackupFailed = 503 "backup-failed" "The place for backups failed",
     /// The position asked for was not reached in time.
     NotReached = 504 "not-reached" "The position was not reached in time",
     /// The request took too long as a whole.
@@ -156,6 +162,8 @@ impl From<ErrorKind> for Kind {
             ErrorKind::UnknownPosition => Kind::UnknownPosition,
             ErrorKind::Maintenance => Kind::Maintenance,
             ErrorKind::Closed => Kind::Draining,
+            ErrorKind::BadArchive | ErrorKind::UnknownFormat => Kind::BadArchive,
+            ErrorKind::Backup | ErrorKind::Cancelled => Kind::BackupFailed,
             // Loaders, types and files are the server's own affair; a request cannot ask for them.
             _ => Kind::Internal,
         }

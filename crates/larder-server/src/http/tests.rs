@@ -12,7 +12,7 @@ async fn app(limits: HttpLimits) -> Shared {
     let cleaner = Cleaner::of(&larder);
     let maintenance = Maintenance::open(&larder, None);
     let promise = Promise::new(larder.clone(), crate::promise::readings::Readings::system(), Default::default());
-    let upkeep = Upkeep { cleaner, maintenance, ready_waits: false, promise };
+    let upkeep = Upkeep { cleaner, backups: None, maintenance, ready_waits: false, promise };
     let doors = (None, crate::access::Door::open(), None);
     App::new(larder, (limits, Webhooks::default()), health, (None, None), doors, upkeep)
 }

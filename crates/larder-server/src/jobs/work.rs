@@ -1,7 +1,7 @@
 //! What the built-in jobs do. Each is a function of what it may use and of how it tells how far it is; when it begins, how often it is
 //! tried and what is recorded of it, others decide.
 //!
-//! `backup` is not among them: it has nowhere to put anything until a place is configured, and is [added](Works::add) where that is known.
+//! `backup` is among them only where a place is configured: it has nowhere to put anything otherwise.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 
 use super::run::LOG_LINES_MAX;
+use crate::backup::runs::Backups;
 use crate::cleanup::Cleaner;
 use crate::history::History;
 use crate::progress::Progress;
@@ -101,8 +102,8 @@ impl fmt::Display for Failure {
 }
 
 impl Works {
-    /// Cleanup, by whoever cleans up here, optimize and analyze.
-    pub fn built_in(cleaner: &Arc<Cleaner>) -> Self {
+    /// Cleanup, by whoever cleans up here, optimize, analyze, and backup, where there is a place for any.
+    pub fn built_in(cleaner: &Arc<Cleaner>, backups: Option<&Arc<Backups>>) -> Self {
         let mut works = Works::default();
         let cleaner = cleaner.clone();
         works.add("cleanup", move |tools, progress| {
@@ -111,6 +112,12 @@ impl Works {
         });
         works.add("optimize", |tools, progress| async move { optimize(&tools, &progress).await });
         works.add("analyze", |tools, progress| async move { analyze(&tools, &progress).await });
+        if let Some(backups) = backups.cloned() {
+            works.add("backup", move |tools, progress| {
+                let backups = backups.clone();
+                async move { backup(&backups, &tools, progress).await }
+            });
+        }
         works
     }
 
@@ -148,6 +155,17 @@ async fn cleanup(cleaner: &Cleaner, tools: &Tools, progress: Arc<Progress>) -> R
         return Err(Failure::stopped());
     }
     report.map_err(Failure::new)
+}
+
+/// Takes a backup, and removes those that need not stay.
+async fn backup(backups: &Arc<Backups>, tools: &Tools, progress: Arc<Progress>) -> Result<Json, Failure> {
+    let result = backups.scheduled(progress.clone()).await;
+    if progress.is_cancelled() && result.is_err() {
+        return Err(Failure::stopped());
+    }
+    let result = result.map_err(Failure::new)?;
+    tools.note(format!("the backup {} was taken", result["backup"]["name"].as_str().unwrap_or_default()));
+    Ok(result)
 }
 
 /// Ends the window of what is looked at for the sizing of memory, acts on it where that was asked for, and tells what was found.
@@ -266,8 +284,15 @@ mod tests {
         assert_eq!((cleaner.standing().last.is_some(), tools.noted()), (true, vec!["0 entries and 0 bytes were given back".to_owned()]));
         progress.cancel();
         assert_eq!(cleanup(&cleaner, &tools, progress).await, Err(Failure::stopped()));
-        let works = Works::built_in(&cleaner);
+        let works = Works::built_in(&cleaner, None);
         assert!(works.has("cleanup") && !works.has("backup"));
+        let folder = tempfile::tempdir().expect("temporary files can be written");
+        let backups = Backups::new(larder.clone(), BackupSettings::in_folder(folder.path()));
+        let result = backup(&backups, &tools, Arc::default()).await.expect("it is taken");
+        let name = result["backup"]["name"].as_str().expect("it has a name");
+        assert!(folder.path().join(name).join("manifest.json").is_file(), "{result}");
+        assert_eq!(tools.noted(), [format!("the backup {name} was taken")]);
+        assert!(Works::built_in(&cleaner, Some(&backups)).has("backup"));
         larder.close().await.expect("it closes");
     }
 }

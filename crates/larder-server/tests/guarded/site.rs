@@ -126,6 +126,7 @@ impl Site {
                 history: None,
                 upkeep: UpkeepSettings::default(),
                 jobs: None,
+                backups: None,
             };
             serve.bind().await.expect("there are free ports")
         });

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use larder::{Builder, Larder};
 use larder_server::access::Door;
+use larder_server::backup::BackupSettings;
+use larder_server::backup::runs::Backups;
 use larder_server::cleanup::Cleaner;
 use larder_server::health::Watched;
 use larder_server::jobs::schedule::Schedule;
@@ -29,6 +31,8 @@ pub struct Server {
     runtime: Option<Runtime>,
     stop: Option<oneshot::Sender<()>>,
     ended: Option<JoinHandle<Result<(), ServeError>>>,
+    /// Where its backups are.
+    _backups: tempfile::TempDir,
 }
 
 impl Server {
@@ -56,6 +60,7 @@ impl Server {
     }
 
     fn start_behind(cache: Builder, (limits, drain): (HttpLimits, Duration), webhooks: Webhooks, door: Arc<Door>) -> Self {
+        let backups = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let (larder, bound) = runtime.block_on(async {
@@ -80,6 +85,7 @@ impl Server {
                 upkeep: UpkeepSettings::default(),
                 cleaner: Cleaner::of(&larder),
                 jobs: Some(leap_days(&larder).await),
+                backups: Some(Backups::new(larder.clone(), BackupSettings::in_folder(backups.path()))),
             };
             (larder, serve.bind().await.unwrap())
         });
@@ -90,7 +96,7 @@ impl Server {
                 std::future::pending::<()>().await;
             }
         }));
-        Server { addr, resp, larder, runtime: Some(runtime), stop: Some(stop), ended: Some(ended) }
+        Server { addr, resp, larder, runtime: Some(runtime), stop: Some(stop), ended: Some(ended), _backups: backups }
     }
 
     /// In memory, with the limits that a server has unless told otherwise.
@@ -132,7 +138,7 @@ async fn leap_days(larder: &Larder) -> jobs::Running {
     let schedule = Schedule::parse("0 0 29 2 *", "UTC").expect("a schedule");
     let cleanup = Definition { missed: Missed::Skip, ..Definition::new("cleanup", schedule) };
     let settings = JobSettings { jobs: vec![cleanup], runs_kept: 20, ..JobSettings::default() };
-    jobs::Running::begin(larder, None, &settings, Works::built_in(&Cleaner::of(larder)), Pace::default()).await.expect("they begin")
+    jobs::Running::begin(larder, None, &settings, Works::built_in(&Cleaner::of(larder), None), Pace::default()).await.expect("they begin")
 }
 
 impl Drop for Server {

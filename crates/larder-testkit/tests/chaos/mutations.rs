@@ -27,7 +27,9 @@ fn faults_for(mutation: Mutation) -> &'static [Fault] {
             unreachable!("only a log of one process has this rule; tests/mutations takes it away")
         }
         Mutation::EventsForgotten => unreachable!("no rule of freshness; tests/sources takes it away"),
+        Mutation::FinishUnfenced => unreachable!("no rule of freshness; tests/shared/election.rs takes it away"),
         Mutation::ChangeWithoutGuard => unreachable!("no rule of freshness; tests/shared/change.rs takes it away"),
+        Mutation::RestoreStampsAnew => unreachable!("no rule of reads; tests/backup takes it away"),
     }
 }
 

@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use crate::mutation::Mutations;
 use crate::pattern::{Pattern, Shape};
 use crate::position::{Epoch, SEQ_BITS, SEQ_MAX};
 use crate::sync::{AtomicU64, Ordering};
@@ -51,6 +52,13 @@ impl Snapshot {
         let fits = lines.len().is_power_of_two() && lines.len() * super::LINE_BYTES == table.len();
         let fits = fits && shapes.len() <= SHAPES_MAX && globs.len() <= GLOBS_MAX && epoch.0 != 0 && head <= SEQ_MAX;
         fits.then_some(Snapshot { epoch, head, everything, lines, shapes, globs })
+    }
+
+    /// An index of this epoch's own, as it was when this was taken.
+    pub(crate) fn to_index(&self) -> Index {
+        let index = Index::new(self.lines.len() * super::LINE_BYTES, self.epoch, Mutations::default());
+        index.adopt(self);
+        index
     }
 
     pub(super) fn of(index: &Index, head: u64) -> Self {

@@ -12,7 +12,7 @@ use super::checkpoint::{self, BadCheckpoint};
 use super::marks::Mark;
 use super::segment::{BadHeader, End, Entry, HEADER_LEN, Header, Records};
 use crate::error::{Error, ErrorKind, Result};
-use crate::freshness::Snapshot;
+use crate::freshness::{Index, Snapshot};
 use crate::name::Name;
 use crate::position::Epoch;
 
@@ -53,6 +53,22 @@ pub(super) fn recover(folder: &Path, boot: [u8; 16]) -> Result<Recovered> {
             Ok(Recovered::in_epoch(Epoch::random()))
         }
     }
+}
+
+/// The epoch and the head of a log that is not to be gone on with, and the index at its end: for restoring what was backed up in its time.
+/// Nothing is changed, and what is damaged, or may have lost its end with the machine, is refused: it does not know all it should.
+pub(crate) fn snapshot_with_replay(folder: &Path) -> Result<(Epoch, u64, Index)> {
+    let found = match read_folder(folder, boot_id()) {
+        Ok(found) => found,
+        Err(Unusable::Refused(error)) => return Err(error),
+        Err(Unusable::Damaged(why)) => return Err(Error::new(ErrorKind::UnknownPosition, format!("the log is damaged: {why}"))),
+    };
+    let index = found.snapshot.to_index();
+    for (seq, names) in &found.replay {
+        index.record(names, *seq);
+    }
+    index.publish(found.head);
+    Ok((found.snapshot.epoch, found.head, index))
 }
 
 fn read_folder(folder: &Path, boot: [u8; 16]) -> Result<Recovered, Unusable> {

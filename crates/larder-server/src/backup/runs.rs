@@ -1,0 +1,379 @@
+//! Long work on backups, asked for over HTTP: begun, looked at, and told to stop. One at a time: two would only be in each other's way,
+//! and a restore beside another is refused by the library anyway.
+//!
+//! What ended stays to be looked at, the last few of it, since whoever asked may come back late.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use larder::Larder;
+use larder::backup::{BackupOptions, Present, RestoreOptions, Ttl, diff, prune, verify};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+
+use super::{BackupError, BackupSettings, aside, name_at, summary};
+use crate::progress::{Progress, Step};
+
+/// Runs that are remembered once they ended.
+const REMEMBERED: usize = 16;
+
+/// What is to be done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ask {
+    /// Takes a backup.
+    Create {
+        /// Its name; by the clock without one.
+        #[serde(default)]
+        name: Option<String>,
+        /// Which namespaces; all without any.
+        #[serde(default)]
+        namespaces: Vec<String>,
+        /// What it is to stand on.
+        #[serde(default)]
+        parent: Option<String>,
+        /// Where; the configured place without.
+        #[serde(default)]
+        place: Option<String>,
+    },
+    /// Reads all of one, and says whether it is whole.
+    Verify {
+        /// Which.
+        name: String,
+        /// Where; the configured place without.
+        #[serde(default)]
+        place: Option<String>,
+    },
+    /// Brings back what is still true.
+    Restore(Box<AskRestore>),
+    /// Removes those that need not stay.
+    Prune {
+        /// Which stay, in the place of what the configuration says.
+        #[serde(default)]
+        keep: Option<Keep>,
+        /// Only counts.
+        #[serde(default)]
+        dry_run: bool,
+        /// Where; the configured place without.
+        #[serde(default)]
+        place: Option<String>,
+    },
+    /// Compares two.
+    Diff {
+        /// The first.
+        first: String,
+        /// The second.
+        second: String,
+        /// Where; the configured place without.
+        #[serde(default)]
+        place: Option<String>,
+    },
+    /// Gives up a restore that was interrupted.
+    Abandon {},
+}
+
+/// What to restore, and how.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AskRestore {
+    /// Which backup.
+    pub name: String,
+    /// Where; the configured place without.
+    pub place: Option<String>,
+    /// Which namespaces; all without any.
+    pub namespaces: Vec<String>,
+    /// Which keys.
+    pub pattern: Option<String>,
+    /// Namespaces that get another name: from, to.
+    pub rename: Vec<(String, String)>,
+    /// `if-newer`, `replace` or `missing-only`.
+    pub present: OnPresent,
+    /// `keep`, `shift` or `ignore`.
+    pub ttl: OnTtl,
+    /// Only counts.
+    pub dry_run: bool,
+    /// The folder of the log of then, on the server's machine.
+    pub log_of_then: Option<std::path::PathBuf>,
+    /// Goes on where it cannot be known what was invalidated since.
+    pub accept_unknown_invalidations: bool,
+}
+
+/// See [`Present`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnPresent {
+    /// What reflects more stays.
+    #[default]
+    IfNewer,
+    /// What is in the backup takes its place.
+    Replace,
+    /// What is there stays.
+    MissingOnly,
+}
+
+/// See [`Ttl`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnTtl {
+    /// The time in the archive counts
+    #[default]
+    Keep,
+    /// It does not: what was left of a life is left
+    Shift,
+    /// A new life, as the namespace's policy has it
+    Ignore,
+}
+
+/// How many backups stay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keep {
+    /// The last so many.
+    pub last: u32,
+    /// The newest of so many days.
+    pub daily: u32,
+    /// The newest of so many weeks.
+    pub weekly: u32,
+    /// The newest of so many months.
+    pub monthly: u32,
+}
+
+impl From<Keep> for larder::backup::Retention {
+    fn from(keep: Keep) -> Self {
+        larder::backup::Retention { last: keep.last, daily: keep.daily, weekly: keep.weekly, monthly: keep.monthly }
+    }
+}
+
+impl Ask {
+    /// What it is called.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Ask::Create { .. } => "create",
+            Ask::Verify { .. } => "verify",
+            Ask::Restore(_) => "restore",
+            Ask::Prune { .. } => "prune",
+            Ask::Diff { .. } => "diff",
+            Ask::Abandon {} => "abandon",
+        }
+    }
+}
+
+/// A run as it is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// Its number.
+    pub run: u64,
+    /// What it does.
+    #[serde(rename = "do")]
+    pub verb: String,
+    /// `running`, `done` or `failed`.
+    pub state: String,
+    /// What is being done, or was last.
+    pub doing: String,
+    /// How much of it.
+    pub done: u64,
+    /// Of how much; null where that is not known.
+    pub of: Option<u64>,
+    /// What came of it; null while it runs, or where it failed.
+    pub result: Option<Json>,
+    /// Why it failed; null where it did not.
+    pub error: Option<String>,
+    /// The kind of error, in one word; null where it did not fail.
+    pub error_kind: Option<String>,
+}
+
+struct Run {
+    number: u64,
+    verb: &'static str,
+    progress: Arc<Progress>,
+    ended: Option<Result<Json, (String, String)>>,
+}
+
+impl Run {
+    fn told(&self) -> Told {
+        let Step { doing, done, of } = self.progress.now();
+        let (state, result, error) = match &self.ended {
+            None => ("running", None, None),
+            Some(Ok(result)) => ("done", Some(result.clone()), None),
+            Some(Err(error)) => ("failed", None, Some(error.clone())),
+        };
+        let (error_kind, error) = error.unzip();
+        Told { run: self.number, verb: self.verb.into(), state: state.into(), doing, done, of, result, error, error_kind }
+    }
+}
+
+/// The backups of a server.
+pub struct Backups {
+    larder: Larder,
+    settings: BackupSettings,
+    runs: Mutex<(u64, VecDeque<Run>)>,
+}
+
+impl Backups {
+    /// Of a cache, as the settings say.
+    pub fn new(larder: Larder, settings: BackupSettings) -> Arc<Self> {
+        Arc::new(Backups { larder, settings, runs: Mutex::default() })
+    }
+
+    /// Where they are and which stay.
+    pub fn settings(&self) -> &BackupSettings {
+        &self.settings
+    }
+
+    /// Begins something. `None`: something else is under way.
+    pub fn begin(self: &Arc<Self>, ask: Ask) -> Option<Told> {
+        let progress = Arc::new(Progress::default());
+        let turn = self.enter(ask.verb(), &progress)?;
+        let told = self.look(turn.number);
+        let backups = self.clone();
+        // It ends by itself, by being cancelled, or with the cache, whose closing fails what it does next.
+        tokio::spawn(
+            async move { turn.ended(backups.carry_out(ask, progress).await.map_err(|error| (kind_of(&error), error.to_string()))) },
+        );
+        told
+    }
+
+    /// Does what is to be done by schedule, on the caller's own account: a backup, and then those go that need not stay.
+    ///
+    /// # Errors
+    /// As [`Larder::backup`], and where something else is under way.
+    pub async fn scheduled(self: &Arc<Self>, progress: Arc<Progress>) -> Result<Json, BackupError> {
+        let busy = || BackupError::Refused("other work on backups is under way".to_owned());
+        let turn = self.enter("scheduled", &progress).ok_or_else(busy)?;
+        let ended = super::run(&self.larder, &self.settings, &progress).await;
+        turn.ended(ended.as_ref().map(Json::clone).map_err(|error| (kind_of(error), error.to_string())));
+        ended
+    }
+
+    /// Takes the turn, if nobody has it.
+    fn enter(self: &Arc<Self>, verb: &'static str, progress: &Arc<Progress>) -> Option<Turn> {
+        let mut runs = self.runs.lock();
+        if runs.1.iter().any(|run| run.ended.is_none()) {
+            return None;
+        }
+        runs.0 += 1;
+        let number = runs.0;
+        runs.1.push_back(Run { number, verb, progress: progress.clone(), ended: None });
+        if runs.1.len() > REMEMBERED {
+            runs.1.pop_front();
+        }
+        Some(Turn { backups: self.clone(), number, ended: None })
+    }
+
+    /// A run that is under way or ended lately.
+    pub fn look(&self, number: u64) -> Option<Told> {
+        self.runs.lock().1.iter().find(|run| run.number == number).map(Run::told)
+    }
+
+    /// Tells a run to stop. It ends at its next step.
+    pub fn cancel(&self, number: u64) -> Option<Told> {
+        self.runs.lock().1.iter().find(|run| run.number == number).map(|run| {
+            run.progress.cancel();
+            run.told()
+        })
+    }
+
+    /// Tells whatever is under way to stop, for a server that is to end.
+    pub fn stop(&self) {
+        self.runs.lock().1.iter().for_each(|run| run.progress.cancel());
+    }
+
+    async fn carry_out(&self, ask: Ask, progress: Arc<Progress>) -> Result<Json, BackupError> {
+        match ask {
+            Ask::Create { name, namespaces, parent, place } => {
+                let place = self.settings.place(place.as_deref())?;
+                let name = name.unwrap_or_else(|| name_at(self.larder.clock().refresh()));
+                let options = BackupOptions { namespaces, parent, ..BackupOptions::new(name) };
+                Ok(summary(&self.larder.backup(place, &options, progress).await?))
+            }
+            Ask::Restore(ask) => {
+                let place = self.settings.place(ask.place.as_deref())?;
+                Ok(json!(self.larder.restore(place, &ask.options(), progress).await?))
+            }
+            Ask::Abandon {} => Ok(json!({ "abandoned": self.larder.abandon_restore().await? })),
+            Ask::Verify { name, place } => {
+                let place = self.settings.place(place.as_deref())?;
+                aside(move || Ok(json!(verify(&*place, &name, &*progress)?))).await
+            }
+            Ask::Prune { keep, dry_run, place } => {
+                let place = self.settings.place(place.as_deref())?;
+                let retention = keep.map_or(self.settings.retention, Into::into);
+                aside(move || Ok(json!(prune(&*place, retention, dry_run, &*progress)?))).await
+            }
+            Ask::Diff { first, second, place } => {
+                let place = self.settings.place(place.as_deref())?;
+                aside(move || Ok(json!(diff(&*place, &first, &second, &*progress)?))).await
+            }
+        }
+    }
+}
+
+/// The right to work on backups. One that is dropped without a word, because what had it was dropped or panicked, is over as well.
+struct Turn {
+    backups: Arc<Backups>,
+    number: u64,
+    ended: Option<Result<Json, (String, String)>>,
+}
+
+impl Turn {
+    fn ended(mut self, ended: Result<Json, (String, String)>) {
+        if let Err((_, error)) = &ended {
+            tracing::warn!(run = self.number, %error, "work on backups failed");
+        }
+        self.ended = Some(ended);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let cut_off = || Err(("failed".to_owned(), "it was cut off".to_owned()));
+        let ended = self.ended.take().unwrap_or_else(cut_off);
+        let mut runs = self.backups.runs.lock();
+        runs.1.iter_mut().filter(|run| run.number == self.number).for_each(|run| run.ended = Some(ended.clone()));
+    }
+}
+
+impl AskRestore {
+    /// The same for the library.
+    pub fn options(&self) -> RestoreOptions {
+        let present = match self.present {
+            OnPresent::IfNewer => Present::KeepNewer,
+            OnPresent::Replace => Present::Replace,
+            OnPresent::MissingOnly => Present::KeepPresent,
+        };
+        let ttl = match self.ttl {
+            OnTtl::Keep => Ttl::Keep,
+            OnTtl::Shift => Ttl::Shift,
+            OnTtl::Ignore => Ttl::Ignore,
+        };
+        RestoreOptions {
+            name: self.name.clone(),
+            namespaces: self.namespaces.clone(),
+            pattern: self.pattern.clone(),
+            rename: self.rename.clone(),
+            present,
+            ttl,
+            dry_run: self.dry_run,
+            log_of_then: self.log_of_then.clone(),
+            accept_unknown_invalidations: self.accept_unknown_invalidations,
+        }
+    }
+}
+
+/// In one word, for programs.
+fn kind_of(error: &BackupError) -> String {
+    use larder::ErrorKind;
+    let word = match error {
+        BackupError::Refused(_) => "refused",
+        BackupError::Failed(error) => match error.kind() {
+            ErrorKind::BadArchive | ErrorKind::UnknownFormat => "bad-archive",
+            ErrorKind::NotFound => "not-found",
+            ErrorKind::UnknownPosition => "unknown-invalidations",
+            ErrorKind::Cancelled => "cancelled",
+            ErrorKind::InvalidConfig | ErrorKind::InvalidPattern => "refused",
+            _ => "failed",
+        },
+    };
+    word.to_owned()
+}

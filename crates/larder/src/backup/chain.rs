@@ -1,0 +1,39 @@
+//! A backup and those that it stands on.
+
+use std::sync::Arc;
+
+use super::manifest::{CHAIN_MAX, Manifest, read_sealed};
+use super::{Place, blocking};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The manifest of a backup, and its digest.
+pub(super) async fn sealed(place: &Arc<dyn Place>, name: &str) -> Result<(Manifest, String)> {
+    let (place, name) = (place.clone(), name.to_owned());
+    blocking(move || read_sealed(&*place, &name)).await
+}
+
+/// A backup and all that it stands on, the newest first. Blocks.
+///
+/// Each is the very one that the next was taken on, by its digest, so that there can be no circle, and nothing stands on another backup
+/// that got its name.
+pub(super) fn load(place: &dyn Place, name: &str) -> Result<Vec<Manifest>> {
+    let mut chain = vec![read_sealed(place, name)?.0];
+    while let Some(parent) = chain.last().and_then(|newest| newest.parent.clone()) {
+        let child = chain.last().expect("it has a parent");
+        let broken =
+            |why: &str| Error::new(ErrorKind::BadArchive, format!("{}/manifest.json stands on \"{}\", {why}", child.name, parent.name));
+        let (manifest, digest) = read_sealed(place, &parent.name).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => broken("which is not there any more"),
+            _ => error,
+        })?;
+        if digest != parent.blake3 {
+            return Err(broken("and another backup has that name now"));
+        }
+        if manifest.epoch != child.epoch || manifest.position != parent.position || manifest.depth + 1 != child.depth {
+            return Err(broken("which says otherwise"));
+        }
+        chain.push(manifest);
+        debug_assert!(chain.len() <= CHAIN_MAX as usize + 1, "depths were compared");
+    }
+    Ok(chain)
+}

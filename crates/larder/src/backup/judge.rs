@@ -1,0 +1,108 @@
+//! Whether an entry of an archive is still what a read may return, and under which stamp: the heart of a restore.
+
+use std::sync::Arc;
+
+use super::archive::Kept;
+use super::manifest::Manifest;
+use super::{Place, RestoreOptions, blocking, source};
+use crate::cache::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::freshness::{Index, Named};
+use crate::mutation::Mutation;
+use crate::origin::sources_of;
+use crate::position::{Position, Stamp};
+
+/// See the head of this file.
+pub(super) struct Judge {
+    shared: Arc<Shared>,
+    /// The position that stamps are given as, of the epoch in force.
+    generation: u32,
+    /// Where the archive is of another epoch: all that is known of that one.
+    then: Option<Index>,
+}
+
+impl Judge {
+    /// Who can judge the entries of a chain, whose newest backup is given.
+    pub(super) async fn of(shared: &Arc<Shared>, place: Arc<dyn Place>, newest: &Manifest, options: &RestoreOptions) -> Result<Self> {
+        let latest = shared.index.latest();
+        let generation = latest.generation();
+        let judge = |then| Judge { shared: shared.clone(), generation, then };
+        let (here, there) = (shared.index.epoch(), newest.epoch());
+        if shared.index.latest_position().is_none() || shared.index.position_of(latest).is_none() {
+            let message = "the log that is shared with others cannot be reached now: what was invalidated is not known";
+            return Err(Error::new(ErrorKind::LogUnavailable, message));
+        }
+        if here == there {
+            if newest.index.head > latest.seq() {
+                let message = format!(
+                    "the backup knows position {} of this log, which has only got to {}: the log lost its end, and with it invalidations",
+                    newest.index.head,
+                    latest.seq()
+                );
+                return Err(Error::new(ErrorKind::UnknownPosition, message));
+            }
+            return Ok(judge(None));
+        }
+        if let Some(folder) = options.log_of_then.clone() {
+            let head = newest.index.head;
+            let then = blocking(move || {
+                let (epoch, last, index) = source::log_of_then(&folder)?;
+                let other = |what: &str| Error::new(ErrorKind::UnknownPosition, format!("the log in {} {what}", folder.display()));
+                if epoch != there {
+                    return Err(other(&format!("is of epoch {epoch}, and the backup was taken in {there}")));
+                }
+                if last < head {
+                    return Err(other(&format!("ends at position {last}, before the backup, which knows {head}")));
+                }
+                Ok(index)
+            });
+            return Ok(judge(Some(then.await?)));
+        }
+        if !options.accept_unknown_invalidations {
+            let message = format!(
+                "the backup was taken in epoch {there} of the log, and epoch {here} is in force: what was invalidated between the backup \
+                 and the end of its epoch cannot be known. Give the log of that time, or accept that what was invalidated then comes back"
+            );
+            return Err(Error::new(ErrorKind::UnknownPosition, message));
+        }
+        let newest = newest.clone();
+        let then = blocking(move || Ok(source::index(&*place, &newest)?.to_index())).await?;
+        Ok(judge(Some(then)))
+    }
+
+    /// The stamp under which an entry is restored as `key`, which may be another than its own. `None`: something that it depends on was
+    /// invalidated since.
+    pub(super) fn stamp(&self, kept: &Kept, key: &[u8]) -> Option<Stamp> {
+        if self.shared.mutations.on(Mutation::RestoreStampsAnew) {
+            return Some(self.shared.index.latest());
+        }
+        let seq = match &self.then {
+            None => kept.seq,
+            Some(then) => {
+                let stamp = Stamp::new(then.latest().generation(), kept.seq);
+                is_fresh(then, &kept.key, kept, stamp).then_some(0)?
+            }
+        };
+        let stamp = Stamp::new(self.generation, seq);
+        let index = &self.shared.index;
+        // Under both names: what was invalidated as what it was is not brought back by calling it something else.
+        let fresh = is_fresh(index, &kept.key, kept, stamp) && (*kept.key == *key || is_fresh(index, key, kept, stamp));
+        fresh.then_some(stamp)
+    }
+
+    /// The generation of the epoch in force when it began.
+    pub(super) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// A stamp as others understand it. `None`: the epoch ended meanwhile.
+    pub(super) fn position_of(&self, stamp: Stamp) -> Option<Position> {
+        self.shared.index.position_of(stamp)
+    }
+}
+
+fn is_fresh(index: &Index, key: &[u8], kept: &Kept, stamp: Stamp) -> bool {
+    let sources = sources_of(kept.origin.as_deref());
+    let hashes = index.hashes_from(key, &kept.tags, sources);
+    index.judge_for_good(Named { key, hashes: &hashes, sources }, stamp).is_none()
+}

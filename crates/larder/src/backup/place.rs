@@ -1,0 +1,245 @@
+//! Where backups are kept: the seam, and the folder on this machine that is the first thing behind it.
+//!
+//! A place knows nothing of what is in a file. It has to keep two promises: a file is there whole or not at all, and for good once
+//! [`put`](Place::put) returned; and a backup is [listed](Place::list) only when its manifest is there. All else rests on them.
+//!
+//! ```text
+//!   ROOT/lock                     held together by all who write backups, alone by who removes any
+//!   ROOT/NAME/segment-000001      the files of one backup
+//!   ROOT/NAME/index
+//!   ROOT/NAME/manifest.json       written last: until it is there, there is no such backup
+//!   ROOT/NAME/FILE.part           what was being written when the process ended
+//! ```
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The file whose being there makes a backup.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The longest name of a backup.
+pub const BACKUP_NAME_LEN_MAX: usize = 64;
+
+/// Somewhere that backups are kept. Calls block, and are made where that is allowed.
+pub trait Place: Send + Sync {
+    /// What messages call it: a path, an address without secrets.
+    fn describe(&self) -> String;
+
+    /// Makes room for a backup of this name, and keeps others from removing any until what is returned is dropped.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) where there is one; [`WouldBlock`](io::ErrorKind::WouldBlock) while backups are
+    /// being removed.
+    fn begin(&self, backup: &str) -> io::Result<Box<dyn Send>>;
+
+    /// Keeps a file, whole or not at all, and for good when it returns. One of the same name is replaced.
+    ///
+    /// # Errors
+    /// What the place says.
+    fn put(&self, backup: &str, file: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// A whole file, which has at most so many bytes.
+    ///
+    /// # Errors
+    /// [`NotFound`](io::ErrorKind::NotFound); [`FileTooLarge`](io::ErrorKind::FileTooLarge) for one that is larger, of which no more
+    /// is read.
+    fn get(&self, backup: &str, file: &str, bytes_max: u64) -> io::Result<Vec<u8>>;
+
+    /// The backups whose manifest is there, by name.
+    ///
+    /// # Errors
+    /// What the place says.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Keeps others from beginning a backup while some are removed, until what is returned is dropped.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) while somebody writes one.
+    fn hold_still(&self) -> io::Result<Box<dyn Send>>;
+
+    /// Removes a backup, its manifest first, so that no half of it is ever listed. To be called while it is [held
+    /// still](Self::hold_still).
+    ///
+    /// # Errors
+    /// What the place says; what is left is unfinished, and swept later.
+    fn remove(&self, backup: &str) -> io::Result<()>;
+
+    /// The backups that were begun and have no manifest: what a process left behind that ended meanwhile. Only while it is held still
+    /// are they surely nobody's.
+    ///
+    /// # Errors
+    /// What the place says.
+    fn unfinished(&self) -> io::Result<Vec<String>>;
+}
+
+/// Whether a text can name a backup: it becomes a part of paths and addresses, so it has nothing that either could mistake.
+///
+/// # Errors
+/// [`ErrorKind::InvalidConfig`], with what a name is.
+pub fn check_backup_name(name: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty()
+        || name.len() > BACKUP_NAME_LEN_MAX
+        || !name.chars().all(plain)
+        || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+    {
+        let message = format!(
+            "a backup's name is 1 to {BACKUP_NAME_LEN_MAX} letters, digits, '.', '_' and '-', and begins with a letter or digit, not \"{}\"",
+            name.escape_debug()
+        );
+        return Err(Error::new(ErrorKind::InvalidConfig, message));
+    }
+    Ok(())
+}
+
+/// A folder of this machine.
+#[derive(Clone, Debug)]
+pub struct FolderPlace {
+    root: PathBuf,
+}
+
+impl FolderPlace {
+    /// Backups in this folder, which is made when the first one is.
+    pub fn new(root: impl AsRef<Path>) -> Self {
+        FolderPlace { root: root.as_ref().into() }
+    }
+
+    fn lock(&self, alone: bool) -> io::Result<Box<dyn Send>> {
+        fs::create_dir_all(&self.root)?;
+        let file = File::options().create(true).truncate(false).write(true).open(self.root.join("lock"))?;
+        let locked = if alone { file.try_lock() } else { file.try_lock_shared() };
+        match locked {
+            Ok(()) => Ok(Box::new(file)),
+            Err(TryLockError::WouldBlock) => {
+                let who = if alone { "a backup is being written there now" } else { "backups are being removed there now" };
+                Err(io::Error::new(io::ErrorKind::WouldBlock, who))
+            }
+            Err(TryLockError::Error(e)) => Err(e),
+        }
+    }
+
+    /// The folders whose manifest is there, or is not.
+    fn folders(&self, finished: bool) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            // Not what a link leads to: only what we made is ours to list and to remove.
+            let Some(name) = entry.file_name().to_str().map(str::to_owned).filter(|name| check_backup_name(name).is_ok()) else { continue };
+            if entry.file_type()?.is_dir() && entry.path().join(MANIFEST).is_file() == finished {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+impl Place for FolderPlace {
+    fn describe(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn begin(&self, backup: &str) -> io::Result<Box<dyn Send>> {
+        let held = self.lock(false)?;
+        fs::create_dir(self.root.join(backup))?;
+        sync_folder(&self.root)?;
+        Ok(held)
+    }
+
+    fn put(&self, backup: &str, file: &str, bytes: &[u8]) -> io::Result<()> {
+        let folder = self.root.join(backup);
+        let (part, path) = (folder.join(format!("{file}.part")), folder.join(file));
+        let mut writing = File::create(&part)?;
+        writing.write_all(bytes)?;
+        writing.sync_all()?;
+        drop(writing);
+        fs::rename(&part, &path)?;
+        sync_folder(&folder)
+    }
+
+    fn get(&self, backup: &str, file: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
+        let reading = File::open(self.root.join(backup).join(file))?;
+        if !reading.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+        }
+        let mut bytes = Vec::new();
+        reading.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > bytes_max {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than the {bytes_max} bytes that it may have")));
+        }
+        Ok(bytes)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.folders(true)
+    }
+
+    fn hold_still(&self) -> io::Result<Box<dyn Send>> {
+        self.lock(true)
+    }
+
+    fn remove(&self, backup: &str) -> io::Result<()> {
+        let folder = self.root.join(backup);
+        match fs::remove_file(folder.join(MANIFEST)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            // It must be gone for good before any file that it speaks of.
+            _ => sync_folder(&folder)?,
+        }
+        fs::remove_dir_all(&folder)?;
+        sync_folder(&self.root)
+    }
+
+    fn unfinished(&self) -> io::Result<Vec<String>> {
+        self.folders(false)
+    }
+}
+
+/// A name in a folder outlives a crash of the machine only once the folder was synced, too.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_there_when_its_manifest_is_and_gone_when_that_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = FolderPlace::new(folder.path().join("backups"));
+        assert!(place.list().unwrap().is_empty());
+        let writing = place.begin("a").unwrap();
+        place.put("a", "segment-000001", b"x").unwrap();
+        assert_eq!((place.list().unwrap().len(), place.unfinished().unwrap()), (0, vec!["a".to_owned()]));
+        assert_eq!(place.begin("a").err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(place.hold_still().err().unwrap().kind(), io::ErrorKind::WouldBlock);
+        place.put("a", MANIFEST, b"{}").unwrap();
+        drop(writing);
+        assert_eq!(place.list().unwrap(), ["a"]);
+        assert_eq!(place.get("a", "segment-000001", 1).unwrap(), b"x");
+        assert_eq!(place.get("a", "segment-000001", 0).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        let still = place.hold_still().unwrap();
+        assert_eq!(place.begin("b").err().unwrap().kind(), io::ErrorKind::WouldBlock);
+        place.remove("a").unwrap();
+        assert!(place.list().unwrap().is_empty() && place.unfinished().unwrap().is_empty());
+        drop(still);
+        place.begin("b").unwrap();
+    }
+
+    #[test]
+    fn a_name_leads_nowhere() {
+        for name in ["", ".", "..", "../x", "a/b", "a\\b", ".hidden", "-x", "a\0", "ü", &"n".repeat(65)] {
+            assert_eq!(check_backup_name(name).unwrap_err().kind(), ErrorKind::InvalidConfig, "{name:?}");
+        }
+        for name in ["a", "20261127T033000Z-1f2e", "daily.1", &"n".repeat(64)] {
+            assert!(check_backup_name(name).is_ok(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! Restoring: verify, hold, judge and write, let go.
+//!
+//! ```text
+//!   thread   manifest and chain -> verify all of it -> segments, newest backup first -> frames --channel of two-->
+//!   task     records -> filters -> rename -> judge -> life -> what is there already -> batches to the tier, or into memory
+//! ```
+//!
+//! Nothing of the cache is touched before all of the archive was read and found whole. It is read twice for that: a segment that changes
+//! in between is found by its digest again, before any of it is used.
+//!
+//! Entries are written as any other writer's are, under their own stamps: the tier and memory refuse what is older than what they have,
+//! whoever gets there first, so a put that runs meanwhile wins in every order.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::archive::{self, Kept};
+use super::frame::bad;
+use super::judge::Judge;
+use super::manifest::Manifest;
+use super::staging::Running;
+use super::{Place, Present, RestoreOptions, Ttl, Watch, blocking, cancelled, chain, source, verify};
+use crate::cache::{Larder, Shared};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{KEY_LEN_MAX, check_namespace, is_reserved, namespace_of};
+use crate::metrics::Count;
+use crate::pattern::Pattern;
+use crate::position::{Position, Stamp};
+use crate::record::Record;
+use crate::tier::memory::Inserted;
+use crate::tier::{Action, Outcome, Tier, Wait, Write};
+
+/// Frames under way between the thread that reads and the task that writes.
+const UNDER_WAY: usize = 2;
+
+/// Entries that are looked up and written together.
+const BATCH: usize = 256;
+
+/// Keys of newer backups of a chain that are remembered, so that older ones do not restore them, too: 64 MB of hashes. Beyond, the older
+/// version may come in its place, which is as fresh; only the counts are off then.
+const REMEMBERED_MAX: usize = 8 << 20;
+
+/// Namespaces that are counted, or held, by name.
+const NAMESPACES_MAX: usize = 4096;
+
+/// How long a restore waits to hear what others appended before it.
+const CAUGHT_UP_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What became of the entries of a backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Restored {
+    /// The backup and those it stands on, the newest first.
+    pub backups: Vec<String>,
+    /// Whether it was only counted.
+    pub dry_run: bool,
+    /// Entries that were written, or would be.
+    pub restored: u64,
+    /// Bytes of their keys and payloads.
+    pub bytes: u64,
+    /// Left alone: not in the namespaces that were asked for, or not matching the pattern.
+    pub skipped_unasked: u64,
+    /// Left alone: a newer backup of the chain has the key.
+    pub skipped_superseded: u64,
+    /// Left alone: what is there reflects more.
+    pub skipped_newer: u64,
+    /// Left alone: there is a live entry, and it was to be kept.
+    pub skipped_present: u64,
+    /// Left alone: larger than the namespace takes, or the key would be too long by its new name.
+    pub skipped_too_large: u64,
+    /// Not restored: something that they depend on was invalidated after they were stamped.
+    pub dead_invalidated: u64,
+    /// Not restored: their time is over.
+    pub dead_expired: u64,
+    /// The same by namespace, of what was restored or is dead, under the name it is restored as; the first 4,096.
+    pub namespaces: BTreeMap<String, NamespaceRestored>,
+}
+
+/// What became of the entries of a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct NamespaceRestored {
+    /// Entries that were written, or would be.
+    pub restored: u64,
+    /// Entries that were left alone because of what is there, or because they are too large.
+    pub skipped: u64,
+    /// Entries that were invalidated, or whose time is over.
+    pub dead: u64,
+}
+
+/// What became of one entry.
+#[derive(Clone, Copy)]
+enum Fate {
+    Restored(u64),
+    Newer,
+    Present,
+    TooLarge,
+    Invalidated,
+    Expired,
+}
+
+pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &RestoreOptions, watch: Arc<dyn Watch>) -> Result<Restored> {
+    let shared = &larder.0;
+    let asked = Asked::of(options)?;
+    let running = Running::begin(shared)?;
+    let chain = {
+        let (place, name, watch) = (place.clone(), options.name.clone(), watch.clone());
+        blocking(move || {
+            let chain = chain::load(&*place, &name)?;
+            verify::verify_chain(&*place, &chain, &*watch)?;
+            Ok(Arc::new(chain))
+        })
+        .await?
+    };
+    if shared.log.is_shared() {
+        shared.caught_up(CAUGHT_UP_WITHIN).await;
+    }
+    let judge = Judge::of(shared, place.clone(), &chain[0], options).await?;
+    let hold = if options.dry_run { None } else { Some(running.hold(asked.targets(&chain)).await?) };
+    let restored =
+        Restored { backups: chain.iter().map(|manifest| manifest.name.clone()).collect(), dry_run: options.dry_run, ..Restored::default() };
+    let hashed = HashSet::default();
+    let mut restoring = Restoring { shared: shared.clone(), options, asked, judge, hold, restored, superseded: hashed, batch: Vec::new() };
+    restoring.all(place, &chain, &watch).await?;
+    if !options.dry_run {
+        watch.at("making it durable", restoring.restored.restored, None);
+        running.publish().await?;
+    }
+    Ok(restoring.restored)
+}
+
+/// A namespace's name.
+type Name = Box<[u8]>;
+
+/// The filters, checked.
+struct Asked {
+    namespaces: Vec<Name>,
+    pattern: Option<Pattern>,
+    rename: Vec<(Name, Name)>,
+}
+
+impl Asked {
+    fn of(options: &RestoreOptions) -> Result<Self> {
+        let names = options.namespaces.iter().chain(options.rename.iter().flat_map(|(from, to)| [from, to]));
+        names.into_iter().try_for_each(|name| check_namespace(name))?;
+        for (at, (from, _)) in options.rename.iter().enumerate() {
+            if options.rename[..at].iter().any(|(other, _)| other == from) {
+                return Err(Error::new(ErrorKind::InvalidConfig, format!("the namespace \"{from}\" cannot get two names")));
+            }
+        }
+        let bytes = |name: &String| -> Box<[u8]> { name.as_bytes().into() };
+        Ok(Asked {
+            namespaces: options.namespaces.iter().map(bytes).collect(),
+            pattern: options.pattern.as_deref().map(Pattern::new).transpose()?,
+            rename: options.rename.iter().map(|(from, to)| (bytes(from), bytes(to))).collect(),
+        })
+    }
+
+    fn has(&self, key: &[u8]) -> bool {
+        let of_namespace = self.namespaces.is_empty() || self.namespaces.iter().any(|name| **name == *namespace_of(key));
+        of_namespace && self.pattern.as_ref().is_none_or(|pattern| pattern.matches(key)) && !is_reserved(key)
+    }
+
+    fn renamed<'a>(&'a self, namespace: &'a [u8]) -> &'a [u8] {
+        self.rename.iter().find(|(from, _)| **from == *namespace).map_or(namespace, |(_, to)| to)
+    }
+
+    /// A key by its new name. `None`: it would be too long.
+    fn target(&self, key: &[u8]) -> Option<Box<[u8]>> {
+        let namespace = namespace_of(key);
+        let target = [self.renamed(namespace), &key[namespace.len()..]].concat();
+        (target.len() <= KEY_LEN_MAX).then(|| target.into())
+    }
+
+    /// The namespaces that may be written to; `None`: any.
+    fn targets(&self, chain: &[Manifest]) -> Option<Vec<Box<[u8]>>> {
+        let mut names: Vec<Box<[u8]>> = if self.namespaces.is_empty() {
+            // One that has more than it can name may have any; and what is escaped is not its own name.
+            let all_named = |m: &&Manifest| m.namespaces.len() < NAMESPACES_MAX && m.namespaces.iter().all(|n| !n.name.contains('\\'));
+            if chain.iter().filter(all_named).count() < chain.len() {
+                return None;
+            }
+            chain.iter().flat_map(|manifest| &manifest.namespaces).map(|namespace| namespace.name.as_bytes().into()).collect()
+        } else {
+            self.namespaces.clone()
+        };
+        names.iter_mut().for_each(|name| *name = self.renamed(name).into());
+        names.sort_unstable();
+        names.dedup();
+        Some(names)
+    }
+}
+
+/// A restore under way.
+struct Restoring<'a> {
+    shared: Arc<Shared>,
+    options: &'a RestoreOptions,
+    asked: Asked,
+    judge: Judge,
+    /// What is written is below it. `None`: nothing is written.
+    hold: Option<(Stamp, Position)>,
+    restored: Restored,
+    superseded: HashSet<u64, foldhash::fast::RandomState>,
+    batch: Vec<Ready>,
+}
+
+/// An entry that is to be written.
+struct Ready {
+    key: Box<[u8]>,
+    record: Record,
+    stamp: Stamp,
+}
+
+impl Restoring<'_> {
+    async fn all(&mut self, place: Arc<dyn Place>, chain: &Arc<Vec<Manifest>>, watch: &Arc<dyn Watch>) -> Result<()> {
+        let of: u64 = chain.iter().map(|manifest| manifest.entries).sum();
+        let mut done = 0;
+        for at in 0..chain.len() {
+            let remember = at + 1 < chain.len();
+            let (frames, mut coming) = mpsc::channel::<(String, u64, Bytes)>(UNDER_WAY);
+            let (place, reading) = (place.clone(), chain.clone());
+            let thread = tokio::task::spawn_blocking(move || {
+                let manifest = &reading[at];
+                (1..=manifest.segments.len()).try_for_each(|number| {
+                    source::segment(&*place, manifest, number, &mut |file, offset, frame| {
+                        // Nobody waits for more only when the restore failed, which says why.
+                        frames.blocking_send((file.to_owned(), offset, frame)).map_err(|_| cancelled("restore"))
+                    })
+                })
+            });
+            while let Some((file, offset, mut frame)) = coming.recv().await {
+                while !frame.is_empty() {
+                    let kept = archive::take(&mut frame).map_err(|why| bad(&file, offset, why))?;
+                    done += 1;
+                    self.one(kept, chain[at].taken_at_ms, remember);
+                    if self.batch.len() >= BATCH {
+                        self.write().await?;
+                    }
+                }
+                watch.at(if self.hold.is_some() { "restoring" } else { "counting" }, done, Some(of));
+                if watch.is_cancelled() {
+                    return Err(cancelled("restore"));
+                }
+                tokio::task::yield_now().await;
+            }
+            let ended = |e| Err(Error::new(ErrorKind::Closed, "the runtime was shut down while a backup was restored").with_source(e));
+            thread.await.unwrap_or_else(ended)?;
+            self.write().await?;
+        }
+        if self.shared.index.latest().generation() != self.judge.generation() {
+            let message = "the log began another epoch while the backup was restored, so what was written is stale; run it again";
+            return Err(Error::new(ErrorKind::UnknownPosition, message));
+        }
+        Ok(())
+    }
+
+    /// Decides about one entry, as far as that can be done without looking at what is there.
+    fn one(&mut self, kept: Kept, taken_at: u64, remember: bool) {
+        let hash = xxh3_64(&kept.key);
+        let superseded = self.superseded.contains(&hash);
+        if remember && self.superseded.len() < REMEMBERED_MAX {
+            self.superseded.insert(hash);
+        }
+        if superseded {
+            self.restored.skipped_superseded += 1;
+            return;
+        }
+        if !self.asked.has(&kept.key) {
+            self.restored.skipped_unasked += 1;
+            return;
+        }
+        let Some(key) = self.asked.target(&kept.key) else { return self.count(&kept.key, Fate::TooLarge) };
+        let Some(stamp) = self.judge.stamp(&kept, &key) else { return self.count(&key, Fate::Invalidated) };
+        // Only an epoch that ended has no position, and then everything is stale.
+        let Some(position) = self.judge.position_of(stamp) else { return self.count(&key, Fate::Invalidated) };
+        let space = self.shared.space_of(&key);
+        if kept.raw_len as usize > space.policy.value_bytes_max {
+            return self.count(&key, Fate::TooLarge);
+        }
+        let Some((created_at, fresh_until, expires_at)) = self.times(&kept, taken_at, &space.policy) else {
+            return self.count(&key, Fate::Expired);
+        };
+        let record = Record {
+            epoch: position.epoch,
+            seq: position.seq,
+            created_at,
+            fresh_until,
+            expires_at,
+            stale_while_revalidate: kept.stale_while_revalidate,
+            stale_if_error: kept.stale_if_error,
+            load_cost_us: kept.load_cost_us,
+            fingerprint: kept.fingerprint,
+            codec: kept.codec,
+            compression: kept.compression,
+            negative: false,
+            raw_len: kept.raw_len,
+            tags: kept.tags,
+            media: kept.media,
+            origin: kept.origin,
+            payload: kept.payload,
+        };
+        self.batch.push(Ready { key, record, stamp });
+    }
+
+    /// When an entry was made, stops being fresh, and ends. `None`: that is over.
+    fn times(&self, kept: &Kept, taken_at: u64, policy: &crate::config::Policy) -> Option<(u64, u64, u64)> {
+        let now = self.shared.clock.now_ms();
+        let (created_at, fresh_until, expires_at) = match self.options.ttl {
+            Ttl::Ignore => {
+                let (fresh_until, expires_at) = policy.life(&Default::default(), now).ok()?.times(now);
+                (now, fresh_until, expires_at)
+            }
+            // Where this clock is behind the one of then, the time in between is not known, and life does not get longer by it.
+            Ttl::Keep => spans_from(kept, taken_at.min(now)),
+            Ttl::Shift => spans_from(kept, now),
+        };
+        (now < expires_at).then_some((created_at, fresh_until, expires_at))
+    }
+
+    fn count(&mut self, key: &[u8], fate: Fate) {
+        let all = &mut self.restored;
+        let name = namespace_of(key).escape_ascii().to_string();
+        let room = all.namespaces.len() < NAMESPACES_MAX;
+        let mut unnamed = NamespaceRestored::default();
+        let known = all.namespaces.contains_key(&name);
+        let of_namespace = if known || room { all.namespaces.entry(name).or_default() } else { &mut unnamed };
+        match fate {
+            Fate::Restored(bytes) => {
+                all.bytes += bytes;
+                (all.restored, of_namespace.restored) = (all.restored + 1, of_namespace.restored + 1);
+            }
+            Fate::Newer => (all.skipped_newer, of_namespace.skipped) = (all.skipped_newer + 1, of_namespace.skipped + 1),
+            Fate::Present => (all.skipped_present, of_namespace.skipped) = (all.skipped_present + 1, of_namespace.skipped + 1),
+            Fate::TooLarge => (all.skipped_too_large, of_namespace.skipped) = (all.skipped_too_large + 1, of_namespace.skipped + 1),
+            Fate::Invalidated => (all.dead_invalidated, of_namespace.dead) = (all.dead_invalidated + 1, of_namespace.dead + 1),
+            Fate::Expired => (all.dead_expired, of_namespace.dead) = (all.dead_expired + 1, of_namespace.dead + 1),
+        }
+    }
+
+    /// Writes what is ready.
+    async fn write(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        let (backed, in_memory): (Vec<Ready>, Vec<Ready>) =
+            batch.into_iter().partition(|ready| self.shared.tier.is_some() && self.shared.space_of(&ready.key).policy.backing);
+        for ready in in_memory {
+            let (key, fate) = (ready.key.clone(), self.write_to_memory(ready));
+            self.count(&key, fate);
+        }
+        if let Some(tier) = self.shared.tier.clone().filter(|_| !backed.is_empty()) {
+            self.write_to_tier(&*tier, backed).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_to_tier(&mut self, tier: &dyn Tier, batch: Vec<Ready>) -> Result<()> {
+        let there = tier.get_many(batch.iter().map(|ready| ready.key.clone()).collect()).await?;
+        let mut writes = Vec::with_capacity(batch.len());
+        for (Ready { key, record, stamp }, there) in batch.into_iter().zip(there) {
+            let now = self.shared.clock.now_ms();
+            let live = there
+                .as_ref()
+                .is_some_and(|there| !there.negative && now < there.expires_at && self.shared.fresh_for_good(&key, there).is_some());
+            let fate = match self.options.present {
+                Present::KeepPresent if live || self.is_live_in_memory(&key) => Fate::Present,
+                Present::KeepNewer if there.is_some_and(|there| there.outranks(&record)) => Fate::Newer,
+                _ => Fate::Restored((key.len() + record.payload.len()) as u64),
+            };
+            self.count(&key, fate);
+            if let (Fate::Restored(_), Some((below, position))) = (fate, self.hold) {
+                let replaces = self.options.present == Present::Replace;
+                // What memory has would be found first. Not what is newer than the restore.
+                let space = self.shared.space_of(&key);
+                let upto = if replaces { below } else { stamp };
+                space.pool().remove_up_to(space.pool().query(&key), upto, Count::Replaced);
+                if replaces {
+                    writes.push(Write { key: key.clone(), action: Action::RemoveUpTo(position) });
+                }
+                writes.push(Write { key, action: Action::Store(Arc::new(record)) });
+            }
+        }
+        self.hand_over(tier, writes).await
+    }
+
+    async fn hand_over(&self, tier: &dyn Tier, writes: Vec<Write>) -> Result<()> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let outcome = match tier.write(writes.clone(), Wait::Accepted).await {
+            // Its queue stayed full. Nobody is in a hurry here: it is written out, and then there is room.
+            Err(error) if error.kind() == ErrorKind::Overloaded => {
+                tier.flush().await?;
+                tier.write(writes, Wait::Accepted).await
+            }
+            outcome => outcome,
+        };
+        match outcome? {
+            Outcome::Accepted | Outcome::Durable => Ok(()),
+            Outcome::Shed => Err(Error::new(ErrorKind::Tier, "the backing tier takes no writes now; run the restore again when it does")),
+        }
+    }
+
+    fn is_live_in_memory(&self, key: &[u8]) -> bool {
+        let space = self.shared.space_of(key);
+        space.pool().peek(space.pool().query(key)).is_some_and(|slot| {
+            let meta = slot.meta();
+            let in_time = self.shared.clock.now_ms() < meta.times().expires_at && !slot.is_negative();
+            in_time && self.shared.index.judge_for_good(meta.named(key), meta.stamp()).is_none()
+        })
+    }
+
+    /// Where there is no tier behind the namespace.
+    fn write_to_memory(&self, Ready { key, record, stamp }: Ready) -> Fate {
+        let bytes = (key.len() + record.payload.len()) as u64;
+        let view = self.shared.raw_view(&key);
+        let pool = view.space.pool();
+        let query = pool.query(&key);
+        if self.options.present == Present::KeepPresent && self.is_live_in_memory(&key) {
+            return Fate::Present;
+        }
+        let Some((below, _)) = self.hold else {
+            // Counted as far as that can be known: what is newer may be stale.
+            let newer = pool.peek(query).is_some_and(|slot| slot.meta().stamp() > stamp) && self.is_live_in_memory(&key);
+            return if newer && self.options.present == Present::KeepNewer { Fate::Newer } else { Fate::Restored(bytes) };
+        };
+        // Its hashes are of the names' seed in force, and so is its stamp: one that is of an epoch that ended is stale by itself.
+        let entry = match view.entry_of(&key, record, stamp) {
+            Ok(entry) => entry,
+            Err(error) => {
+                view.could_not_read(&key, &error);
+                return Fate::TooLarge;
+            }
+        };
+        // What is stale is in nobody's way, whatever its stamp.
+        if self.options.present == Present::Replace || !self.is_live_in_memory(&key) {
+            pool.remove_up_to(query, below, Count::Replaced);
+        }
+        match pool.insert(query, entry) {
+            Inserted::Yes => Fate::Restored(bytes),
+            Inserted::Outranked => Fate::Newer,
+            Inserted::TooLarge => Fate::TooLarge,
+        }
+    }
+}
+
+/// The moments of an entry whose spans of time are reckoned from one.
+fn spans_from(kept: &Kept, from: u64) -> (u64, u64, u64) {
+    (from.saturating_sub(kept.age), from.saturating_add(kept.fresh_for), from.saturating_add(kept.lives_for))
+}

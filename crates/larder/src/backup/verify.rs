@@ -1,0 +1,67 @@
+//! Whether a backup is whole: every byte of every file, down to the last record.
+
+use bytes::Bytes;
+
+use super::frame::bad;
+use super::manifest::Manifest;
+use super::{Place, Watch, archive, cancelled, chain, source};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Verified {
+    /// The backup and those that it stands on, the newest first.
+    pub backups: Vec<String>,
+    /// Their entries.
+    pub entries: u64,
+    /// Their bytes, as they are kept.
+    pub bytes: u64,
+}
+
+/// Reads all of a backup, and of those that it stands on, and compares it with what it should be. Blocks.
+///
+/// # Errors
+/// [`ErrorKind::BadArchive`] names the file, and where in it something is wrong; [`ErrorKind::UnknownFormat`];
+/// [`ErrorKind::NotFound`]; [`ErrorKind::Backup`] where the place cannot be read; [`ErrorKind::Cancelled`].
+pub fn verify(place: &dyn Place, name: &str, watch: &dyn Watch) -> Result<Verified> {
+    verify_chain(place, &chain::load(place, name)?, watch)
+}
+
+pub(super) fn verify_chain(place: &dyn Place, chain: &[Manifest], watch: &dyn Watch) -> Result<Verified> {
+    let of: u64 = chain.iter().map(Manifest::stored_bytes).sum();
+    let mut verified = Verified { backups: chain.iter().map(|manifest| manifest.name.clone()).collect(), ..Verified::default() };
+    for manifest in chain {
+        source::index(place, manifest)?;
+        verified.bytes += manifest.index.bytes;
+        for (at, seal) in manifest.segments.iter().enumerate() {
+            watch.at("verifying", verified.bytes, Some(of));
+            if watch.is_cancelled() {
+                return Err(cancelled("verification"));
+            }
+            let mut entries = 0;
+            source::segment(place, manifest, at + 1, &mut |file, offset, frame| {
+                entries += records(file, offset, frame)?;
+                Ok(())
+            })?;
+            if entries != seal.entries {
+                let message = format!("{} has {entries} entries in segment {}, and says {}", manifest.name, at + 1, seal.entries);
+                return Err(Error::new(ErrorKind::BadArchive, message));
+            }
+            verified.entries += entries;
+            verified.bytes += seal.bytes;
+        }
+    }
+    watch.at("verifying", of, Some(of));
+    Ok(verified)
+}
+
+/// How many records a frame has.
+fn records(file: &str, at: u64, mut frame: Bytes) -> Result<u64> {
+    let mut entries = 0;
+    while !frame.is_empty() {
+        archive::take(&mut frame).map_err(|why| bad(file, at, why))?;
+        entries += 1;
+    }
+    Ok(entries)
+}
