@@ -21,8 +21,10 @@ struct Clients {
 }
 
 /// All of them.
-const CLIENTS: [Clients; 2] = [
+const CLIENTS: [Clients; 3] = [
     Clients { language: "python", programs: ["python3", "python3"], packages: &["redis==8.1.0"], install: into_python },
+    // No client but a server, that speaks the protocol of stores for backups.
+    Clients { language: "s3", programs: ["python3", "python3"], packages: &["moto[server]==5.2.5"], install: into_python },
     Clients { language: "node", programs: ["node", "npm"], packages: &["ioredis@6.0.0", "redis@6.3.1"], install: into_node },
 ];
 

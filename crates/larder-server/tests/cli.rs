@@ -1,5 +1,8 @@
 //! The program as its users meet it: a real server in a process of its own, asked with the real command line.
 
+#[path = "cli/backup.rs"]
+mod backup;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -28,7 +31,18 @@ impl Server {
 
     fn start_at(http: &str, data: &Path, more: &[&str]) -> Self {
         let data = data.to_str().expect("temporary folders are text");
-        let mut command = larder(&[&["serve", "--http", http, "--data", data, "--json"], more].concat());
+        Self::told(larder(&[&["serve", "--http", http, "--data", data, "--json"], more].concat()))
+    }
+
+    /// One that a store for backups knows.
+    fn start_with_keys(data: &Path, more: &[&str]) -> Self {
+        let data = data.to_str().expect("temporary folders are text");
+        let mut command = larder(&[&["serve", "--http", "127.0.0.1:0", "--data", data, "--json"], more].concat());
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        Self::told(command)
+    }
+
+    fn told(mut command: Command) -> Self {
         let mut process = Killed::start(command.stdout(Stdio::piped())).expect("the program was built for this test");
         let mut line = String::new();
         let stdout = process.stdout.take().expect("it is piped");

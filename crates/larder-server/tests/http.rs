@@ -2,6 +2,8 @@
 
 #[path = "http/access.rs"]
 mod access;
+#[path = "http/backups.rs"]
+mod backups;
 #[path = "http/client.rs"]
 mod client;
 #[path = "http/content.rs"]

@@ -208,7 +208,11 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), changed in any::<prop::sample::Index>(), to in any::<u8>()) {
+        fn no_bytes_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+            changed in any::<prop::sample::Index>(),
+            to in any::<u8>(),
+        ) {
             prop_assert!(take(&mut Bytes::from(bytes)).is_err());
             let mut out = Vec::new();
             encode(b"a:b", &record(vec![1, 2, 3], vec![vec![4]], Some(5)), 9, 1000, &mut out);

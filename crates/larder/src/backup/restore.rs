@@ -120,12 +120,19 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
         shared.caught_up(CAUGHT_UP_WITHIN).await;
     }
     let judge = Judge::of(shared, place.clone(), &chain[0], options).await?;
+    let was_held = shared.index.held().is_some();
     let hold = if options.dry_run { None } else { Some(running.hold(asked.targets(&chain)).await?) };
     let restored =
         Restored { backups: chain.iter().map(|manifest| manifest.name.clone()).collect(), dry_run: options.dry_run, ..Restored::default() };
     let hashed = HashSet::default();
     let mut restoring = Restoring { shared: shared.clone(), options, asked, judge, hold, restored, superseded: hashed, batch: Vec::new() };
-    restoring.all(place, &chain, &watch).await?;
+    if let Err(error) = restoring.all(place, &chain, &watch).await {
+        if restoring.restored.restored == 0 && !was_held && !options.dry_run {
+            // Nothing was written, so there is nothing to hold.
+            running.let_go().await?;
+        }
+        return Err(error);
+    }
     if !options.dry_run {
         watch.at("making it durable", restoring.restored.restored, None);
         running.publish().await?;

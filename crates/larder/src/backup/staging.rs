@@ -190,7 +190,8 @@ impl Running {
         self.let_go().await
     }
 
-    async fn let_go(&self) -> Result<()> {
+    /// Lets go of what is held.
+    pub(super) async fn let_go(&self) -> Result<()> {
         let shared = self.shared.clone();
         super::blocking(move || shared.staging.forget()).await?;
         self.shared.index.hold(None);

@@ -13,8 +13,8 @@ pub const BACKUP: Section = Section {
     settings: &[
         optional(
             "place",
-            Kind::Text("a folder, as /var/backups/larder or file:///var/backups/larder"),
-            "Where. Without it, backups in the folder of the entries; where there is none, there are no backups. Better on another disk.",
+            Kind::Text("a folder, as /var/backups/larder, or a bucket, as s3://bucket/prefix?endpoint=https://host&region=eu-central-1"),
+            "Where: a folder, or a bucket of S3 or of what speaks its protocol, whose keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment. Without it, backups in the folder of the entries; where there is none, there are no backups. Better on another disk.",
         ),
         setting(
             "more_places",
