@@ -27,7 +27,11 @@ fn work_on_backups_is_begun_and_looked_at() {
     let listed = |server: &Server| server.request("GET", "/v1/backups").send().json()["backups"].as_array().map(Vec::len);
     assert_eq!(listed(&server), Some(0));
     let created = run(&server, json!({ "do": "create", "name": "b" }));
-    assert_eq!((&created["state"], &created["result"]["entries"], &created["error"]), (&json!("done"), &json!(2), &Value::Null), "{created}");
+    assert_eq!(
+        (&created["state"], &created["result"]["entries"], &created["error"]),
+        (&json!("done"), &json!(2), &Value::Null),
+        "{created}"
+    );
     assert_eq!(listed(&server), Some(1));
     let manifest = server.request("GET", "/v1/backups/b").send().json();
     assert_eq!((&manifest["format"], &manifest["namespaces"][0]["name"]), (&json!(1), &json!("a")), "{manifest}");

@@ -5,6 +5,8 @@ mod damage;
 mod killed;
 mod options;
 mod proof;
+mod redis;
+mod throughput;
 mod world;
 
 /// The seed of a randomised test: from `LARDER_SEED` when it is set, else new; printed, so that a failure can be repeated.

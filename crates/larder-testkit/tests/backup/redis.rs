@@ -1,0 +1,49 @@
+//! Backups of a cache that several instances share over Redis: a scan, made exact by the stamps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use larder::backup::{BackupOptions, FolderPlace, RestoreOptions};
+use larder::{ErrorKind, Larder, Names, RedisOptions};
+use larder_testkit::redis::{Server, ServerOptions, or_skip};
+
+/// Long enough for anything that should happen, on a machine that is busy with all other tests.
+const LONG: Duration = Duration::from_secs(20);
+
+async fn instance(url: &str) -> Larder {
+    let options = RedisOptions::parse(url).expect("the fixture's address is one").heartbeat(Duration::from_millis(50));
+    Larder::builder().redis(options).index_bytes(1 << 16).memory(16 << 20).build().await.expect("an instance opens")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_instance_invalidated_since_stays_dead_and_so_does_all_when_the_log_is_lost() {
+    let Some(server) = or_skip(Server::start(ServerOptions::default())) else { return };
+    let (one, other) = (instance(&server.url()).await, instance(&server.url()).await);
+    for n in 0..50 {
+        one.raw().put(format!("n:{n}"), Bytes::from("v")).await.unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let place = || Arc::new(FolderPlace::new(folder.path()));
+    let manifest = other.backup(place(), &BackupOptions::new("b"), Arc::new(())).await.unwrap();
+    assert_eq!((manifest.entries, manifest.fuzzy), (50, true));
+    one.invalidate(Names::new().key("n:7")).await.unwrap();
+
+    let restored = other.restore(place(), &RestoreOptions::new("b"), Arc::new(())).await.unwrap();
+    assert_eq!((restored.restored, restored.dead_invalidated), (49, 1), "{restored:?}");
+    assert!(other.raw().lookup("n:7").await.unwrap().fresh().is_none());
+    assert!(one.raw().lookup("n:8").await.unwrap().fresh().is_some());
+
+    let epoch = other.position().epoch();
+    server.command(&["FLUSHALL"]).unwrap();
+    let adopted = tokio::task::block_in_place(|| larder_testkit::wait::until(LONG, || other.position().epoch() != epoch));
+    assert!(adopted, "a new epoch is adopted");
+    let refused = other.restore(place(), &RestoreOptions::new("b"), Arc::new(())).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::UnknownPosition, "{refused}");
+    other.invalidate(Names::new().key("n:9")).await.unwrap();
+    let accept = RestoreOptions { accept_unknown_invalidations: true, ..RestoreOptions::new("b") };
+    let restored = other.restore(place(), &accept, Arc::new(())).await.unwrap();
+    assert_eq!((restored.restored, restored.dead_invalidated), (49, 1), "what was invalidated in the new epoch is dead: {restored:?}");
+    assert!(other.raw().lookup("n:9").await.unwrap().fresh().is_none());
+    assert!(other.raw().lookup("n:8").await.unwrap().fresh().is_some());
+}
