@@ -241,6 +241,7 @@ fn store(folder: &Path, kept: usize, report: &Report) -> std::io::Result<Vec<Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::BackupSettings;
     use crate::history::Store;
 
     fn tools(larder: &Larder, history: Option<History>, reports: Option<(PathBuf, usize)>) -> Tools {
