@@ -43,7 +43,7 @@ async fn a_process_that_comes_near_its_budget_gives_back_and_gets_it_again() {
     resident(root.path(), 99);
     wait_seconds(20).await;
     let standing = promise.standing();
-    assert!(standing.share < 0.9 && used() < full, "{standing:?}, {} bytes", used());
+    assert!(standing.share < 0.85 && used() < full - 5 * MIB, "{standing:?}, {} bytes", used());
     assert!(larder.stats().memory.capacity < 64 * MIB && larder.stats().memory.asked_bytes == 64 * MIB);
     resident(root.path(), 40);
     wait_seconds(120).await;
@@ -53,7 +53,12 @@ async fn a_process_that_comes_near_its_budget_gives_back_and_gets_it_again() {
 
 /// Lets so many seconds pass, a little at a time, so that tasks do what they do in each of them.
 async fn wait_seconds(seconds: u64) {
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    for _ in 0..seconds * 10 {
+        tokio::time::advance(Duration::from_millis(100)).await;
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 #[tokio::test]
