@@ -244,7 +244,7 @@ impl Maintenance {
         let since_ms = self.now.lock().as_ref().map_or(now_ms, |window| window.written.since_ms);
         let written = Written { version: VERSION, since_ms, until_ms: now_ms + length_ms, length_ms, by, reason: asked.reason };
         // First: what a restart would not know of has not begun.
-        self.write(Some(&written))?;
+        self.write(Some(&written)).await?;
         tracing::warn!(by = written.by, reason = written.reason, until = %show_time(asked.length), "maintenance begins: writes are refused");
         self.set(Window { written, until: Instant::now() + asked.length, cleared: false, under_way: 0 });
         let under_way = self.larder.close_writes(DRAIN_MAX).await;
@@ -261,22 +261,30 @@ impl Maintenance {
     ///
     /// # Errors
     /// [`MaintenanceError::File`] where a restart would begin it anew; it has ended all the same.
-    pub async fn end(&self) -> Result<Standing, MaintenanceError> {
+    pub async fn end(self: &Arc<Self>) -> Result<Standing, MaintenanceError> {
+        // In a task of its own, as its beginning.
+        let own = self.clone();
+        let ended = tokio::spawn(async move { own.end_whole().await }).await;
+        ended.unwrap_or_else(|_| Err(MaintenanceError::Event("it panicked, which is a fault of larder".to_owned())))
+    }
+
+    async fn end_whole(&self) -> Result<Standing, MaintenanceError> {
         let _turn = self.turn.lock().await;
-        self.end_now("as asked")?;
+        if let Some(timer) = self.timer.lock().take() {
+            timer.abort();
+        }
+        self.end_now("as asked").await?;
         Ok(self.standing())
     }
 
-    fn end_now(&self, why: &str) -> Result<(), MaintenanceError> {
+    /// Writes first: whatever the disk says of what is written down, they are taken again.
+    async fn end_now(&self, why: &str) -> Result<(), MaintenanceError> {
         let was_on = self.now.lock().take().is_some();
         self.larder.open_writes();
         if was_on {
             tracing::warn!(why, "maintenance ends: writes are taken again");
         }
-        if let Some(timer) = self.timer.lock().take() {
-            timer.abort();
-        }
-        self.write(None)
+        self.write(None).await
     }
 
     /// How it stands.
@@ -305,7 +313,7 @@ impl Maintenance {
             let _turn = maintenance.turn.lock().await;
             // Somebody may have put it off while this waited for its turn.
             let is_over = maintenance.now.lock().as_ref().is_some_and(|window| window.until <= Instant::now());
-            if is_over && let Err(error) = maintenance.end_now("its time is over") {
+            if is_over && let Err(error) = maintenance.end_now("its time is over").await {
                 tracing::error!(%error, "a restart may find the server under maintenance");
             }
         });
@@ -332,16 +340,21 @@ impl Maintenance {
         written.filter(|written| !left_of(written, wall_ms()).is_zero())
     }
 
-    fn write(&self, written: Option<&Written>) -> Result<(), MaintenanceError> {
-        let Some(path) = &self.file else { return Ok(()) };
-        let outcome = match written {
-            Some(written) => replace(path, &serde_json::to_vec_pretty(written).expect("it is texts and numbers")),
-            None => match std::fs::remove_file(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            },
-        };
-        outcome.map_err(|error| MaintenanceError::File(path.clone(), error))
+    /// On a thread that may wait for the disk.
+    async fn write(&self, written: Option<&Written>) -> Result<(), MaintenanceError> {
+        let Some(path) = self.file.clone() else { return Ok(()) };
+        let text = written.map(|written| serde_json::to_vec_pretty(written).expect("it is texts and numbers"));
+        let writing = tokio::task::spawn_blocking(move || {
+            let outcome = match text {
+                Some(text) => replace(&path, &text),
+                None => match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                    _ => Ok(()),
+                },
+            };
+            outcome.map_err(|error| MaintenanceError::File(path, error))
+        });
+        writing.await.unwrap_or_else(|_| Err(MaintenanceError::Event("the runtime was shut down before it was written down".to_owned())))
     }
 }
 

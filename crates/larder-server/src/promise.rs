@@ -27,7 +27,7 @@ pub mod decide;
 pub mod readings;
 
 /// How often it is looked.
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(500);
 
 /// What pools let go of at once, and the pause after it: what they evict in one go holds their locks, some tenths of a millisecond for
 /// this. Not less: at each change of size the engine forgets a little of what it remembers of evicted keys.
@@ -61,7 +61,7 @@ pub struct Standing {
     pub pressure_full: Option<f64>,
     /// The share of their size that pools may use.
     pub share: f64,
-    /// Why: `calm`, `large`, `pressed`, `kept` or `least`.
+    /// Why: `calm`, `large`, `bounded`, `pressed`, `kept` or `least`.
     pub why: String,
     /// Bytes of entries in pools.
     pub pools: u64,
@@ -78,14 +78,15 @@ pub struct Promise {
     larder: Larder,
     readings: Readings,
     settings: BudgetSettings,
-    keeper: Mutex<Keeper>,
+    /// What decides, and the share that it decided last.
+    keeper: Mutex<(Keeper, f64)>,
     began: Instant,
 }
 
 impl Promise {
     /// One that is kept by [`keep`](Self::keep).
     pub fn new(larder: Larder, readings: Readings, settings: BudgetSettings) -> Arc<Self> {
-        let promise = Promise { larder, readings, settings, keeper: Mutex::default(), began: Instant::now() };
+        let promise = Promise { larder, readings, settings, keeper: Mutex::new((Keeper::default(), 1.0)), began: Instant::now() };
         promise.warn_if_it_cannot_hold();
         Arc::new(promise)
     }
@@ -104,12 +105,15 @@ impl Promise {
         loop {
             ticks.tick().await;
             let Some(wanted) = self.look() else { continue };
-            let step = STEP_BYTES as f64 / self.larder.stats().memory.asked_bytes.max(STEP_BYTES) as f64;
-            while used != wanted {
-                // To have more costs nobody anything.
-                used = if wanted < used { (used - step).max(wanted) } else { wanted };
-                self.larder.squeeze_memory(used);
+            let memory = self.larder.stats().memory;
+            let asked = memory.asked_bytes.max(1) as f64;
+            // What nobody uses is taken at once, and costs nothing; so does what is given back.
+            used = if wanted < used { used.min((memory.bytes as f64 / asked).max(wanted)) } else { wanted };
+            self.larder.squeeze_memory(used);
+            while used > wanted {
                 sleep(PAUSE).await;
+                used = (used - STEP_BYTES as f64 / asked).max(wanted);
+                self.larder.squeeze_memory(used);
             }
         }
     }
@@ -118,13 +122,15 @@ impl Promise {
     pub fn look(&self) -> Option<f64> {
         let (budget, resident) = (self.budget()?, self.readings.resident()?);
         let stats = self.larder.stats();
-        let seen = Seen { resident, budget, pools: stats.memory.asked_bytes, pressure: self.readings.pressure() };
-        let mut keeper = self.keeper.lock();
-        let before = keeper.standing();
-        let share = keeper.decide(self.began.elapsed(), &seen);
-        let (_, why) = keeper.standing();
-        drop(keeper);
-        if before.1 != why {
+        let (pools, used) = (stats.memory.asked_bytes, stats.memory.bytes);
+        let seen = Seen { resident, budget, pools, used, pressure: self.readings.pressure() };
+        let (share, before, why) = {
+            let (keeper, last) = &mut *self.keeper.lock();
+            let before = keeper.why();
+            *last = keeper.decide(self.began.elapsed(), &seen);
+            (*last, before, keeper.why())
+        };
+        if before != why {
             let (resident, budget) = (roughly(resident), roughly(budget));
             match why {
                 Why::Calm => tracing::info!(%resident, %budget, share, "there is memory again; pools may grow"),
@@ -137,7 +143,10 @@ impl Promise {
     /// What it has and may have.
     pub fn standing(&self) -> Standing {
         let stats = self.larder.stats();
-        let (share, why) = self.keeper.lock().standing();
+        let (share, why) = {
+            let (keeper, share) = &*self.keeper.lock();
+            (*share, keeper.why())
+        };
         let pressure = self.readings.pressure();
         let resident = self.readings.resident().unwrap_or(0);
         let queues = stats.backing.map_or(0, |backing| backing.stats.queued_bytes);

@@ -285,7 +285,8 @@ impl Larder {
         Ok(())
     }
 
-    /// Lets all pools of memory use this share of their sizes, from a 64th to 1, and evicts at once what is more than that: for a process that comes
+    /// Lets all pools of memory use this share of their sizes, from a 64th to 1, and evicts at once what is more than that:
+    /// for a process that comes
     /// near the memory it may have. The sizes stay what they are, also for whoever gives them out ([`SizingMode::Auto`]), which waits
     /// until they are used whole again.
     ///

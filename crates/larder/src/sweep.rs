@@ -287,11 +287,10 @@ impl<F: FnMut(&SweepStep<'_>) -> bool + Send> Going<F> {
     async fn stepped(&mut self, part: SweepPart, (examined, done, of): (u64, u64, Option<u64>), place: Place) {
         let step = SweepStep { part, examined, done, of, so_far: &self.swept, cursor: SweepCursor(place) };
         self.is_stopped = !(self.on_step)(&step);
-        if self.is_stopped {
-        } else if self.pause.is_zero() {
-            tokio::task::yield_now().await;
-        } else {
-            tokio::time::sleep(self.pause).await;
+        match (self.is_stopped, self.pause.is_zero()) {
+            (true, _) => {}
+            (false, true) => tokio::task::yield_now().await,
+            (false, false) => tokio::time::sleep(self.pause).await,
         }
     }
 

@@ -64,7 +64,7 @@ enum What {
 pub fn maintenance(command: &MaintenanceCommand, out: Output) -> Result<ExitCode, Failure> {
     let json = match &command.what {
         What::On { length, clear, reason, server } => {
-            let asked = Request { length: Some(show_time(*length)), clear: *clear, reason: reason.clone() };
+            let asked = Request { length: Some(format!("{}ms", length.as_millis())), clear: *clear, reason: reason.clone() };
             let body = serde_json::to_value(asked).map_err(|error| Failure::new(format!("this cannot be asked: {error}")))?;
             Client::new(server)?.send_json(MAINTENANCE, &body)?
         }

@@ -46,7 +46,7 @@ mod tests {
         let reason = look.reason.expect("there is one").what;
         assert_eq!(
             (look.state, reason.as_str()),
-            (State::Degraded, "the server takes no writes for another 90s, asked for by ada: a new disk")
+            (State::Degraded, "the server takes no writes for another 1m 30s, asked for by ada: a new disk")
         );
     }
 }

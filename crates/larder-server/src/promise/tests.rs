@@ -43,7 +43,7 @@ async fn a_process_that_comes_near_its_budget_gives_back_and_gets_it_again() {
     resident(root.path(), 99);
     wait_seconds(20).await;
     let standing = promise.standing();
-    assert!(standing.share < 0.9 && used() < full, "{standing:?}, {} bytes", used());
+    assert!(standing.share < 0.85 && used() < full - 5 * MIB, "{standing:?}, {} bytes", used());
     assert!(larder.stats().memory.capacity < 64 * MIB && larder.stats().memory.asked_bytes == 64 * MIB);
     resident(root.path(), 40);
     wait_seconds(120).await;
@@ -53,7 +53,12 @@ async fn a_process_that_comes_near_its_budget_gives_back_and_gets_it_again() {
 
 /// Lets so many seconds pass, a little at a time, so that tasks do what they do in each of them.
 async fn wait_seconds(seconds: u64) {
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    for _ in 0..seconds * 10 {
+        tokio::time::advance(Duration::from_millis(100)).await;
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -72,12 +77,14 @@ async fn the_least_of_what_was_said_and_of_the_group_is_the_budget() {
 #[tokio::test]
 async fn what_the_process_is_made_up_of_is_told() {
     let root = tempfile::tempdir().expect("a folder");
-    resident(root.path(), 80);
+    resident(root.path(), 40);
     let (larder, promise) = promised(root.path(), BudgetSettings { bytes: Some(100 * MIB), obeys_group: false }).await;
     larder.namespace::<u64>("n").expect("a namespace").put("k", 1).await.expect("it is put");
     let standing = promise.standing();
-    assert_eq!((standing.resident, standing.budget, standing.index), (80 * MIB, Some(100 * MIB), 16 * MIB));
+    assert_eq!((standing.resident, standing.budget, standing.index), (40 * MIB, Some(100 * MIB), 16 * MIB));
     assert!(standing.pools > 0);
-    assert_eq!(standing.rest, 80 * MIB - standing.pools - 16 * MIB);
-    assert_eq!(promise.look(), Some(1.0));
+    assert_eq!(standing.rest, 40 * MIB - standing.pools - 16 * MIB);
+    assert_eq!((promise.look(), promise.standing().why.as_str()), (Some(1.0), "calm"));
+    resident(root.path(), 80);
+    assert!(promise.look().is_some_and(|share| share < 0.2), "of what is left to nine tenths, pools are not the only ones to take");
 }

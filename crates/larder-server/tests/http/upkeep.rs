@@ -48,7 +48,7 @@ fn under_maintenance_writes_are_refused_and_everything_else_goes_on() {
     let refused = put();
     refused.problem(503, "maintenance");
     assert_eq!(refused.header("retry-after"), Some("10"));
-    let many = json!({ "entries": [{ "key": "n:k", "value": 2 }] }).to_string();
+    let many = json!({ "entries": [{ "key": "n:k", "value": "2" }] }).to_string();
     let many = server.request("POST", "/v1/entries/put").header("content-type", "application/json").body(many).send();
     assert_eq!(many.status, 503);
     assert_eq!(server.request("GET", "/v1/entries/n:k").send().status, 200);

@@ -1,8 +1,5 @@
 //! The sweeper: gives back the room of what is expired or stale, in both tiers, and of nothing else.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
 use larder::{ErrorKind, Item, Larder, Names, Policy, SweepCursor, SweepPart};
 
 use crate::support::{Behaviour, in_memory, over_own_tier, secs, settle, until};
@@ -154,97 +151,4 @@ async fn a_clean_up_gives_the_disk_back_what_was_removed() {
     assert_eq!(stats.entries, 6);
     assert!(stats.bytes_on_disk < 2 * stats.bytes + (48 << 20), "{stats:?}");
     larder.close().await.unwrap();
-}
-
-/// Entries of the proof, of which half are stale.
-const MANY: u64 = 10_000_000;
-
-/// How long a round of the proof is.
-const ROUND: Duration = Duration::from_secs(3);
-
-/// `cargo test --release -p larder --test features -- --ignored --nocapture ten_million`
-#[test]
-#[ignore = "it takes minutes and gigabytes, and measures time"]
-fn sweeping_ten_million_entries_does_not_hold_up_reads() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let builder = Larder::builder().memory(12 << 30).sweep_every(secs(100_000));
-    let larder = runtime.block_on(builder.build()).unwrap();
-    runtime.block_on(async {
-        let raw = larder.raw();
-        for from in (0..MANY).step_by(1_000) {
-            let item = |n: u64| {
-                let item = Item::new(bytes::Bytes::copy_from_slice(&n.to_le_bytes()));
-                (key_of(n), if n % 2 == 0 { item.tag("stale") } else { item })
-            };
-            raw.put_many((from..from + 1_000).map(item)).await.unwrap();
-        }
-    });
-    assert_eq!(larder.stats().memory.entries, MANY, "all of them fit");
-    let (paused, is_over) = (AtomicBool::new(true), AtomicBool::new(false));
-    let rounds = std::thread::scope(|scope| {
-        let sweeping = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let swept = runtime.block_on(async {
-                // It makes half of the entries stale. The sweeper, which it wakes, is a task of the runtime that is not driven meanwhile.
-                larder.invalidate(Names::new().tag("stale")).await.unwrap();
-                larder
-                    .clean_up(SweepCursor::start(), |_| {
-                        while paused.load(Ordering::Acquire) {
-                            std::thread::park();
-                        }
-                        true
-                    })
-                    .await
-            });
-            is_over.store(true, Ordering::Release);
-            swept
-        });
-        let mut rounds = Vec::new();
-        while !is_over.load(Ordering::Acquire) {
-            paused.store(true, Ordering::Release);
-            let without = p99_of_reads(&larder);
-            paused.store(false, Ordering::Release);
-            sweeping.thread().unpark();
-            let with = p99_of_reads(&larder);
-            if !is_over.load(Ordering::Acquire) {
-                rounds.push((without, with));
-            }
-        }
-        let (swept, ended) = sweeping.join().unwrap();
-        ended.unwrap();
-        println!("examined {}, invalidated {}", swept.examined, swept.invalidated);
-        rounds
-    });
-    let mut ratios: Vec<f64> = rounds.iter().map(|(without, with)| *with as f64 / *without as f64).collect();
-    ratios.sort_by(f64::total_cmp);
-    let sum = |of: fn(&(u64, u64)) -> u64| rounds.iter().map(of).sum::<u64>() / rounds.len() as u64;
-    println!("{} pairs of rounds; mean p99 without {} ns, with {} ns", rounds.len(), sum(|one| one.0), sum(|one| one.1));
-    println!(
-        "ratios: median {:.3}, quartiles {:.3} and {:.3}",
-        ratios[ratios.len() / 2],
-        ratios[ratios.len() / 4],
-        ratios[ratios.len() * 3 / 4]
-    );
-    assert!(ratios[ratios.len() / 2] <= 1.1, "{ratios:?}");
-}
-
-fn key_of(n: u64) -> Vec<u8> {
-    format!("n:{n}").into_bytes()
-}
-
-/// The time that 99 of 100 reads of fresh keys stayed below, in nanoseconds, over one round.
-fn p99_of_reads(larder: &Larder) -> u64 {
-    let (raw, mut random, began) = (larder.raw(), fastrand::Rng::new(), std::time::Instant::now());
-    let mut times = Vec::with_capacity(4 << 20);
-    while began.elapsed() < ROUND {
-        for _ in 0..64 {
-            let key = key_of(random.u64(..MANY / 2) * 2 + 1);
-            let read = std::time::Instant::now();
-            let hit = raw.quick(&key);
-            times.push(read.elapsed().as_nanos() as u64);
-            assert!(hit.is_some());
-        }
-    }
-    let at = times.len() / 100 * 99;
-    *times.select_nth_unstable(at).1
 }

@@ -517,6 +517,6 @@ fn process() -> Value {
     process["properties"]["pressure_some"] = or_null(percent(), "How much somebody waits for memory, in percent of the last ten seconds.");
     process["properties"]["pressure_full"] = or_null(percent(), "How much everybody does.");
     process["properties"]["share"] = json!({ "type": "number", "description": "The share of their sizes that pools may use." });
-    process["properties"]["why"] = json!({ "type": "string", "enum": ["calm", "large", "pressed", "kept", "least"] });
+    process["properties"]["why"] = json!({ "type": "string", "enum": ["calm", "large", "bounded", "pressed", "kept", "least"] });
     process
 }
