@@ -103,6 +103,8 @@ struct Seen {
     /// The last record, of a run or of what was given up.
     last_run: Option<Run>,
     last_ok_ms: Option<u64>,
+    /// Up to which instant all is over, and whether it is paused, as the store has it.
+    kept: Option<(u64, bool)>,
     /// The token of the newest record that is in the store.
     synced: u64,
     /// The largest number of a run that was in the store when it was opened.
@@ -443,7 +445,12 @@ pub fn troubles(views: &[View]) -> BTreeMap<&str, String> {
         let last = view.last.as_ref().filter(|run| run.outcome.is_bad())?;
         let at = crate::moment::date_and_time(last.due_ms);
         let why = last.error.as_deref().unwrap_or("no reason is known");
-        Some(format!("the run of {at} {}: {why}", last.outcome.name().replace('_', " ")))
+        let how = match last.outcome {
+            Outcome::Missed => "was missed",
+            Outcome::TimedOut => "took too long",
+            _ => "failed",
+        };
+        Some(format!("the run of {at} {how}: {why}"))
     };
     views.iter().filter_map(|view| Some((view.definition.name.as_str(), trouble(view)?))).collect()
 }

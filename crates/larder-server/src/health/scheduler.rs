@@ -26,3 +26,44 @@ pub(super) fn judge_jobs(views: &[View]) -> Look {
     let what: Vec<String> = troubles.iter().map(|(job, why)| format!("{job}: {why}")).collect();
     Look::bad(State::Degraded, what.join("; "), advice, observed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::schedule::Schedule;
+    use crate::jobs::{Definition, Outcome, Run};
+
+    fn view(name: &str, outcome: Outcome) -> View {
+        let schedule = Schedule::parse("0 2 * * *", "UTC").expect("a schedule");
+        // 2026-11-27 02:00 UTC.
+        let mut run = Run::begun(name, (1, 1_795_744_800_000, true), None, "a", 1_795_744_800_000);
+        run.end(outcome, Some("no room"), 1_795_744_801_000);
+        View {
+            definition: Definition::new(name, schedule),
+            paused: false,
+            running: None,
+            last: Some(run),
+            last_ok_ms: Some(1_795_658_400_000),
+            next_ms: Vec::new(),
+            trouble: None,
+            counts: vec![0; Outcome::ALL.len()],
+        }
+    }
+
+    #[test]
+    fn what_failed_or_was_missed_is_told_with_what_to_do() {
+        let well = [Outcome::Ok, Outcome::Cancelled, Outcome::Overlapped, Outcome::Running].map(|outcome| view("cleanup", outcome));
+        assert_eq!(judge_jobs(&well).state, State::Healthy);
+        let look = judge_jobs(&[view("analyze", Outcome::Failed), view("cleanup", Outcome::Ok), view("optimize", Outcome::Missed)]);
+        let reason = look.reason.expect("it says why");
+        assert_eq!(look.state, State::Degraded);
+        let what = "analyze: the run of 2026-11-27 02:00:00 failed: no room; optimize: the run of 2026-11-27 02:00:00 was missed: no room";
+        assert_eq!(reason.what, what);
+        assert_eq!(reason.advice, "larder jobs show analyze says more; larder jobs run analyze tries it again");
+        assert_eq!(look.observed.len(), 3);
+        let unknown = View { trouble: Some("Redis cannot be reached".to_owned()), ..view("cleanup", Outcome::Ok) };
+        assert!(
+            judge_jobs(&[unknown]).reason.expect("it says why").what.contains("it is not known how it stands: Redis cannot be reached")
+        );
+    }
+}

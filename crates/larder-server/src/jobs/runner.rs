@@ -93,12 +93,13 @@ impl Inner {
         let looking = job.looking.lock().await;
         let looked = self.try_look(job).await;
         drop(looking);
-        let mut seen = job.seen.lock();
-        seen.trouble = looked.err();
-        seen.trouble.is_none()
+        let is_known = looked.is_ok();
+        job.seen.lock().trouble = looked.unwrap_or_else(Some);
+        is_known
     }
 
-    async fn try_look(&self, job: &Job) -> Result<(), String> {
+    /// How it stands is known, or why not; and if it is, what somebody should look at all the same.
+    async fn try_look(&self, job: &Job) -> Result<Option<String>, String> {
         let said = |error: &dyn std::fmt::Display| error.to_string();
         let (name, terms) = (&job.definition.name, job.definition.schedule.terms());
         let mut standing = job.duty.standing().await.map_err(|error| said(&error))?;
@@ -108,26 +109,29 @@ impl Inner {
         }
         let (has_news, has_moved) = {
             let seen = job.seen.lock();
-            let moved = (standing.done_ms, standing.paused) != (seen.standing.done_ms, seen.standing.paused);
-            (standing.newest > seen.synced, moved)
+            (standing.newest > seen.synced, seen.kept != Some((standing.done_ms, standing.paused)))
         };
         if has_news {
             self.take_in(job).await?;
         }
-        if has_moved {
-            let known = Known { terms, done_ms: standing.done_ms, paused: standing.paused };
-            let name = name.clone();
-            self.stored(move |store| store.remember(&name, &known)).await.map_err(|error| said(&error))?;
-        }
         let done_ms = standing.done_ms;
+        let mut trouble = None;
+        if has_moved {
+            let known = Known { terms, done_ms, paused: standing.paused };
+            let name = name.clone();
+            // A disk without room is no reason to do nothing: cleaning up makes room.
+            trouble = self.stored(move |store| store.remember(&name, &known)).await.err().map(|error| said(&error));
+            // What could not be kept is tried again at the next look.
+            job.seen.lock().kept = trouble.is_none().then_some((done_ms, standing.paused));
+        }
         job.seen.lock().standing = standing;
         if done_ms > self.now_ms() + AHEAD_MAX_MS {
             let at = crate::moment::date_and_time(done_ms);
-            return Err(format!(
+            trouble = Some(format!(
                 "all up to {at} is over, which is yet to come: the clock was set back; larder jobs pause {name}, and then resume, begins anew"
             ));
         }
-        Ok(())
+        Ok(trouble)
     }
 
     /// Takes part, with what is known from before: from this process, or else from the store.

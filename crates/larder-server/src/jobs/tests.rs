@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU32;
 
 use larder::Clock;
+use larder_testkit::redis::{Server, ServerOptions, or_skip};
 use larder_testkit::wait;
 use serde_json::json;
 
@@ -267,4 +268,34 @@ async fn what_kills_its_server_is_not_begun_for_ever() {
         }
         site.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_lost_everything_has_nothing_done_again() {
+    let Some(redis) = or_skip(Server::start(ServerOptions::default())) else { return };
+    let (works, begun) = works("cleanup", |number, tools, _| async move { good(number, &tools) });
+    let options = larder::RedisOptions::parse(&redis.url()).expect("an address");
+    let larder = Larder::builder().redis(options).build().await.expect("a cache");
+    let clock = Clock::manual();
+    let now = clock.clone();
+    let pace = Pace { now: Some(Arc::new(move || now.now_ms())), ..pace() };
+    let settings = JobSettings { jobs: vec![hourly("cleanup")], runs_kept: 20, ..JobSettings::default() };
+    let running = Running::begin(&larder, None, &settings, works, pace).await.expect("they begin");
+    let site = Site { larder, running, clock };
+    site.jobs().view("cleanup", 1).await.expect("there is one");
+    site.clock.advance(HOUR);
+    site.until_last(Outcome::Ok);
+    site.jobs().pause("cleanup", true).await.expect("it is paused");
+    let keys = || redis.command(&["HMGET", "{larder}:duty:job:cleanup", "terms", "done", "paused"]).expect("an answer").text();
+    let before = keys();
+    redis.command(&["FLUSHALL"]).expect("an answer");
+    let came_back = tokio::task::block_in_place(|| wait::until(PATIENCE, || keys() == before));
+    assert!(came_back, "{:?} became {:?}", before, keys());
+    assert!(site.jobs().views()[0].paused, "that is remembered as well");
+    site.jobs().pause("cleanup", false).await.expect("it goes on");
+    site.clock.advance(HOUR);
+    site.until(|views| views[0].counts[1] == 2);
+    assert_eq!(begun.load(Ordering::Relaxed), 2);
+    assert_eq!(site.outcomes("cleanup").await, [Outcome::Ok, Outcome::Ok]);
+    site.end().await;
 }

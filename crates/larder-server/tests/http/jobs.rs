@@ -26,6 +26,17 @@ fn a_job_is_run_watched_and_paused() {
     assert_eq!((&shown["missed"], &shown["overlap"]), (&json!("skip"), &json!("skip")));
     assert_eq!(post(&format!("{run}/cancel")).problem(404, "not-found")["status"], 404);
 
+    let metrics = String::from_utf8(get("/metrics").body).expect("text");
+    for line in [
+        "larder_job_runs_total{name=\"cleanup\",outcome=\"ok\"} 1",
+        "larder_job_runs_total{name=\"cleanup\",outcome=\"failed\"} 0",
+        "larder_job_running{name=\"cleanup\"} 0",
+        "larder_job_failing{name=\"cleanup\"} 0",
+    ] {
+        assert!(metrics.contains(line), "{line}");
+    }
+    assert!(!metrics.contains("larder_job_last_success_timestamp_seconds{name=\"cleanup\"} 0"));
+
     let paused = post("/v1/jobs/cleanup/pause").json();
     assert_eq!((&paused["paused"], &paused["next_ms"]), (&json!(true), &json!([])));
     assert_eq!(post("/v1/jobs/cleanup/resume").json()["paused"], json!(false));

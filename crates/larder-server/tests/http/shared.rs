@@ -285,3 +285,25 @@ fn one_place_for_entries_is_enough() {
     let said = String::from_utf8(output.stderr).expect("text");
     assert!(output.status.code() == Some(2) && said.contains("env:NAME") && !said.contains("hunter2"), "{said}");
 }
+
+#[test]
+fn what_one_server_does_by_itself_all_tell() {
+    let Some((_redis, proxy, url)) = redis() else { return };
+    let (a, b) = (Instance::start(&url, "a", &[]), Instance::start(&url, "b", &[]));
+    let begun = a.request("POST", "/v1/jobs/cleanup/run").send();
+    assert_eq!(begun.status, 202, "{begun:?}");
+    let run = format!("/v1/jobs/cleanup/runs/{}", begun.json()["run"]);
+    assert!(wait::until(PATIENCE, || b.json(&run)["outcome"] == "ok"), "{}", b.json(&run));
+    assert_eq!((&b.json(&run)["instance"], &b.json("/v1/jobs/cleanup")["runs"][0]["instance"]), (&json!("a"), &json!("a")));
+    assert_eq!(b.request("POST", "/v1/jobs/cleanup/pause").send().status, 200);
+    assert_eq!(a.json("/v1/jobs/cleanup")["paused"], json!(true));
+    let listed = a.ask(&["jobs", "list"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("paused"), "{listed:?}");
+    // Where it is not known who does what, nothing is begun.
+    away(&proxy, [&a, &b]);
+    a.request("POST", "/v1/jobs/cleanup/run").send().problem(503, "log-unavailable");
+    assert!(a.json("/v1/jobs/cleanup")["trouble"].is_string());
+    back(&proxy, [&a, &b]);
+    assert_eq!(a.request("POST", "/v1/jobs/cleanup/resume").send().json()["paused"], json!(false));
+    assert!(wait::until(PATIENCE, || b.json("/v1/jobs/cleanup")["trouble"].is_null()), "{}", b.json("/v1/jobs/cleanup"));
+}
