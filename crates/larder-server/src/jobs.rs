@@ -249,10 +249,8 @@ impl Jobs {
         let begun = tokio::spawn(async move {
             let job = inner.job(&name)?;
             match job.duty.claim(inner.now_ms(), false, &inner.instance, inner.pace.lease).await? {
-                Claimed::Won(claim) => {
-                    Inner::begin(&inner, &name, claim, by);
-                    Ok(claim.token)
-                }
+                Claimed::Won(claim) if Inner::begin(&inner, &name, claim, by) => Ok(claim.token),
+                Claimed::Won(_) => Err(Refused::Closing),
                 // Over and paused are said of what is by schedule.
                 Claimed::Held | Claimed::Over | Claimed::Paused => Err(Refused::Busy),
             }

@@ -197,14 +197,19 @@ impl Inner {
         }
     }
 
-    /// Begins a run that is claimed.
-    pub(super) fn begin(inner: &Arc<Inner>, name: &str, claim: Claim, by: Option<String>) {
+    /// Begins a run that is claimed, unless the server ends; says whether it did.
+    pub(super) fn begin(inner: &Arc<Inner>, name: &str, claim: Claim, by: Option<String>) -> bool {
         let (running, name) = (inner.clone(), name.to_owned());
         let here = Here { token: claim.token, progress: Arc::default(), cancelled: Arc::new(Notify::new()) };
+        // Who ends them says so first, and then takes this lock: what is begun is waited for, and nothing is begun after that.
+        let mut runs = inner.runs.lock();
+        if *inner.closing.borrow() {
+            return false;
+        }
         if let Ok(job) = inner.job(&name) {
             *job.here.lock() = Some(here.clone());
         }
-        let run = tokio::spawn(async move {
+        runs.push(tokio::spawn(async move {
             if let Ok(job) = running.job(&name) {
                 running.carry_out(job, claim, by, &here).await;
                 // A run that was taken over may end after the next one has begun here.
@@ -212,8 +217,8 @@ impl Inner {
                 drop(ended);
                 running.wake.notify_one();
             }
-        });
-        inner.runs.lock().push(run);
+        }));
+        true
     }
 
     async fn carry_out(&self, job: &Job, claim: Claim, by: Option<String>, here: &Here) {
@@ -323,7 +328,6 @@ impl Inner {
             }
             Err(error) => run.note(&format!("the others could not be told: {error}")),
         }
-        job.count(run.outcome);
         let (job_name, outcome, took_ms) = (&run.job, run.outcome.name(), run.took_ms(self.now_ms()));
         match run.outcome.is_bad() {
             true => tracing::error!(job = job_name, id = run.id, outcome, took_ms, why = run.error, "a job did not go well"),
@@ -333,5 +337,6 @@ impl Inner {
         if run.outcome == Outcome::Superseded || !self.look(job).await {
             self.keep(&run).await;
         }
+        job.count(run.outcome);
     }
 }
