@@ -53,7 +53,7 @@ fn under_maintenance_writes_are_refused_and_everything_else_goes_on() {
     assert_eq!(many.status, 503);
     assert_eq!(server.request("GET", "/v1/entries/n:k").send().status, 200);
     let text = |path: &str| String::from_utf8_lossy(&server.request("GET", path).send().body).into_owned();
-    let told = || text("/v1/health");
+    let told = || text("/health");
     assert!(wait::until(LONG, || told().contains("the server takes no writes for another")), "{}", told());
     assert_eq!(server.request("GET", "/readyz").send().status, 200, "it answers reads");
     assert!(text("/metrics").contains("\nlarder_maintenance 1\n"));
