@@ -146,11 +146,14 @@ async fn parent(larder: &Larder, settings: &BackupSettings, place: Arc<dyn Place
     Ok(stands.map(|newest| newest.name))
 }
 
+/// Backups whose manifest cannot be read, and why.
+pub type Unreadable = Vec<(String, larder::Error)>;
+
 /// The manifests of all backups in a place that can be read, and what is wrong with the others. Blocks.
 ///
 /// # Errors
 /// When the place cannot be listed.
-pub fn all(place: &dyn Place) -> Result<(Vec<Manifest>, Vec<(String, larder::Error)>), BackupError> {
+pub fn all(place: &dyn Place) -> Result<(Vec<Manifest>, Unreadable), BackupError> {
     let names = place.list().map_err(|error| BackupError::Refused(format!("{} cannot be listed: {error}", place.describe())))?;
     let (mut manifests, mut bad) = (Vec::new(), Vec::new());
     for name in names {
