@@ -285,6 +285,7 @@ mod tests {
         assert_eq!((cleaner.standing().last.is_some(), tools.noted()), (true, vec!["0 entries and 0 bytes were given back".to_owned()]));
         progress.cancel();
         assert_eq!(cleanup(&cleaner, &tools, progress).await, Err(Failure::stopped()));
+        assert_eq!(tools.noted(), ["0 entries and 0 bytes were given back"], "what was done up to there is told");
         let works = Works::built_in(&cleaner, None);
         assert!(works.has("cleanup") && !works.has("backup"));
         let folder = tempfile::tempdir().expect("temporary files can be written");

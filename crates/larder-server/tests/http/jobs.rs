@@ -19,7 +19,7 @@ fn a_job_is_run_watched_and_paused() {
     let run = format!("/v1/jobs/cleanup/runs/{}", begun.json()["run"]);
     assert!(wait::until(PATIENCE, || get(&run).json()["outcome"] == "ok"), "{:?}", get(&run));
     let told = get(&run).json();
-    assert_eq!((&told["scheduled"], &told["attempts"], &told["result"]["examined"]), (&json!(false), &json!(1), &json!(0)));
+    assert_eq!((&told["scheduled"], &told["attempts"], &told["result"]["swept"]["examined"]), (&json!(false), &json!(1), &json!(0)));
     assert_eq!(told["by"], json!(null), "nobody has to say who they are here");
     let shown = get("/v1/jobs/cleanup").json();
     assert_eq!((&shown["runs"][0]["id"], shown["next_ms"].as_array().map(Vec::len)), (&begun.json()["run"], Some(5)));

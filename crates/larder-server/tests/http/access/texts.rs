@@ -1,4 +1,5 @@
-//! Texts of access, of anybody's making: a token, a grant, a password's hash, the book, a path and a query. Shared with the target of cargo-fuzz.
+//! Texts of access, of anybody's making: a token, a grant, a password's hash, the book, a path and a query.
+//! Shared with the target of cargo-fuzz.
 
 use larder::access::Grant;
 use larder_server::access::book::Book;
