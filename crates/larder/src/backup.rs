@@ -18,7 +18,7 @@
 //!
 //! # All or nothing
 //!
-//! What is restored is written where it belongs, and readers do not see it yet: the index [holds](crate::freshness) the namespaces
+//! What is restored is written where it belongs, and readers do not see it yet: the index holds the namespaces
 //! under way, which is an invalidation that can be taken back. Held entries are misses; what is loaded or put meanwhile is newer than
 //! the hold, and served. When all of it is written, and on stable storage, the hold is let go in one step. It is remembered in the data
 //! folder, so that a process that ends under way opens with it, until the restore is run again, or
