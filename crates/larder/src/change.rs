@@ -14,6 +14,7 @@ use crate::cache::Larder;
 use crate::config::{Mode, Times as OwnTimes};
 use crate::entry::{Cached, Entry, Life as Ages, Meta, NewMeta, Times};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::Print;
 use crate::freshness::NameHashes;
 use crate::invalidations::{InvalidationKind, InvalidationOrigin};
 use crate::item::{Item, Life};
@@ -168,8 +169,8 @@ impl View<Bytes> {
         let (now, times) = (self.shared.clock.refresh(), there.meta.times());
         // Where hits begin the time to live anew, it is known in the backing tier by when it began.
         let created_at = if there.meta.life.sliding { times.created_at } else { now };
-        let fingerprint = self.space.policy.fingerprint.of(&value).as_u128();
-        Ok(self.alter(key, there, (value, fingerprint), (there.meta.life, Times { created_at, ..times }), since))
+        let print = Print::waiting(self.space.policy.fingerprint);
+        Ok(self.alter(key, there, (value, print), (there.meta.life, Times { created_at, ..times }), since))
     }
 
     /// The same value, until another moment.
@@ -188,14 +189,14 @@ impl View<Bytes> {
         let life = self.space.policy.life(&own, now)?;
         let (fresh_until, expires_at) = life.times(now);
         let times = Times { created_at: meta.created_at, fresh_until, expires_at };
-        Ok(Step::Store(self.alter(key, there, (there.value.clone(), meta.fingerprint), (life, times), since)))
+        Ok(Step::Store(self.alter(key, there, (there.value.clone(), meta.print.clone()), (life, times), since)))
     }
 
     fn alter(
         &self,
         key: &[u8],
         there: &Entry<Bytes>,
-        (value, fingerprint): (Bytes, u128),
+        (value, print): (Bytes, Print),
         (life, times): (Ages, Times),
         since: Stamp,
     ) -> Made<Bytes> {
@@ -204,7 +205,7 @@ impl View<Bytes> {
             stamp: since,
             times,
             life,
-            fingerprint,
+            print,
             hashes: meta.hashes.clone(),
             tags: meta.tags.clone(),
             media: meta.media.clone(),

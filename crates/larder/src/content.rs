@@ -89,7 +89,7 @@ impl ContentOf {
         let Some(entry) = view.current_entry(key).await else { return Ok(Validated::Absent) };
         let (known, first) = match entry.meta.content() {
             Some(known) => (known, false),
-            None if entry.meta.fingerprint == current.as_u128() => (current, false),
+            None if entry.fingerprint() == current.as_u128() => (current, false),
             None => {
                 let elsewhere = view.content_seen_elsewhere(key, &entry).await;
                 (view.see_content(key, &entry, elsewhere.unwrap_or(current)), elsewhere.is_none())
@@ -135,7 +135,7 @@ impl<V: Value> View<V> {
     /// Keeps in the entry, and in the one of which it is a copy, which content it stands for. Returns what is known then.
     fn see_content(&self, key: &[u8], entry: &Entry<V>, content: Fingerprint) -> Fingerprint {
         // Bytes read out of a namespace of values are a copy.
-        let there = self.space.pool().peek(self.space.pool().query(key)).filter(|slot| slot.meta().fingerprint == entry.meta.fingerprint);
+        let there = self.space.pool().peek(self.space.pool().query(key)).filter(|slot| slot.fingerprint() == entry.fingerprint());
         let known = there.map_or(content, |slot| slot.meta().see_content(content));
         entry.meta.see_content(known)
     }
@@ -145,7 +145,7 @@ impl<V: Value> View<V> {
         let tier = self.shared.tier.as_ref().filter(|tier| self.space.policy.backing && tier.is_shared())?;
         // A tier that cannot be asked knows nothing, and this instance is then the first, as far as it can know.
         let record = self.one_in_time(tier, key).await.inspect_err(|error| self.backing_failed(error)).ok()??;
-        record.origin.filter(|_| record.fingerprint == entry.meta.fingerprint)?.content
+        record.origin.filter(|_| record.fingerprint == entry.fingerprint())?.content
     }
 
     /// A put of what may be there already. `None`: it was, and lives on.
@@ -211,7 +211,7 @@ impl<V: Value> View<V> {
         old.tags == meta.tags
             && old.media == meta.media
             && same_origin
-            && (old.fingerprint == meta.fingerprint || self.is_equal(there, new))
+            && (there.fingerprint() == new.fingerprint() || self.is_equal(there, new))
     }
 
     /// Whether values that are other bytes are equal all the same: maps have no order, and 1 is 1.0.

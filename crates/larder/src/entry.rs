@@ -6,8 +6,10 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::clock::{Millis, TICK};
-use crate::fingerprint::Fingerprint;
+use crate::fingerprint::{Fingerprint, Print};
 use crate::freshness::{NameHashes, Named};
 use crate::key::Tags;
 use crate::metrics::NamespaceMetrics;
@@ -48,7 +50,8 @@ pub(crate) struct Details {
     pub(crate) created_at: Millis,
     /// The life it was given, and how much longer it may be served as stale; for sliding and touching.
     pub(crate) life: Life,
-    pub(crate) fingerprint: u128,
+    /// Asked for by [`Slot::fingerprint`].
+    pub(crate) print: Print,
     pub(crate) hashes: NameHashes,
     pub(crate) tags: Tags,
     pub(crate) media: Option<Box<str>>,
@@ -115,7 +118,8 @@ pub(crate) struct NewMeta {
     pub(crate) stamp: Stamp,
     pub(crate) times: Times,
     pub(crate) life: Life,
-    pub(crate) fingerprint: u128,
+    /// Asked for by [`Slot::fingerprint`].
+    pub(crate) print: Print,
     pub(crate) hashes: NameHashes,
     pub(crate) tags: Tags,
     pub(crate) media: Option<Box<str>>,
@@ -133,7 +137,7 @@ impl NewMeta {
             stamp,
             times: Times { created_at: now, fresh_until: u64::MAX, expires_at: u64::MAX },
             life: Life { ttl: u64::MAX, stale_while_revalidate: 0, stale_if_error: 0, sliding: false, refresh_ahead: 0 },
-            fingerprint: 0,
+            print: Print::default(),
             hashes: NameHashes::default(),
             tags: Tags::default(),
             media: None,
@@ -148,7 +152,7 @@ impl NewMeta {
 
 impl Meta {
     pub(crate) fn new(new: NewMeta, key_len: usize, now: Millis) -> Self {
-        let NewMeta { stamp, times, life, fingerprint, hashes, tags, media, origin, load_cost_us, encoded_len, codec, metrics } = new;
+        let NewMeta { stamp, times, life, print, hashes, tags, media, origin, load_cost_us, encoded_len, codec, metrics } = new;
         let tag_bytes: usize = tags.iter().map(|tag| tag.len() + 16).sum();
         let origin_bytes = origin.as_ref().map_or(0, |origin| origin.weight());
         let media_bytes = media.as_ref().map_or(0, |media| media.len());
@@ -161,7 +165,7 @@ impl Meta {
             is_followed: AtomicBool::new(false),
             created_at: times.created_at,
             life,
-            fingerprint,
+            print,
             hashes,
             tags,
             media,
@@ -295,6 +299,15 @@ pub(crate) struct Entry<V> {
     pub(crate) meta: Meta,
 }
 
+impl<V: 'static> Entry<V> {
+    /// The fingerprint of its encoded value.
+    pub(crate) fn fingerprint(&self) -> u128 {
+        // Only of a value that is its own encoded form it may not be known yet.
+        let bytes = (&self.value as &dyn Any).downcast_ref::<Bytes>();
+        bytes.map_or_else(|| self.meta.print.known(), |bytes| self.meta.print.of(bytes))
+    }
+}
+
 /// An entry that says there is no value.
 pub(crate) struct Negative {
     pub(crate) meta: Meta,
@@ -305,12 +318,18 @@ pub(crate) trait Slot: Any + Send + Sync {
     fn meta(&self) -> &Meta;
     /// Whether it says that there is no value.
     fn is_negative(&self) -> bool;
+    /// The fingerprint of the encoded value; zero where there is no value.
+    fn fingerprint(&self) -> u128;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 impl<V: Send + Sync + 'static> Slot for Entry<V> {
     fn is_negative(&self) -> bool {
         false
+    }
+
+    fn fingerprint(&self) -> u128 {
+        Entry::fingerprint(self)
     }
 
     fn meta(&self) -> &Meta {
@@ -325,6 +344,10 @@ impl<V: Send + Sync + 'static> Slot for Entry<V> {
 impl Slot for Negative {
     fn is_negative(&self) -> bool {
         true
+    }
+
+    fn fingerprint(&self) -> u128 {
+        0
     }
 
     fn meta(&self) -> &Meta {
@@ -386,8 +409,11 @@ impl<V> Cached<V> {
     }
 
     /// The fingerprint of the whole encoded value: equal ones are equal bytes.
-    pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint(self.0.meta.fingerprint)
+    pub fn fingerprint(&self) -> Fingerprint
+    where
+        V: 'static,
+    {
+        Fingerprint(self.0.fingerprint())
     }
 
     /// The fingerprint of the content it stands for, where one was given with it, or seen by

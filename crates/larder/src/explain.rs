@@ -127,7 +127,7 @@ impl Larder {
                 negative: slot.is_negative(),
                 position: shared.index.position_of(stamp),
                 tags: meta.tags.to_vec(),
-                fingerprint: Fingerprint(meta.fingerprint),
+                fingerprint: Fingerprint(slot.fingerprint()),
                 content: meta.content(),
                 sources: meta.sources().to_vec(),
                 ..Found::of(Source::Memory, times, now)

@@ -179,7 +179,7 @@ impl<V> Item<V> {
     /// # Ok(()) }
     /// ```
     #[must_use]
-    pub fn computed_from<S>(mut self, key: impl AsRef<[u8]>, used: &Cached<S>) -> Self {
+    pub fn computed_from<S: 'static>(mut self, key: impl AsRef<[u8]>, used: &Cached<S>) -> Self {
         let meta = &used.0.meta;
         let held = Held { tags: meta.tags.clone(), sources: meta.sources().to_vec(), stamp: meta.stamp() };
         let version = Version::Content(used.fingerprint());

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::codec::Value;
-use crate::entry::{Entry, Meta};
+use crate::entry::{Entry, Slot};
 use crate::freshness::{Stale, StaleBy};
 use crate::metrics::Count;
 use crate::view::View;
@@ -105,22 +105,23 @@ fn place(key: u64) -> usize {
     key as usize % GRAVES
 }
 
-impl Meta {
+impl dyn Slot {
     /// Leaves behind what a later load is compared with.
     pub(crate) fn bury(&self, key: &[u8], stale: Stale) {
         // What ended with its epoch, and what never was a value, says nothing about an invalidation.
-        if stale.by == StaleBy::Epoch || self.fingerprint == 0 {
+        if stale.by == StaleBy::Epoch || self.is_negative() {
             return;
         }
-        let tag = if let StaleBy::Tag(at) = stale.by { self.tags.get(at).cloned() } else { None };
+        let meta = self.meta();
+        let tag = if let StaleBy::Tag(at) = stale.by { meta.tags.get(at).cloned() } else { None };
         let died = Death::Invalidated { tag, at: stale.at };
-        self.metrics.graves.bury(Grave { key: xxh3_64(key), fingerprint: self.fingerprint, died });
+        meta.metrics.graves.bury(Grave { key: xxh3_64(key), fingerprint: self.fingerprint(), died });
     }
 
     /// The same for one whose time was over.
     pub(crate) fn bury_expired(&self, key: &[u8]) {
-        if self.fingerprint != 0 {
-            self.metrics.graves.bury(Grave { key: xxh3_64(key), fingerprint: self.fingerprint, died: Death::Expired });
+        if !self.is_negative() {
+            self.meta().metrics.graves.bury(Grave { key: xxh3_64(key), fingerprint: self.fingerprint(), died: Death::Expired });
         }
     }
 }
@@ -130,7 +131,7 @@ impl<V: Value> View<V> {
     pub(crate) fn dig(&self, key: &[u8], loaded: &Entry<V>) {
         let metrics = &self.space.metrics;
         let Some(grave) = metrics.graves.dig(xxh3_64(key)) else { return };
-        let same = grave.fingerprint == loaded.meta.fingerprint;
+        let same = grave.fingerprint == loaded.fingerprint();
         match grave.died {
             Death::Expired => {
                 metrics.count(Count::ReloadExpired);

@@ -88,7 +88,7 @@ impl<V: Value> View<V> {
         let times = slot.meta().times();
         if now >= times.expires_at {
             if self.space.pool().remove_entry(query, slot.as_ref(), Count::Expired) {
-                slot.meta().bury_expired(key);
+                slot.bury_expired(key);
             }
             return Memory::Gone(Miss::Expired);
         }
@@ -96,7 +96,7 @@ impl<V: Value> View<V> {
             // What a restore holds back is not gone: it comes into sight when all of it is there.
             let is_gone = !self.shared.index.is_held(key, slot.meta().stamp());
             if is_gone && self.space.pool().remove_entry(query, slot.as_ref(), Count::Invalidated) {
-                slot.meta().bury(key, stale);
+                slot.bury(key, stale);
             }
             return Memory::Gone(Miss::Invalidated(stale.by));
         }

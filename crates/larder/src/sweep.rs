@@ -407,14 +407,14 @@ fn sweep_one(index: &Index, pool: &Pool, key: &PoolKey, slot: &dyn Slot, now: u6
     if now >= meta.times().expires_at {
         let removed = pool.remove_entry(query, slot, Count::Expired);
         if removed {
-            meta.bury_expired(key.bytes());
+            slot.bury_expired(key.bytes());
         }
         return removed.then_some(Cause::Expired);
     }
     let stale = (meta.stamp() < index.latest()).then(|| index.judge_for_good(meta.named(key.bytes()), meta.stamp())).flatten()?;
     let removed = pool.remove_entry(query, slot, Count::Invalidated);
     if removed {
-        meta.bury(key.bytes(), stale);
+        slot.bury(key.bytes(), stale);
     }
     removed.then_some(Cause::Invalidated)
 }

@@ -9,6 +9,7 @@ use crate::codec::{Codec, Encoded, Value, decompress};
 use crate::config::check_ttl;
 use crate::entry::{Entry, Life, Meta, NewMeta, Slot, Times};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::Print;
 use crate::freshness::NameHashes;
 use crate::item::Item;
 use crate::key::check_tags;
@@ -67,7 +68,7 @@ impl<V: Value> View<V> {
             stamp,
             times: Times { created_at: now, fresh_until, expires_at },
             life,
-            fingerprint: policy.fingerprint.of(&encoded).as_u128(),
+            print: policy.fingerprint.print_of(&encoded),
             hashes: self.shared.index.hashes_from(key, &tags, sources_of(item.origin.as_deref())),
             tags,
             media: item.media,
@@ -132,7 +133,20 @@ impl<V: Value> View<V> {
         let codec = self.codec() as u8;
         let (tags, media, origin) = (Default::default(), None, None);
         Meta::new(
-            NewMeta { stamp, times, life, fingerprint: 0, hashes, tags, media, origin, load_cost_us: 0, encoded_len: 0, codec, metrics },
+            NewMeta {
+                stamp,
+                times,
+                life,
+                print: Print::default(),
+                hashes,
+                tags,
+                media,
+                origin,
+                load_cost_us: 0,
+                encoded_len: 0,
+                codec,
+                metrics,
+            },
             key.len(),
             times.created_at,
         )
@@ -151,6 +165,7 @@ impl<V: Value> View<V> {
     pub(crate) fn record_of_encoded(&self, meta: &Meta, stamp: Stamp, encoded: Bytes) -> Option<Record> {
         let position = self.shared.index.position_of(stamp)?;
         let raw_len = encoded.len() as u32;
+        let fingerprint = meta.print.of(&encoded);
         let (payload, compression) = crate::codec::compress(encoded, self.space.policy.compression);
         let Times { created_at, fresh_until, expires_at } = meta.times();
         Some(Record {
@@ -162,7 +177,7 @@ impl<V: Value> View<V> {
             stale_while_revalidate: meta.life.stale_while_revalidate,
             stale_if_error: meta.life.stale_if_error,
             load_cost_us: meta.load_cost_us,
-            fingerprint: meta.fingerprint,
+            fingerprint,
             codec: meta.codec,
             compression,
             negative: false,
@@ -192,7 +207,7 @@ impl<V: Value> View<V> {
             stamp,
             times,
             life,
-            fingerprint: record.fingerprint,
+            print: Print::new(record.fingerprint),
             hashes: self.shared.index.hashes_from(key, &record.tags, sources_of(record.origin.as_deref())),
             tags: record.tags,
             media: record.media,
@@ -226,20 +241,21 @@ impl<V: Value> View<V> {
         };
         if self.typed.is_none() {
             let (bytes, codec) = self.space.encode(&slot)?.inspect_err(|e| self.could_not_read(key, e)).ok()?;
-            let encoded: Arc<dyn Slot> = self.twin(key, slot.meta(), bytes, codec as u8);
+            let encoded: Arc<dyn Slot> = self.twin(key, slot.as_ref(), bytes, codec as u8);
             return encoded.into_any().downcast().ok();
         }
         let bytes = other.downcast::<Entry<Bytes>>().ok()?;
         let value = self.decode(bytes.meta.codec, bytes.value.clone()).inspect_err(|e| self.could_not_read(key, e)).ok()?;
-        Some(self.twin(key, &bytes.meta, value, bytes.meta.codec))
+        Some(self.twin(key, bytes.as_ref(), value, bytes.meta.codec))
     }
 
-    fn twin<W>(&self, key: &[u8], meta: &Meta, value: W, codec: u8) -> Arc<Entry<W>> {
+    fn twin<W>(&self, key: &[u8], other: &dyn Slot, value: W, codec: u8) -> Arc<Entry<W>> {
+        let meta = other.meta();
         let new = NewMeta {
             stamp: meta.stamp(),
             times: meta.times(),
             life: meta.life,
-            fingerprint: meta.fingerprint,
+            print: Print::new(other.fingerprint()),
             hashes: meta.hashes.clone(),
             tags: meta.tags.clone(),
             media: meta.media.clone(),

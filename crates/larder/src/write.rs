@@ -375,7 +375,7 @@ impl<V: Value> View<V> {
         for key in &keys {
             // Not what was put since.
             if let Some(slot) = self.space.pool().remove_up_to(self.space.pool().query(key), appended.stamp, Count::Invalidated) {
-                slot.meta().bury(key, Stale { by: StaleBy::Key, at: appended.stamp.seq() });
+                slot.bury(key, Stale { by: StaleBy::Key, at: appended.stamp.seq() });
             }
         }
         // While the append is queued, the others may still put there what is newer than it.
@@ -414,7 +414,7 @@ impl<V: Value> View<V> {
         entry.meta.renew(ttl, now);
         // Bytes read out of a namespace of values are a copy; the entry itself is what lives longer.
         let there = self.space.pool().peek(self.space.pool().query(key));
-        if let Some(slot) = there.filter(|slot| !slot.is_negative() && slot.meta().fingerprint == entry.meta.fingerprint) {
+        if let Some(slot) = there.filter(|slot| !slot.is_negative() && slot.fingerprint() == entry.fingerprint()) {
             slot.meta().renew(ttl, now);
         }
         self.write_back(key, entry).await

@@ -330,7 +330,7 @@ impl Cut {
             stale_while_revalidate: meta.life.stale_while_revalidate,
             stale_if_error: meta.life.stale_if_error,
             load_cost_us: meta.load_cost_us,
-            fingerprint: meta.fingerprint,
+            fingerprint: slot.fingerprint(),
             codec,
             compression: 0,
             negative: false,
