@@ -1,32 +1,41 @@
 //! The gate of writes: whether values may be put from outside. Closed for a while, it lets those under way end, and refuses new ones.
 //!
 //! ```text
-//!   state: 1 bit closed, the rest counts the writes under way
-//!   enter:  +1, and look:  open -> go on        closed -> -1, refused
-//!   close:  set the bit;   drained: the count is 0
+//!   enter:  +1, then look:   open -> go on        closed -> -1, refused
+//!   close:  closed;          drained: the counts are 0
 //! ```
 //!
-//! Counted before it is looked, in one step: a write that was let in is seen by whoever closes the gate and then waits for the count.
+//! Counted before it is looked, and closed before it is counted: of a writer and one who closes the gate at once, one sees the other. Each
+//! thread counts in a place of its own: one count for all is a cache line that all writers take from each other twice a write.
 //! Invalidations and removals never come through here: what is stale must be so at once, whatever else the cache is kept from. Reads do
 //! not, either; their loads are answered and kept in memory, but while it is closed not handed to the backing tier, which is left as it
 //! is.
 
 use crate::bell::Bell;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{AtomicU64, Ordering};
-
-const CLOSED: u64 = 1 << 63;
+use crate::metrics::{STRIPES, own_stripe};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// See the head of this file.
 #[derive(Default)]
 pub(crate) struct WriteGate {
-    state: AtomicU64,
+    closed: AtomicBool,
+    /// Writes under way, by the stripe of the thread that they came in by.
+    under_way: [Stripe; STRIPES],
     /// Rung when the last write under way has ended.
     emptied: Bell,
 }
 
-/// A write that was let in, until it is dropped.
-pub(crate) struct LetIn<'a>(&'a WriteGate);
+/// A count, on cache lines of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Stripe(AtomicU64);
+
+/// A write that was let in, until it is dropped, on whatever thread that is.
+pub(crate) struct LetIn<'a> {
+    gate: &'a WriteGate,
+    stripe: &'a Stripe,
+}
 
 impl WriteGate {
     /// Lets a write in.
@@ -35,27 +44,28 @@ impl WriteGate {
     /// [`ErrorKind::Maintenance`].
     #[inline]
     pub(crate) fn enter(&self) -> Result<LetIn<'_>> {
-        let before = self.state.fetch_add(1, Ordering::AcqRel);
+        let stripe = &self.under_way[own_stripe()];
+        stripe.0.fetch_add(1, Ordering::SeqCst);
         // From here on it is counted, and counted out by being dropped.
-        let let_in = LetIn(self);
-        if before & CLOSED == 0 { Ok(let_in) } else { Err(refused()) }
+        let let_in = LetIn { gate: self, stripe };
+        if self.is_closed() { Err(refused()) } else { Ok(let_in) }
     }
 
     pub(crate) fn close(&self) {
-        self.state.fetch_or(CLOSED, Ordering::AcqRel);
+        self.closed.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn open(&self) {
-        self.state.fetch_and(!CLOSED, Ordering::AcqRel);
+        self.closed.store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.state.load(Ordering::Acquire) & CLOSED != 0
+        self.closed.load(Ordering::SeqCst)
     }
 
-    /// How many writes are under way.
+    /// How many writes are under way; while it is open, more or less.
     pub(crate) fn under_way(&self) -> u64 {
-        self.state.load(Ordering::Acquire) & !CLOSED
+        self.under_way.iter().map(|stripe| stripe.0.load(Ordering::SeqCst)).sum()
     }
 
     /// Waits until none is.
@@ -67,9 +77,10 @@ impl WriteGate {
 impl Drop for LetIn<'_> {
     #[inline]
     fn drop(&mut self) {
-        // Where the gate is open nobody waits for it to be empty.
-        if self.0.state.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
-            self.0.emptied.ring();
+        self.stripe.0.fetch_sub(1, Ordering::SeqCst);
+        // Where the gate is open nobody waits for it to be empty. Whoever closes it from here on counts without this one.
+        if self.gate.is_closed() {
+            self.gate.emptied.ring();
         }
     }
 }

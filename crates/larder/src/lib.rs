@@ -139,7 +139,7 @@ pub use origin::{Dependency, Origin, SOURCES_MAX, Version};
 pub use parcels::{PARCEL_BYTES_MAX, PARCELS_MAX, Parcel, ParcelBounds};
 pub use pattern::{Pattern, escape};
 pub use position::{Epoch, ParsePositionError, Position, Receipt};
-pub use raw::{FillToken, Raw};
+pub use raw::{FillToken, Putter, Raw};
 pub use record::{MEDIA_LEN_MAX, Record, Unreadable};
 #[cfg(feature = "redis")]
 pub use remote::RedisOptions;

@@ -27,7 +27,7 @@ pub(crate) use histogram::Histogram;
 pub use histogram::Latencies;
 
 /// Stripes of a counter set; the last is shared by all threads that found no other free.
-const STRIPES: usize = 16;
+pub(crate) const STRIPES: usize = 16;
 const SHARED_STRIPE: usize = STRIPES - 1;
 
 /// Of so many memory hits one is timed.
@@ -317,10 +317,7 @@ impl NamespaceMetrics {
     /// This thread's own counters. A memory hit asks for them once, to decide whether it is timed and to count itself.
     #[inline]
     pub(crate) fn tally(&self) -> Tally<'_> {
-        let mut stripe = OWN_STRIPE.get();
-        if stripe >= STRIPES {
-            stripe = assign();
-        }
+        let stripe = own_stripe();
         Tally { counters: &self.stripes[stripe].0, shared: stripe == SHARED_STRIPE }
     }
 
@@ -458,6 +455,13 @@ thread_local! {
     /// the lease's.
     static OWN_STRIPE: Cell<usize> = const { Cell::new(UNASSIGNED) };
     static LEASE: Lease = const { Lease(Cell::new(SHARED_STRIPE)) };
+}
+
+/// The stripe of this thread: its own, unless more threads live than there are stripes, or it is about to end.
+#[inline]
+pub(crate) fn own_stripe() -> usize {
+    let stripe = OWN_STRIPE.get();
+    if stripe < STRIPES { stripe } else { assign() }
 }
 
 /// No stripe's number.

@@ -22,6 +22,51 @@ use crate::position::{Position, Receipt};
 #[derive(Clone)]
 pub struct Raw(Larder);
 
+/// Puts of one caller, one after the other, each in one go: see [`Raw::putter`]. What is known of a namespace is kept from one put to the
+/// next.
+pub struct Putter {
+    raw: Raw,
+    view: Option<crate::view::View<Bytes>>,
+}
+
+impl Putter {
+    /// Puts a bare value, if nothing has to be waited for: where values and log are in memory alone. `None`: nothing was done, and
+    /// [`Raw::put`] is to be asked.
+    ///
+    /// As [`Raw::quick`] for writes: no future, and no task being switched.
+    ///
+    /// # Errors
+    /// As [`Raw::put`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
+    /// let raw = larder::Larder::builder().build().await?.raw();
+    /// let mut putter = raw.putter();
+    /// let receipt = match putter.quick_put("a:1", b"x") {
+    ///     Some(put) => put?,
+    ///     None => raw.put("a:1", bytes::Bytes::from("x")).await?,
+    /// };
+    /// assert_eq!(receipt.names(), 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn quick_put(&mut self, key: impl AsRef<[u8]>, value: &[u8]) -> Option<Result<Receipt>> {
+        let key = key.as_ref();
+        let view = self.raw.0.0.raw_view_again(&mut self.view, key);
+        // Copied only if it is kept.
+        view.waits_for_nothing().then(|| {
+            view.shared.index.fetch_key(key);
+            let put = view.put_at_once(key, Item::new(Bytes::copy_from_slice(value)));
+            put.map_err(|error| error.during("put", key))
+        })
+    }
+}
+
+impl fmt::Debug for Putter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Putter").finish_non_exhaustive()
+    }
+}
+
 impl Raw {
     pub(crate) fn new(larder: Larder) -> Self {
         Raw(larder)
@@ -103,33 +148,9 @@ impl Raw {
         self.view(key).put(key, item.into()).await.map_err(|error| error.during("put", key))
     }
 
-    /// Puts a bare value, if nothing has to be waited for: where values and log are in memory alone. `None`: nothing was done, and
-    /// [`put`](Self::put) is to be asked.
-    ///
-    /// As [`quick`](Self::quick) for writes: no future, and no task being switched.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put).
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
-    /// let raw = larder::Larder::builder().build().await?.raw();
-    /// let receipt = match raw.quick_put("a:1", b"x") {
-    ///     Some(put) => put?,
-    ///     None => raw.put("a:1", bytes::Bytes::from("x")).await?,
-    /// };
-    /// assert_eq!(receipt.names(), 1);
-    /// # Ok(()) }
-    /// ```
-    pub fn quick_put(&self, key: impl AsRef<[u8]>, value: &[u8]) -> Option<Result<Receipt>> {
-        let key = key.as_ref();
-        let view = self.view(key);
-        // Copied only if it is kept.
-        view.waits_for_nothing().then(|| {
-            view.shared.index.fetch_key(key);
-            let put = view.put_at_once(key, Item::new(Bytes::copy_from_slice(value)));
-            put.map_err(|error| error.during("put", key))
-        })
+    /// For puts of one caller, one after the other, that have nothing to wait for.
+    pub fn putter(&self) -> Putter {
+        Putter { raw: self.clone(), view: None }
     }
 
     /// Puts a value unless the same is there already: see [`Namespace::put_if_changed`](crate::Namespace::put_if_changed). Values with

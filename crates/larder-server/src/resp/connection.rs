@@ -71,7 +71,7 @@ impl Drop for Open {
 /// Serves a connection until it ends, and takes it off the list.
 pub async fn serve(resp: Arc<Resp>, stream: Arc<Stream>, client: Arc<Client>) {
     let id = client.id;
-    let mut open = Open { resp: resp.clone(), session: Session::new(client) };
+    let mut open = Open { resp: resp.clone(), session: Session::new(client, resp.raw.putter()) };
     match stream.shake_hands(resp.tls.as_deref()).await {
         Ok(peer) => {
             open.session.peer = peer;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use larder::Position;
+use larder::{Position, Putter};
 
 use super::access::STRANGERS;
 use super::allowance::Allowance;
@@ -54,6 +54,8 @@ pub struct Session {
     pub allowance: Allowance,
     /// Requests that came since its client last waited for replies.
     pub pipelined: u32,
+    /// By which it puts what has nothing to wait for.
+    pub putter: Putter,
 }
 
 /// Commands of a transaction.
@@ -83,7 +85,7 @@ pub enum Answers {
 
 impl Session {
     /// That of a connection which has said nothing yet.
-    pub fn new(client: Arc<Client>) -> Self {
+    pub fn new(client: Arc<Client>, putter: Putter) -> Self {
         Session {
             client,
             peer: PeerNames::default(),
@@ -102,6 +104,7 @@ impl Session {
             generation: 0,
             allowance: Allowance::of(STRANGERS),
             pipelined: 0,
+            putter,
         }
     }
 

@@ -149,7 +149,7 @@ pub fn reset(call: &mut Call<'_>) -> Done {
     client.protocol.store(2, Relaxed);
     access::leave(call.session);
     // What the connection began with is still so: whose certificate was shown, and what is still to be recorded.
-    let before = std::mem::replace(call.session, Session::new(client));
+    let before = std::mem::replace(call.session, Session::new(client, call.resp.raw.putter()));
     (call.session.peer, call.session.unwritten) = (before.peer, before.unwritten);
     access::by_certificate(call.resp, call.session);
     call.out.protocol = Protocol::Resp2;

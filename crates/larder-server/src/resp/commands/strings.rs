@@ -200,7 +200,7 @@ fn put_quickly(call: &mut Call<'_>, key: &[u8], value: &[u8]) -> Option<Done> {
         return None;
     }
     let _shared = if call.holds { None } else { Some(resp.stripes.try_share(key)?) };
-    match resp.raw.quick_put(key, value)? {
+    match call.session.putter.quick_put(key, value)? {
         Ok(receipt) => {
             has_written(call, key, Some(&receipt));
             call.out.ok();
