@@ -56,6 +56,13 @@ pub(super) struct Kept {
     pub(super) payload: Bytes,
 }
 
+impl Kept {
+    /// The payload by itself: a small one must not keep the mebibyte alive that it was read from.
+    pub(super) fn owned_payload(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.payload)
+    }
+}
+
 /// How many bytes an entry takes.
 pub(super) fn encoded_len(key: &[u8], record: &Record) -> usize {
     let tags: usize = record.tags.iter().map(|tag| 1 + tag.len()).sum();
@@ -93,8 +100,10 @@ pub(super) fn encode(key: &[u8], record: &Record, seq: u64, now: u64, out: &mut 
     out.put_slice(&record.payload);
 }
 
-/// Takes the next entry off the front; the payload shares the given bytes. `Err` says what is wrong with it.
-pub(super) fn take(bytes: &mut Bytes) -> Result<Kept, &'static str> {
+/// Takes the next entry off the front, of a backup that is a cut at `upto`. `Err` says what is wrong with it.
+///
+/// The payload shares the given bytes, so that who only looks copies nothing: who keeps it must [own](Kept::owned_payload) it.
+pub(super) fn take(bytes: &mut Bytes, upto: u64) -> Result<Kept, &'static str> {
     let len = bytes.try_get_u32_le().map_err(|_| "ends within the length of a record")? as usize;
     if len < HEADER || len > bytes.len() {
         return Err("has a record whose length is not that of one");
@@ -110,8 +119,9 @@ pub(super) fn take(bytes: &mut Bytes) -> Result<Kept, &'static str> {
     if key_len == 0 || key_len > KEY_LEN_MAX || usize::from(tags) > TAGS_MAX || usize::from(media_len) > MEDIA_LEN_MAX {
         return Err("has a record whose key, tags or media type are longer than any can be");
     }
-    if seq > SEQ_MAX {
-        return Err("has a record whose stamp is no position");
+    // One that claims more than the backup does would be believed beyond what was invalidated after it.
+    if seq > upto.min(SEQ_MAX) {
+        return Err("has a record whose stamp is past the backup's position");
     }
     const CONTRADICTS: &str = "has a record whose lengths contradict each other";
     let key = split(&mut body, key_len).ok_or(CONTRADICTS)?;
@@ -185,6 +195,10 @@ mod tests {
         }
     }
 
+    fn overlaps(a: &Bytes, b: &Bytes) -> bool {
+        !a.is_empty() && a.as_ptr() == b.as_ptr()
+    }
+
     proptest! {
         #[test]
         fn what_was_encoded_is_read_back(
@@ -199,11 +213,13 @@ mod tests {
             encode(&key, &record, 10, 1000, &mut out);
             prop_assert_eq!(out.len(), 2 * encoded_len(&key, &record));
             let mut bytes = Bytes::from(out);
-            let kept = take(&mut bytes).unwrap();
+            let kept = take(&mut bytes, 10).unwrap();
             prop_assert_eq!((&*kept.key, kept.seq, kept.age), (&*key, 9, 100));
             prop_assert_eq!((kept.fresh_for, kept.lives_for), (until.unwrap_or(u64::MAX), until.map_or(u64::MAX, |ms| 500 + ms)));
             prop_assert_eq!((&kept.payload, &kept.tags, kept.fingerprint), (&record.payload, &record.tags, record.fingerprint));
-            prop_assert_eq!(take(&mut bytes).unwrap().seq, 10);
+            prop_assert!(!overlaps(&kept.owned_payload(), &kept.payload));
+            prop_assert_eq!(take(&mut bytes.clone(), 9).unwrap_err(), "has a record whose stamp is past the backup's position");
+            prop_assert_eq!(take(&mut bytes, 10).unwrap().seq, 10);
             prop_assert!(bytes.is_empty());
         }
 
@@ -213,13 +229,13 @@ mod tests {
             changed in any::<prop::sample::Index>(),
             to in any::<u8>(),
         ) {
-            prop_assert!(take(&mut Bytes::from(bytes)).is_err());
+            prop_assert!(take(&mut Bytes::from(bytes), SEQ_MAX).is_err());
             let mut out = Vec::new();
             encode(b"a:b", &record(vec![1, 2, 3], vec![vec![4]], Some(5)), 9, 1000, &mut out);
             let at = changed.index(out.len());
             out[at] = to;
             // Whatever it says now, it is read or refused.
-            let read = take(&mut Bytes::from(out.clone()));
+            let read = take(&mut Bytes::from(out.clone()), SEQ_MAX);
             prop_assert!(read.is_err() || read.is_ok_and(|kept| kept.key.len() <= out.len()));
         }
     }

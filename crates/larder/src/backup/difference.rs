@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::archive::{self, Kept};
+use super::chain::Chain;
 use super::frame::bad;
-use super::manifest::Manifest;
 use super::{Place, Watch, cancelled, chain, source};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -101,14 +101,14 @@ fn digest(kept: &Kept) -> u64 {
     hash.digest()
 }
 
-fn each(place: &dyn Place, chain: &[Manifest], watch: &dyn Watch, look: &mut dyn FnMut(Kept) -> Result<()>) -> Result<()> {
+fn each(place: &dyn Place, chain: &Chain, watch: &dyn Watch, look: &mut dyn FnMut(Kept) -> Result<()>) -> Result<()> {
     let of: u64 = chain.iter().map(|manifest| manifest.entries).sum();
     let mut done = 0;
-    for manifest in chain {
+    for manifest in chain.iter() {
         for number in 1..=manifest.segments.len() {
             source::segment(place, manifest, number, &mut |file, at, mut frame| {
                 while !frame.is_empty() {
-                    look(archive::take(&mut frame).map_err(|why| bad(file, at, why))?)?;
+                    look(archive::take(&mut frame, manifest.position).map_err(|why| bad(file, at, why))?)?;
                     done += 1;
                 }
                 Ok(())

@@ -1,11 +1,15 @@
 //! Whether a backup is whole: every byte of every file, down to the last record.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
+use super::chain::Chain;
 use super::frame::bad;
 use super::manifest::Manifest;
 use super::{Place, Watch, archive, cancelled, chain, source};
 use crate::error::{Error, ErrorKind, Result};
+use crate::key::namespace_of;
 
 /// What was looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -28,20 +32,21 @@ pub fn verify(place: &dyn Place, name: &str, watch: &dyn Watch) -> Result<Verifi
     verify_chain(place, &chain::load(place, name)?, watch)
 }
 
-pub(super) fn verify_chain(place: &dyn Place, chain: &[Manifest], watch: &dyn Watch) -> Result<Verified> {
+pub(super) fn verify_chain(place: &dyn Place, chain: &Chain, watch: &dyn Watch) -> Result<Verified> {
     let of: u64 = chain.iter().map(Manifest::stored_bytes).sum();
     let mut verified = Verified { backups: chain.iter().map(|manifest| manifest.name.clone()).collect(), ..Verified::default() };
-    for manifest in chain {
+    for manifest in chain.iter() {
         source::index(place, manifest)?;
+        let namespaces = manifest.all_namespaces();
         verified.bytes += manifest.index.bytes;
         for (at, seal) in manifest.segments.iter().enumerate() {
-            watch.at("verifying", verified.bytes, Some(of));
-            if watch.is_cancelled() {
-                return Err(cancelled("verification"));
-            }
             let mut entries = 0;
             source::segment(place, manifest, at + 1, &mut |file, offset, frame| {
-                entries += records(file, offset, frame)?;
+                watch.at("verifying", verified.bytes + offset, Some(of));
+                if watch.is_cancelled() {
+                    return Err(cancelled("verification"));
+                }
+                entries += records(file, offset, frame, manifest.position, namespaces.as_ref())?;
                 Ok(())
             })?;
             if entries != seal.entries {
@@ -56,11 +61,15 @@ pub(super) fn verify_chain(place: &dyn Place, chain: &[Manifest], watch: &dyn Wa
     Ok(verified)
 }
 
-/// How many records a frame has.
-fn records(file: &str, at: u64, mut frame: Bytes) -> Result<u64> {
+/// How many records a frame has. All of them must be of the namespaces that the manifest names, where it names all: a restore takes those
+/// out of readers' sight, and what is of another would be seen before all of it is there.
+fn records(file: &str, at: u64, mut frame: Bytes, upto: u64, namespaces: Option<&HashSet<Box<[u8]>>>) -> Result<u64> {
     let mut entries = 0;
     while !frame.is_empty() {
-        archive::take(&mut frame).map_err(|why| bad(file, at, why))?;
+        let kept = archive::take(&mut frame, upto).map_err(|why| bad(file, at, why))?;
+        if namespaces.is_some_and(|names| !names.contains(namespace_of(&kept.key))) {
+            return Err(bad(file, at, "has a record of a namespace that the manifest does not name"));
+        }
         entries += 1;
     }
     Ok(entries)
