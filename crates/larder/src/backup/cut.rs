@@ -98,6 +98,8 @@ async fn take_claimed(shared: &Arc<Shared>, place: Arc<dyn Place>, options: &Bac
         Some(name) => Some(chain::sealed(&place, name).await?),
         None => None,
     };
+    // Asked before anything is waited for, and again for the position that counts.
+    position(shared)?;
     let fuzzy = shared.tier.as_ref().is_some_and(|tier| tier.is_shared());
     if let Some(tier) = &shared.tier {
         watch.at("writing what is queued", 0, None);

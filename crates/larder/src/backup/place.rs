@@ -210,13 +210,11 @@ impl Place for FolderPlace {
     fn remove(&self, backup: &str) -> io::Result<()> {
         let folder = self.root.join(backup);
         let _alone = match open(&folder.join(MANIFEST)) {
-            Ok(manifest) => {
-                match manifest.try_lock() {
-                    Ok(()) => Some(manifest),
-                    Err(TryLockError::WouldBlock) => return Err(io::Error::new(io::ErrorKind::WouldBlock, "it is being read now")),
-                    Err(TryLockError::Error(e)) => return Err(e),
-                }
-            }
+            Ok(manifest) => match manifest.try_lock() {
+                Ok(()) => Some(manifest),
+                Err(TryLockError::WouldBlock) => return Err(io::Error::new(io::ErrorKind::WouldBlock, "it is being read now")),
+                Err(TryLockError::Error(e)) => return Err(e),
+            },
             // What cannot be read is held by nobody.
             Err(_) => None,
         };

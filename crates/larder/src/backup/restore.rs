@@ -19,9 +19,9 @@ use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::archive::{self, Kept};
+use super::chain::Chain;
 use super::frame::bad;
 use super::judge::Judge;
-use super::chain::Chain;
 use super::manifest::NAMESPACES_MAX;
 use super::staging::{Of, Running};
 use super::{Place, Present, RestoreOptions, Ttl, Watch, blocking, cancelled, chain, source, verify};
@@ -124,7 +124,8 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
     let restored =
         Restored { backups: chain.iter().map(|manifest| manifest.name.clone()).collect(), dry_run: options.dry_run, ..Restored::default() };
     let hashed = HashSet::default();
-    let mut restoring = Restoring { shared: shared.clone(), options, asked, judge, hold, restored, superseded: hashed, batch: Batch::default() };
+    let mut restoring =
+        Restoring { shared: shared.clone(), options, asked, judge, hold, restored, superseded: hashed, batch: Batch::default() };
     if let Err(error) = restoring.all(place, &chain, &watch).await {
         if restoring.restored.restored == 0 && !was_held && !options.dry_run {
             // Nothing was written, so there is nothing to hold.
@@ -399,7 +400,8 @@ impl Restoring<'_> {
             let fate = match self.options.present {
                 Present::KeepPresent if live || self.is_live_in_memory(key) => Fate::Present,
                 Present::KeepNewer if there.as_ref().is_some_and(|there| there.outranks(&ready.record) || as_new(there)) => Fate::Newer,
-                Present::KeepNewer if self.is_newer_in_memory(&ready) => Fate::Newer,
+                // Not the same one, whose stamp there a read may have raised: the tier may lack it.
+                Present::KeepNewer if self.is_newer_in_memory(&ready, true) => Fate::Newer,
                 _ => Fate::Restored((key.len() + ready.record.payload.len()) as u64),
             };
             self.count(key, fate);
@@ -437,13 +439,13 @@ impl Restoring<'_> {
         }
     }
 
-    /// Whether memory has one that is live, and newer.
-    fn is_newer_in_memory(&self, ready: &Ready) -> bool {
+    /// Whether memory has one that is live, and newer; `another`: and was made later.
+    fn is_newer_in_memory(&self, ready: &Ready, another: bool) -> bool {
         let space = self.shared.space_of(&ready.key);
         let there = space.pool().peek(space.pool().query(&ready.key));
         there.is_some_and(|slot| {
-            let meta = slot.meta();
-            ready.is_older(meta.stamp(), meta.times().created_at) && self.is_live_in_memory(&ready.key)
+            let (meta, created_at) = (slot.meta(), slot.meta().times().created_at);
+            ready.is_older(meta.stamp(), created_at) && (!another || created_at > ready.made_at) && self.is_live_in_memory(&ready.key)
         })
     }
 
@@ -458,7 +460,7 @@ impl Restoring<'_> {
 
     /// Where there is no tier behind the namespace.
     fn write_to_memory(&self, ready: Ready) -> Fate {
-        let newer = self.options.present == Present::KeepNewer && self.is_newer_in_memory(&ready);
+        let newer = self.options.present == Present::KeepNewer && self.is_newer_in_memory(&ready, false);
         let Ready { key, record, stamp, .. } = ready;
         let bytes = (key.len() + record.payload.len()) as u64;
         let view = self.shared.raw_view(&key);
@@ -500,4 +502,46 @@ fn is_newer(there: &Record, ready: &Ready) -> bool {
 /// The moments of an entry whose spans of time are reckoned from one.
 fn spans_from(kept: &Kept, from: u64) -> (u64, u64, u64) {
     (from.saturating_sub(kept.age), from.saturating_add(kept.fresh_for), from.saturating_add(kept.lives_for))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_full_by_entries_or_by_bytes() {
+        let ready = |bytes: usize| {
+            let record = Record {
+                epoch: crate::position::Epoch(7),
+                seq: 1,
+                created_at: 5,
+                fresh_until: u64::MAX,
+                expires_at: u64::MAX,
+                stale_while_revalidate: 0,
+                stale_if_error: 0,
+                load_cost_us: 0,
+                fingerprint: 0,
+                codec: 0,
+                compression: 0,
+                negative: false,
+                raw_len: bytes as u32,
+                tags: Box::default(),
+                media: None,
+                origin: None,
+                payload: vec![0; bytes].into(),
+            };
+            Ready { key: b"a:1".as_slice().into(), record, stamp: Stamp::new(1, 1), made_at: 5 }
+        };
+        let full_after = |bytes: usize| {
+            let mut batch = Batch::default();
+            (1..).find(|_| {
+                batch.push(ready(bytes));
+                batch.is_full()
+            })
+        };
+        assert_eq!((full_after(1), full_after(1 << 20), full_after(64 << 20)), (Some(BATCH), Some(4), Some(1)));
+        let of = ready(1);
+        assert!(of.is_older(Stamp::new(1, 2), 0) && of.is_older(Stamp::new(1, 1), 6));
+        assert!(!of.is_older(Stamp::new(1, 1), 5) && !of.is_older(Stamp::new(1, 0), 9), "the same stays as it comes");
+    }
 }

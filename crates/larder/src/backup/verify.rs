@@ -74,3 +74,63 @@ fn records(file: &str, at: u64, mut frame: Bytes, upto: u64, namespaces: Option<
     }
     Ok(entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::manifest::read_sealed;
+    use super::super::{BackupOptions, FolderPlace, MANIFEST};
+    use super::*;
+    use crate::Larder;
+
+    async fn backed_up(folder: &std::path::Path, value_bytes: usize) -> FolderPlace {
+        let larder = Larder::builder().memory(64 << 20).index_bytes(1 << 12).build().await.unwrap();
+        for n in 0..4 {
+            let value: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(value_bytes).collect();
+            larder.raw().put(format!("{}:{n}", ["a", "b"][n % 2]), Bytes::from(value)).await.unwrap();
+        }
+        larder.backup(Arc::new(FolderPlace::new(folder)), &BackupOptions::new("x"), Arc::new(())).await.unwrap();
+        FolderPlace::new(folder)
+    }
+
+    #[tokio::test]
+    async fn records_that_the_manifest_does_not_speak_of_are_refused_though_every_digest_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = backed_up(folder.path(), 10).await;
+        let whole = read_sealed(&place, "x").unwrap().0;
+        let refused = |change: &dyn Fn(&mut Manifest)| {
+            let mut changed = whole.clone();
+            change(&mut changed);
+            place.put("x", MANIFEST, &changed.encode().unwrap().0).unwrap();
+            verify(&place, "x", &()).expect_err("it does not fit").to_string()
+        };
+        let told = refused(&|m| m.namespaces.retain(|namespace| namespace.name != "b"));
+        assert!(told.contains("x/segment-000001") && told.contains("namespace that the manifest does not name"), "{told}");
+        let told = refused(&|m| m.position -= 1);
+        assert!(told.contains("x/segment-000001") && told.contains("past the backup's position"), "{told}");
+        place.put("x", MANIFEST, &whole.encode().unwrap().0).unwrap();
+        assert_eq!(verify(&place, "x", &()).unwrap().entries, 4, "it was what was changed");
+    }
+
+    /// Stops after so many looks.
+    struct After(AtomicUsize);
+
+    impl Watch for After {
+        fn at(&self, _doing: &str, _done: u64, _of: Option<u64>) {}
+
+        fn is_cancelled(&self) -> bool {
+            self.0.fetch_sub(1, Ordering::Relaxed) == 0
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_asked_for_each_frame_whether_to_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = backed_up(folder.path(), 2 << 20).await;
+        assert_eq!(read_sealed(&place, "x").unwrap().0.segments.len(), 1);
+        let error = verify(&place, "x", &After(AtomicUsize::new(2))).expect_err("it was told to stop");
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "within the segment: {error}");
+    }
+}
