@@ -11,7 +11,7 @@
 //! Entries are written as any other writer's are, under their own stamps: the tier and memory refuse what is older than what they have,
 //! whoever gets there first, so a put that runs meanwhile wins in every order.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -123,9 +123,9 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
     let hold = if options.dry_run { None } else { Some(running.hold(asked.targets(&chain), Of::restore(options, &chain[0])).await?) };
     let restored =
         Restored { backups: chain.iter().map(|manifest| manifest.name.clone()).collect(), dry_run: options.dry_run, ..Restored::default() };
-    let hashed = HashSet::default();
+    let (by_namespace, superseded) = (HashMap::default(), HashSet::default());
     let mut restoring =
-        Restoring { shared: shared.clone(), options, asked, judge, hold, restored, superseded: hashed, batch: Batch::default() };
+        Restoring { shared: shared.clone(), options, asked, judge, hold, restored, by_namespace, superseded, batch: Batch::default() };
     if let Err(error) = restoring.all(place, &chain, &watch).await {
         if restoring.restored.restored == 0 && !was_held && !options.dry_run {
             // Nothing was written, so there is nothing to hold.
@@ -137,7 +137,8 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
         watch.at("making it durable", restoring.restored.restored, None);
         running.publish().await?;
     }
-    Ok(restoring.restored)
+    let namespaces = restoring.by_namespace.iter().map(|(name, counts)| (name.escape_ascii().to_string(), *counts)).collect();
+    Ok(Restored { namespaces, ..restoring.restored })
 }
 
 /// A namespace's name.
@@ -208,6 +209,7 @@ struct Restoring<'a> {
     /// What is written is below it. `None`: nothing is written.
     hold: Option<(Stamp, Position)>,
     restored: Restored,
+    by_namespace: HashMap<Name, NamespaceRestored, foldhash::fast::RandomState>,
     superseded: HashSet<u64, foldhash::fast::RandomState>,
     batch: Batch,
 }
@@ -354,12 +356,11 @@ impl Restoring<'_> {
     }
 
     fn count(&mut self, key: &[u8], fate: Fate) {
-        let all = &mut self.restored;
-        let name = namespace_of(key).escape_ascii().to_string();
-        let room = all.namespaces.len() < NAMESPACES_MAX;
-        let mut unnamed = NamespaceRestored::default();
-        let known = all.namespaces.contains_key(&name);
-        let of_namespace = if known || room { all.namespaces.entry(name).or_default() } else { &mut unnamed };
+        let (all, name, mut unnamed) = (&mut self.restored, namespace_of(key), NamespaceRestored::default());
+        if !self.by_namespace.contains_key(name) && self.by_namespace.len() < NAMESPACES_MAX {
+            self.by_namespace.insert(name.into(), unnamed);
+        }
+        let of_namespace = self.by_namespace.get_mut(name).unwrap_or(&mut unnamed);
         match fate {
             Fate::Restored(bytes) => {
                 all.bytes += bytes;

@@ -224,6 +224,8 @@ impl S3Place {
         let status = answer.status();
         match status {
             _ if status.is_success() => Ok(Tried::Done(answer)),
+            // Nothing is left to go on with.
+            StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => Ok(Tried::Done(answer)),
             StatusCode::NOT_FOUND => Err(io::ErrorKind::NotFound.into()),
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
                 Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("the store refuses ({status})")))
@@ -280,6 +282,11 @@ impl S3Place {
             Tried::Done(answer) => answer,
             Tried::Again(error) => return Ok(Tried::Again(error)),
         };
+        if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            // All that there is was here, or it is another file by now: from the beginning.
+            bytes.clear();
+            return Ok(Tried::Again(io::Error::other("the store has less than it said")));
+        }
         if answer.status() != StatusCode::PARTIAL_CONTENT {
             // It sends all of it, whatever it was asked.
             bytes.clear();

@@ -213,7 +213,8 @@ fn done(first: &str, body: Vec<u8>, from: usize, kept: &Kept) -> Answer {
         }
         _ => match objects.get(&key) {
             None => ("404 Not Found", None, Vec::new()),
-            Some(bytes) if from > 0 && from < bytes.len() => ("206 Partial Content", Some((from, bytes.len())), bytes[from..].to_vec()),
+            Some(bytes) if from > 0 && from >= bytes.len() => ("416 Range Not Satisfiable", None, Vec::new()),
+            Some(bytes) if from > 0 => ("206 Partial Content", Some((from, bytes.len())), bytes[from..].to_vec()),
             Some(bytes) => ("200 OK", None, bytes.clone()),
         },
     }
