@@ -11,6 +11,7 @@
 //! Entries are written as any other writer's are, under their own stamps: the tier and memory refuse what is older than what they have,
 //! whoever gets there first, so a put that runs meanwhile wins in every order.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -177,11 +178,14 @@ impl Asked {
         self.rename.iter().find(|(from, _)| **from == *namespace).map_or(namespace, |(_, to)| to)
     }
 
-    /// A key by its new name. `None`: it would be too long.
-    fn target(&self, key: &[u8]) -> Option<Box<[u8]>> {
+    /// A key by its new name, where it gets one. `None`: it would be too long.
+    fn target<'a>(&self, key: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        if self.rename.is_empty() {
+            return Some(Cow::Borrowed(key));
+        }
         let namespace = namespace_of(key);
         let target = [self.renamed(namespace), &key[namespace.len()..]].concat();
-        (target.len() <= KEY_LEN_MAX).then(|| target.into())
+        (target.len() <= KEY_LEN_MAX).then_some(Cow::Owned(target))
     }
 
     /// The namespaces that may be written to; `None`: any.
@@ -265,7 +269,8 @@ impl Restoring<'_> {
                     })
                 })
             });
-            while let Some((file, offset, mut frame)) = coming.recv().await {
+            while let Some((file, offset, frame)) = coming.recv().await {
+                let mut frame = &*frame;
                 while !frame.is_empty() {
                     let kept = archive::take(&mut frame, chain[at].position).map_err(|why| bad(&file, offset, why))?;
                     done += 1;
@@ -292,8 +297,8 @@ impl Restoring<'_> {
     }
 
     /// Decides about one entry, as far as that can be done without looking at what is there.
-    fn one(&mut self, kept: Kept, taken_at: u64, remember: bool) {
-        let hash = xxh3_64(&kept.key);
+    fn one(&mut self, kept: Kept<'_>, taken_at: u64, remember: bool) {
+        let hash = xxh3_64(kept.key);
         let superseded = self.superseded.contains(&hash);
         if remember && self.superseded.len() < REMEMBERED_MAX {
             self.superseded.insert(hash);
@@ -302,11 +307,11 @@ impl Restoring<'_> {
             self.restored.skipped_superseded += 1;
             return;
         }
-        if !self.asked.has(&kept.key) {
+        if !self.asked.has(kept.key) {
             self.restored.skipped_unasked += 1;
             return;
         }
-        let Some(key) = self.asked.target(&kept.key) else { return self.count(&kept.key, Fate::TooLarge) };
+        let Some(key) = self.asked.target(kept.key) else { return self.count(kept.key, Fate::TooLarge) };
         let Some(stamp) = self.judge.stamp(&kept, &key) else { return self.count(&key, Fate::Invalidated) };
         // Only an epoch that ended has no position, and then everything is stale.
         let Some(position) = self.judge.position_of(stamp) else { return self.count(&key, Fate::Invalidated) };
@@ -317,7 +322,10 @@ impl Restoring<'_> {
         let Some((created_at, fresh_until, expires_at)) = self.times(&kept, taken_at, &space.policy) else {
             return self.count(&key, Fate::Expired);
         };
-        let (payload, made_at) = (kept.owned_payload(), taken_at.saturating_sub(kept.age));
+        let made_at = taken_at.saturating_sub(kept.age);
+        // A small payload must not keep the mebibyte alive that it was read from.
+        let payload = Bytes::copy_from_slice(kept.payload);
+        let key = key.as_ref().into();
         let record = Record {
             epoch: position.epoch,
             seq: position.seq,
@@ -341,7 +349,7 @@ impl Restoring<'_> {
     }
 
     /// When an entry was made, stops being fresh, and ends. `None`: that is over.
-    fn times(&self, kept: &Kept, taken_at: u64, policy: &crate::config::Policy) -> Option<(u64, u64, u64)> {
+    fn times(&self, kept: &Kept<'_>, taken_at: u64, policy: &crate::config::Policy) -> Option<(u64, u64, u64)> {
         let now = self.shared.clock.now_ms();
         let (created_at, fresh_until, expires_at) = match self.options.ttl {
             Ttl::Ignore => {
@@ -501,7 +509,7 @@ fn is_newer(there: &Record, ready: &Ready) -> bool {
 }
 
 /// The moments of an entry whose spans of time are reckoned from one.
-fn spans_from(kept: &Kept, from: u64) -> (u64, u64, u64) {
+fn spans_from(kept: &Kept<'_>, from: u64) -> (u64, u64, u64) {
     (from.saturating_sub(kept.age), from.saturating_add(kept.fresh_for), from.saturating_add(kept.lives_for))
 }
 

@@ -2,8 +2,6 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
-
 use super::chain::Chain;
 use super::frame::bad;
 use super::manifest::Manifest;
@@ -46,7 +44,7 @@ pub(super) fn verify_chain(place: &dyn Place, chain: &Chain, watch: &dyn Watch) 
                 if watch.is_cancelled() {
                     return Err(cancelled("verification"));
                 }
-                entries += records(file, offset, frame, manifest.position, namespaces.as_ref())?;
+                entries += records(file, offset, &frame, manifest.position, namespaces.as_ref())?;
                 Ok(())
             })?;
             if entries != seal.entries {
@@ -63,11 +61,11 @@ pub(super) fn verify_chain(place: &dyn Place, chain: &Chain, watch: &dyn Watch) 
 
 /// How many records a frame has. All of them must be of the namespaces that the manifest names, where it names all: a restore takes those
 /// out of readers' sight, and what is of another would be seen before all of it is there.
-fn records(file: &str, at: u64, mut frame: Bytes, upto: u64, namespaces: Option<&HashSet<Box<[u8]>>>) -> Result<u64> {
+fn records(file: &str, at: u64, mut frame: &[u8], upto: u64, namespaces: Option<&HashSet<Box<[u8]>>>) -> Result<u64> {
     let mut entries = 0;
     while !frame.is_empty() {
         let kept = archive::take(&mut frame, upto).map_err(|why| bad(file, at, why))?;
-        if namespaces.is_some_and(|names| !names.contains(namespace_of(&kept.key))) {
+        if namespaces.is_some_and(|names| !names.contains(namespace_of(kept.key))) {
             return Err(bad(file, at, "has a record of a namespace that the manifest does not name"));
         }
         entries += 1;
@@ -79,6 +77,8 @@ fn records(file: &str, at: u64, mut frame: Bytes, upto: u64, namespaces: Option<
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::Bytes;
 
     use super::super::manifest::read_sealed;
     use super::super::{BackupOptions, FolderPlace, MANIFEST};

@@ -249,9 +249,13 @@ impl S3Place {
             };
             let mut text = String::new();
             let read = answer.into_body().into_reader().take(ANSWER_BYTES_MAX).read_to_string(&mut text);
-            // One that cannot be read may have been cut short.
-            let unreadable = |_| Tried::Again(io::Error::other("the store's listing cannot be read"));
-            Ok(read.map_or_else(Tried::Again, |_| ListObjectsV2::parse_response(&text).map_or_else(unreadable, Tried::Done)))
+            if let Err(error) = read {
+                return Ok(Tried::Again(error));
+            }
+            // The parser takes the end of the text for the end of the list, and who prunes by half a list removes what the rest stands on.
+            let is_whole = text.trim_end().ends_with("</ListBucketResult>");
+            let parsed = ListObjectsV2::parse_response(&text).ok().filter(|_| is_whole);
+            Ok(parsed.map_or_else(|| Tried::Again(io::Error::other("the store's listing is cut short")), Tried::Done))
         })
     }
 
