@@ -1,8 +1,8 @@
 //! How much goes through a backup, its verification and a restore, in how much memory; and what reads feel of a backup.
 //!
-//! What goes through are entries that a tier makes up as it is gone through, so that nothing but the backup takes any memory. Figures are of
-//! the processor's time, not the clock's: other things run beside. Reads are measured in rounds in which a backup is taken, against those in
-//! between, which take turns, so that what else the machine does falls on both alike.
+//! What goes through are entries that a tier makes up as it is gone through, so that nothing but the backup takes any memory. Figures are
+//! of the processor's time, not the clock's: other things run beside. Reads are measured in rounds in which a backup is taken, against
+//! those in between, which take turns, so that what else the machine does falls on both alike.
 //!
 //! `cargo bench -p larder --bench backups` takes some minutes. `BACKUPS_ENTRIES` is another number of entries than ten million;
 //! `BACKUPS_ONLY=large`, `small` or `reads` is one part alone.

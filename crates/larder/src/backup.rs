@@ -189,8 +189,8 @@ impl Larder {
     /// Restores a backup, once all of it was verified. Readers see all of it at once, or nothing. See the head of
     /// [`backup`](crate::backup).
     ///
-    /// When it was interrupted, by an error, by being cancelled, by its future being dropped, or by the end of the process, the namespaces under way are held as if they
-    /// had been invalidated, and it can be run again.
+    /// When it was interrupted, by an error, by being cancelled, by its future being dropped, or by the end of the process, the namespaces
+    /// under way are held as if they had been invalidated, and it can be run again.
     ///
     /// # Errors
     /// [`ErrorKind::BadArchive`], [`ErrorKind::UnknownFormat`]: the archive; nothing was touched. [`ErrorKind::UnknownPosition`]: it
