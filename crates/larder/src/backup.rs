@@ -26,7 +26,10 @@
 //! written, each of them fresh.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use tracing::Instrument;
 
 use crate::cache::Larder;
 use crate::error::{Error, ErrorKind, Result};
@@ -151,6 +154,8 @@ impl RestoreOptions {
 impl Larder {
     /// Takes a backup while the cache serves, and returns what its manifest says. See the head of [`backup`](crate::backup).
     ///
+    /// When its future is dropped it is cancelled, and removes by itself what it wrote.
+    ///
     /// What it holds is bounded, whatever the cache holds: a few mebibytes, one segment of 64 MiB, and the index.
     ///
     /// # Errors
@@ -177,21 +182,23 @@ impl Larder {
     /// # larder.close().await }
     /// ```
     pub async fn backup(&self, place: Arc<dyn Place>, options: &BackupOptions, watch: Arc<dyn Watch>) -> Result<Manifest> {
-        cut::take(&self.0, place, options, watch).await
+        let (shared, options) = (self.0.clone(), options.clone());
+        to_its_end(watch, |watch| async move { cut::take(&shared, place, &options, watch).await }).await
     }
 
     /// Restores a backup, once all of it was verified. Readers see all of it at once, or nothing. See the head of
     /// [`backup`](crate::backup).
     ///
-    /// When it was interrupted, by an error, by being cancelled or by the end of the process, the namespaces under way are held as if they
-    /// had been invalidated, and it can be run again.
+    /// When it was interrupted, by an error, by being cancelled, by its future being dropped, or by the end of the process, the namespaces
+    /// under way are held as if they had been invalidated, and it can be run again.
     ///
     /// # Errors
     /// [`ErrorKind::BadArchive`], [`ErrorKind::UnknownFormat`]: the archive; nothing was touched. [`ErrorKind::UnknownPosition`]: it
     /// cannot be known what was invalidated since; nothing was touched. [`ErrorKind::Overloaded`]: another restore is under way.
     /// [`ErrorKind::Tier`], [`ErrorKind::LogUnavailable`], [`ErrorKind::Cancelled`]: it was interrupted.
     pub async fn restore(&self, place: Arc<dyn Place>, options: &RestoreOptions, watch: Arc<dyn Watch>) -> Result<Restored> {
-        restore::restore(self, place, options, watch).await
+        let (larder, options) = (self.clone(), options.clone());
+        to_its_end(watch, |watch| async move { restore::restore(&larder, place, &options, watch).await }).await
     }
 
     /// Gives up a restore that was interrupted: what it wrote, and everything else of those namespaces that is as old, is invalidated
@@ -228,6 +235,46 @@ fn cannot_write(place: &dyn Place, name: &str, what: &str, e: std::io::Error) ->
 
 fn cancelled(what: &str) -> Error {
     Error::new(ErrorKind::Cancelled, format!("the {what} was cancelled"))
+}
+
+/// Who looked on, or went away.
+struct Waited {
+    watch: Arc<dyn Watch>,
+    is_over: AtomicBool,
+}
+
+impl Watch for Waited {
+    fn at(&self, doing: &str, done: u64, of: Option<u64>) {
+        self.watch.at(doing, done, of);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.is_over.load(Ordering::Acquire) || self.watch.is_cancelled()
+    }
+}
+
+/// Tells that nobody waits any more when it is dropped.
+struct Waiting(Arc<Waited>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::Release);
+    }
+}
+
+/// Does work as a task of its own. When its caller goes away it is cancelled and not dropped: it holds the place, or the only restore there
+/// may be, until no thread of its writes any more, and removes what it leaves half done.
+async fn to_its_end<T, W>(watch: Arc<dyn Watch>, work: impl FnOnce(Arc<dyn Watch>) -> W) -> Result<T>
+where
+    T: Send + 'static,
+    W: Future<Output = Result<T>> + Send + 'static,
+{
+    let waiting = Waiting(Arc::new(Waited { watch, is_over: AtomicBool::new(false) }));
+    let ended = |e: tokio::task::JoinError| match e.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(e) => Err(Error::new(ErrorKind::Closed, "the runtime was shut down meanwhile").with_source(e)),
+    };
+    tokio::spawn(work(waiting.0.clone()).in_current_span()).await.unwrap_or_else(ended)
 }
 
 /// Runs what blocks where blocking is allowed.

@@ -459,6 +459,7 @@ fn pruned(found: &Json) -> String {
         names("unfinished").iter().map(|name| format!("{would}: {}, which was never finished", plain(name.as_str().unwrap_or("-")))),
     );
     lines.extend(names("unreadable").iter().map(|name| format!("left alone: {} cannot be read", plain(name.as_str().unwrap_or("-")))));
+    lines.extend(names("in_use").iter().map(|name| format!("left alone: {} is being read", plain(name.as_str().unwrap_or("-")))));
     lines.push(format!("{} kept, {} {would}", plural(names("kept").len() as u64, "backup"), size(found, "bytes")));
     lines.join("\n")
 }

@@ -37,6 +37,10 @@ impl Place for Held {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    fn hold(&self, _backup: &str) -> io::Result<Box<dyn Send + Sync>> {
+        Ok(Box::new(()))
+    }
+
     fn hold_still(&self) -> io::Result<Box<dyn Send>> {
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -111,7 +111,11 @@ async fn check(folder: &Path, last_good: Option<&str>, context: &str) {
     }
     assert!(seen == 0 || seen == ENTRIES.div_ceil(7), "{context}: half of it is seen: {seen}");
     assert_eq!(seen == 0, marker, "{context}: nothing is seen exactly while a restore is unfinished");
-    if let (true, Some(name)) = (marker, listed.first()) {
+    if marker {
+        // Another one would be refused: the file says which it was.
+        let remembered = std::fs::read(folder.join("data/restoring")).expect("it is there");
+        let remembered: serde_json::Value = serde_json::from_slice(&remembered).expect("it is whole");
+        let name = remembered["of"]["backup"].as_str().expect("it says of which backup");
         let restored = larder.restore(Arc::new(place), &RestoreOptions::new(name), Arc::new(())).await.expect("it is run again");
         assert_eq!(restored.restored + restored.skipped_newer, ENTRIES as u64, "{context}: {restored:?}");
         assert!(larder.raw().peek("a:0").await.expect("a peek works").is_some(), "{context}: now it is seen");

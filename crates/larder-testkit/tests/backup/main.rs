@@ -2,11 +2,11 @@
 //! epoch and across another; every flipped bit noticed; and a process that is killed at any moment.
 
 mod damage;
+mod guards;
 mod killed;
 mod options;
 mod proof;
 mod redis;
-mod throughput;
 mod world;
 
 /// The seed of a randomised test: from `LARDER_SEED` when it is set, else new; printed, so that a failure can be repeated.

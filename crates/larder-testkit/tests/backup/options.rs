@@ -18,9 +18,13 @@ struct Bench {
 
 impl Bench {
     async fn begin() -> Self {
+        Self::begin_in(None).await
+    }
+
+    async fn begin_in(data: Option<&std::path::Path>) -> Self {
         let clock = Clock::manual();
         clock.advance(Duration::from_secs(1_000));
-        let larder = crate::world::open(None, &clock, None).await;
+        let larder = crate::world::open(data, &clock, None).await;
         Bench { larder, clock, folder: tempfile::tempdir().unwrap() }
     }
 
@@ -113,6 +117,32 @@ async fn what_is_there_stays_or_goes_as_asked_and_a_dry_run_only_counts() {
         bench.restore(of(present, false)).await.unwrap();
         assert_eq!(bench.show("both:k").await.as_deref(), Some(expected), "{present:?}");
         assert_eq!(bench.show("both:dead").await.as_deref(), Some("now"), "what was put since is never replaced");
+    }
+}
+
+#[tokio::test]
+async fn of_two_that_reflect_as_much_the_one_that_was_made_later_stays() {
+    for data in [None, Some(tempfile::tempdir().unwrap())] {
+        let bench = Bench::begin_in(data.as_ref().map(TempDir::path)).await;
+        let fill = async |value: &'static str| {
+            let raw = bench.larder.raw();
+            // Nothing is appended, so all of them have one stamp.
+            assert!(raw.fill("both:k", raw.begin_fill("both:k"), Item::new(Bytes::from(value))).await.unwrap());
+        };
+        fill("then").await;
+        bench.back_up("b", None).await;
+        bench.clock.advance(Duration::from_secs(5));
+        fill("later").await;
+        let of = |ttl, dry_run| RestoreOptions { ttl, dry_run, ..RestoreOptions::new("b") };
+        for (ttl, dry_run) in [(Ttl::Keep, true), (Ttl::Ignore, true), (Ttl::Shift, false), (Ttl::Ignore, false)] {
+            let restored = bench.restore(of(ttl, dry_run)).await.unwrap();
+            assert_eq!((restored.restored, restored.skipped_newer), (0, 1), "{ttl:?}, in a folder: {}", data.is_some());
+        }
+        assert_eq!(bench.show("both:k").await.as_deref(), Some("later"));
+        let replace = RestoreOptions { present: Present::Replace, ..RestoreOptions::new("b") };
+        assert_eq!(bench.restore(replace).await.unwrap().restored, 1);
+        assert_eq!(bench.show("both:k").await.as_deref(), Some("then"), "unless it is to go");
+        bench.larder.close().await.unwrap();
     }
 }
 

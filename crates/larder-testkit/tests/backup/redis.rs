@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder::backup::{BackupOptions, FolderPlace, RestoreOptions};
+use larder::backup::{BackupOptions, FolderPlace, Place, RestoreOptions};
 use larder::{ErrorKind, Larder, Names, RedisOptions};
 use larder_testkit::redis::{Server, ServerOptions, or_skip};
 
@@ -46,4 +46,21 @@ async fn what_another_instance_invalidated_since_stays_dead_and_so_does_all_when
     assert_eq!((restored.restored, restored.dead_invalidated), (49, 1), "what was invalidated in the new epoch is dead: {restored:?}");
     assert!(other.raw().lookup("n:9").await.unwrap().fresh().is_none());
     assert!(other.raw().lookup("n:8").await.unwrap().fresh().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_made_up_while_the_log_is_away_is_no_position_of_a_backup() {
+    let Some(server) = or_skip(Server::start(ServerOptions::default())) else { return };
+    let larder = instance(&server.url()).await;
+    larder.raw().put("n:1", Bytes::from("v")).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let place = || Arc::new(FolderPlace::new(folder.path()));
+    server.kill();
+    let begun = std::time::Instant::now();
+    while !larder.invalidate(Names::new().key("n:2")).await.is_ok_and(|receipt| receipt.is_queued()) {
+        assert!(begun.elapsed() < LONG, "it is noticed that Redis is away");
+    }
+    let refused = larder.backup(place(), &BackupOptions::new("b"), Arc::new(())).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::LogUnavailable, "{refused}");
+    assert!(place().list().unwrap().is_empty() && place().unfinished().unwrap().is_empty(), "there is no such backup, and no rest of one");
 }

@@ -36,8 +36,8 @@ const ALWAYS: u64 = u64::MAX;
 
 /// An entry of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Kept {
-    pub(super) key: Box<[u8]>,
+pub(super) struct Kept<'a> {
+    pub(super) key: &'a [u8],
     /// What it is in the backing tier; times as if the archive's time were zero on its clock.
     pub(super) seq: u64,
     pub(super) age: u64,
@@ -53,7 +53,7 @@ pub(super) struct Kept {
     pub(super) tags: Tags,
     pub(super) media: Option<Box<str>>,
     pub(super) origin: Option<Arc<Origin>>,
-    pub(super) payload: Bytes,
+    pub(super) payload: &'a [u8],
 }
 
 /// How many bytes an entry takes.
@@ -93,13 +93,15 @@ pub(super) fn encode(key: &[u8], record: &Record, seq: u64, now: u64, out: &mut 
     out.put_slice(&record.payload);
 }
 
-/// Takes the next entry off the front; the payload shares the given bytes. `Err` says what is wrong with it.
-pub(super) fn take(bytes: &mut Bytes) -> Result<Kept, &'static str> {
+/// Takes the next entry off the front, of a backup that is a cut at `upto`. `Err` says what is wrong with it.
+///
+/// Key and payload stay where they are, so that who only looks copies nothing.
+pub(super) fn take<'a>(bytes: &mut &'a [u8], upto: u64) -> Result<Kept<'a>, &'static str> {
     let len = bytes.try_get_u32_le().map_err(|_| "ends within the length of a record")? as usize;
     if len < HEADER || len > bytes.len() {
         return Err("has a record whose length is not that of one");
     }
-    let mut body = bytes.split_to(len);
+    let mut body = split(bytes, len).expect("it was compared");
     let [kind, codec, compression, tags, media_len] = std::array::from_fn(|_| body.get_u8());
     if kind != ENTRY {
         return Err("has a record of a kind that this version does not know");
@@ -110,25 +112,26 @@ pub(super) fn take(bytes: &mut Bytes) -> Result<Kept, &'static str> {
     if key_len == 0 || key_len > KEY_LEN_MAX || usize::from(tags) > TAGS_MAX || usize::from(media_len) > MEDIA_LEN_MAX {
         return Err("has a record whose key, tags or media type are longer than any can be");
     }
-    if seq > SEQ_MAX {
-        return Err("has a record whose stamp is no position");
+    // One that claims more than the backup does would be believed beyond what was invalidated after it.
+    if seq > upto.min(SEQ_MAX) {
+        return Err("has a record whose stamp is past the backup's position");
     }
     const CONTRADICTS: &str = "has a record whose lengths contradict each other";
     let key = split(&mut body, key_len).ok_or(CONTRADICTS)?;
     let tags = (0..tags).map(|_| take_tag(&mut body)).collect::<Option<Tags>>().ok_or(CONTRADICTS)?;
     let media = split(&mut body, media_len.into()).ok_or(CONTRADICTS)?;
-    let media = std::str::from_utf8(&media).map_err(|_| "has a record whose media type is not text")?;
+    let media = std::str::from_utf8(media).map_err(|_| "has a record whose media type is not text")?;
     let media = (!media.is_empty()).then(|| media.into());
     let origin = match origin_len {
         0 => None,
         _ => {
-            let mut origin = split(&mut body, origin_len).ok_or(CONTRADICTS)?;
+            let mut origin = Bytes::copy_from_slice(split(&mut body, origin_len).ok_or(CONTRADICTS)?);
             let read = Origin::decode(&mut origin).filter(|_| origin.is_empty());
             Some(Arc::new(read.ok_or("has a record whose sources cannot be read")?))
         }
     };
     Ok(Kept {
-        key: key.as_ref().into(),
+        key,
         seq,
         age,
         fresh_for,
@@ -147,14 +150,14 @@ pub(super) fn take(bytes: &mut Bytes) -> Result<Kept, &'static str> {
     })
 }
 
-fn split(bytes: &mut Bytes, len: usize) -> Option<Bytes> {
-    (len <= bytes.len()).then(|| bytes.split_to(len))
+fn split<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    bytes.split_off(..len)
 }
 
-fn take_tag(bytes: &mut Bytes) -> Option<Box<[u8]>> {
+fn take_tag(bytes: &mut &[u8]) -> Option<Box<[u8]>> {
     let len = usize::from(bytes.try_get_u8().ok()?);
     let fits = len > 0 && len <= TAG_LEN_MAX && len <= bytes.len();
-    fits.then(|| bytes.split_to(len).as_ref().into())
+    fits.then(|| split(bytes, len).map(Box::from)).flatten()
 }
 
 #[cfg(test)]
@@ -198,12 +201,13 @@ mod tests {
             encode(&key, &record, 9, 1000, &mut out);
             encode(&key, &record, 10, 1000, &mut out);
             prop_assert_eq!(out.len(), 2 * encoded_len(&key, &record));
-            let mut bytes = Bytes::from(out);
-            let kept = take(&mut bytes).unwrap();
-            prop_assert_eq!((&*kept.key, kept.seq, kept.age), (&*key, 9, 100));
+            let mut bytes = out.as_slice();
+            let kept = take(&mut bytes, 10).unwrap();
+            prop_assert_eq!((kept.key, kept.seq, kept.age), (&*key, 9, 100));
             prop_assert_eq!((kept.fresh_for, kept.lives_for), (until.unwrap_or(u64::MAX), until.map_or(u64::MAX, |ms| 500 + ms)));
-            prop_assert_eq!((&kept.payload, &kept.tags, kept.fingerprint), (&record.payload, &record.tags, record.fingerprint));
-            prop_assert_eq!(take(&mut bytes).unwrap().seq, 10);
+            prop_assert_eq!((kept.payload, &kept.tags, kept.fingerprint), (&*record.payload, &record.tags, record.fingerprint));
+            prop_assert_eq!(take(&mut { bytes }, 9).unwrap_err(), "has a record whose stamp is past the backup's position");
+            prop_assert_eq!(take(&mut bytes, 10).unwrap().seq, 10);
             prop_assert!(bytes.is_empty());
         }
 
@@ -213,13 +217,13 @@ mod tests {
             changed in any::<prop::sample::Index>(),
             to in any::<u8>(),
         ) {
-            prop_assert!(take(&mut Bytes::from(bytes)).is_err());
+            prop_assert!(take(&mut bytes.as_slice(), SEQ_MAX).is_err());
             let mut out = Vec::new();
             encode(b"a:b", &record(vec![1, 2, 3], vec![vec![4]], Some(5)), 9, 1000, &mut out);
             let at = changed.index(out.len());
             out[at] = to;
             // Whatever it says now, it is read or refused.
-            let read = take(&mut Bytes::from(out.clone()));
+            let read = take(&mut out.as_slice(), SEQ_MAX);
             prop_assert!(read.is_err() || read.is_ok_and(|kept| kept.key.len() <= out.len()));
         }
     }

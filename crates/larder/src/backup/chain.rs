@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::manifest::{CHAIN_MAX, Manifest, read_sealed};
+use super::place::{MANIFEST, check_backup_name};
 use super::{Place, blocking};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -12,28 +13,48 @@ pub(super) async fn sealed(place: &Arc<dyn Place>, name: &str) -> Result<(Manife
     blocking(move || read_sealed(&*place, &name)).await
 }
 
+/// A backup and all that it stands on, the newest first, none of which is removed where that can be prevented, until it is dropped.
+pub(super) struct Chain {
+    manifests: Vec<Manifest>,
+    _held: Vec<Box<dyn Send + Sync>>,
+}
+
+impl std::ops::Deref for Chain {
+    type Target = [Manifest];
+
+    fn deref(&self) -> &[Manifest] {
+        &self.manifests
+    }
+}
+
 /// A backup and all that it stands on, the newest first. Blocks.
 ///
 /// Each is the very one that the next was taken on, by its digest, so that there can be no circle, and nothing stands on another backup
 /// that got its name.
-pub(super) fn load(place: &dyn Place, name: &str) -> Result<Vec<Manifest>> {
+pub(super) fn load(place: &dyn Place, name: &str) -> Result<Chain> {
+    check_backup_name(name)?;
+    let hold = |name: &str| place.hold(name).map_err(|e| super::cannot_read(place, name, MANIFEST, e));
+    // From the newest on: who prunes leaves alone what one that is held stands on.
+    let mut held = vec![hold(name)?];
     let mut chain = vec![read_sealed(place, name)?.0];
     while let Some(parent) = chain.last().and_then(|newest| newest.parent.clone()) {
         let child = chain.last().expect("it has a parent");
         let broken =
             |why: &str| Error::new(ErrorKind::BadArchive, format!("{}/manifest.json stands on \"{}\", {why}", child.name, parent.name));
-        let (manifest, digest) = read_sealed(place, &parent.name).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => broken("which is not there any more"),
-            _ => error,
-        })?;
+        let gone = |error: Error| if error.kind() == ErrorKind::NotFound { broken("which is not there any more") } else { error };
+        held.push(hold(&parent.name).map_err(gone)?);
+        let (manifest, digest) = read_sealed(place, &parent.name).map_err(gone)?;
         if digest != parent.blake3 {
             return Err(broken("and another backup has that name now"));
         }
         if manifest.epoch != child.epoch || manifest.position != parent.position || manifest.depth + 1 != child.depth {
             return Err(broken("which says otherwise"));
         }
+        if manifest.position > child.position {
+            return Err(broken("which is newer than itself"));
+        }
         chain.push(manifest);
         debug_assert!(chain.len() <= CHAIN_MAX as usize + 1, "depths were compared");
     }
-    Ok(chain)
+    Ok(Chain { manifests: chain, _held: held })
 }

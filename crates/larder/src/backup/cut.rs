@@ -27,6 +27,7 @@ use super::chain;
 use super::frame::FRAME_BYTES_MAX;
 use super::manifest::{FORMAT, Manifest, Parent};
 use super::place::{MANIFEST, check_backup_name};
+use super::staging::restored_since;
 use super::writer::{Filling, Segments, Tally, keep_index};
 use super::{BackupOptions, Place, Watch, blocking, cancelled, cannot_write};
 use crate::cache::Shared;
@@ -57,6 +58,7 @@ struct Cut {
     stamp: Stamp,
     taken_at: u64,
     only: Vec<Box<[u8]>>,
+    /// What is stamped after this, or was made after that, is taken; else everything.
     parent: Option<(Stamp, u64)>,
     taken: Mutex<Taken>,
 }
@@ -96,6 +98,8 @@ async fn take_claimed(shared: &Arc<Shared>, place: Arc<dyn Place>, options: &Bac
         Some(name) => Some(chain::sealed(&place, name).await?),
         None => None,
     };
+    // Asked before anything is waited for, and again for the position that counts.
+    position(shared)?;
     let fuzzy = shared.tier.as_ref().is_some_and(|tier| tier.is_shared());
     if let Some(tier) = &shared.tier {
         watch.at("writing what is queued", 0, None);
@@ -106,6 +110,8 @@ async fn take_claimed(shared: &Arc<Shared>, place: Arc<dyn Place>, options: &Bac
         check_parent(parent, at, options)?;
     }
     let stands_on = parent.as_ref().map(|(parent, _)| (Stamp::new(stamp.generation(), parent.position), parent.taken_at_ms));
+    // A restore brings old stamps, of which some are below the parent's position and yet not in it. Then everything is what changed.
+    let stands_on = stands_on.filter(|(since, _)| !restored_since(&shared.index, *since));
     let cut = Arc::new(Cut {
         shared: shared.clone(),
         at,
@@ -124,8 +130,10 @@ async fn take_claimed(shared: &Arc<Shared>, place: Arc<dyn Place>, options: &Bac
     let Taken { tally, entries, bytes, left_out, .. } = std::mem::take(&mut *cut.taken.lock());
     watch.at("keeping the index", entries, None);
     // Before the copy, which is at least as cautious as the index was here.
-    let head = shared.index.applied();
+    let (_, head) = position(shared)?;
     let snapshot = shared.index.snapshot(head.seq());
+    // What was made up here meanwhile means nothing to others, and must not be taken for the log's own positions.
+    position(shared)?;
     if head.generation() != stamp.generation() || shared.index.position_of(stamp) != Some(at) {
         let message = "the log began another epoch while the backup was taken, so what is in it is stale; take another one";
         return Err(Error::new(ErrorKind::UnknownPosition, message));
@@ -162,18 +170,26 @@ async fn take_claimed(shared: &Arc<Shared>, place: Arc<dyn Place>, options: &Bac
     Ok(manifest)
 }
 
-/// Where the cut is.
+/// Where the cut is. Not at what was made up here while the log that is shared with others could not be reached.
 fn position(shared: &Shared) -> Result<(Position, Stamp)> {
     let stamp = shared.index.applied();
     let unknown =
         || Error::new(ErrorKind::LogUnavailable, "the log that is shared with others cannot be reached now: what it has is not known");
-    Ok((shared.index.position_of(stamp).ok_or_else(unknown)?, stamp))
+    let position = shared.index.position_of(stamp).filter(|position| shared.index.has_applied(*position));
+    Ok((position.ok_or_else(unknown)?, stamp))
 }
 
 fn check_parent(parent: &Manifest, at: Position, options: &BackupOptions) -> Result<()> {
     if parent.epoch() != at.epoch {
         let message =
             format!("the backup \"{}\" is of another epoch of the log, so what changed since is not known: take a full one", parent.name);
+        return Err(Error::new(ErrorKind::UnknownPosition, message));
+    }
+    if parent.position > at.seq {
+        let message = format!(
+            "the backup \"{}\" knows position {} of this log, which has only got to {}: take a full one",
+            parent.name, parent.position, at.seq
+        );
         return Err(Error::new(ErrorKind::UnknownPosition, message));
     }
     if parent.depth >= super::manifest::CHAIN_MAX {

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::archive::{self, Kept};
+use super::chain::Chain;
 use super::frame::bad;
-use super::manifest::Manifest;
 use super::{Place, Watch, cancelled, chain, source};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -46,7 +46,7 @@ pub fn diff(place: &dyn Place, first: &str, second: &str, watch: &dyn Watch) -> 
     let mut known: HashMap<u64, (u64, bool), foldhash::fast::RandomState> = HashMap::default();
     each(place, &first, watch, &mut |kept| {
         // The newest backup comes first, and what it has of a key is what counts.
-        known.entry(xxh3_64(&kept.key)).or_insert((digest(&kept), false));
+        known.entry(xxh3_64(kept.key)).or_insert((digest(&kept), false));
         if known.len() > COMPARED_MAX {
             return Err(Error::new(ErrorKind::Overloaded, format!("more than {COMPARED_MAX} entries are too many to compare")));
         }
@@ -56,7 +56,7 @@ pub fn diff(place: &dyn Place, first: &str, second: &str, watch: &dyn Watch) -> 
     let mut seen: HashMap<u64, (), foldhash::fast::RandomState> = HashMap::default();
     let is_chain = second.len() > 1;
     each(place, &second, watch, &mut |kept| {
-        let hash = xxh3_64(&kept.key);
+        let hash = xxh3_64(kept.key);
         if is_chain && seen.insert(hash, ()).is_some() {
             return Ok(());
         }
@@ -90,7 +90,7 @@ pub fn diff(place: &dyn Place, first: &str, second: &str, watch: &dyn Watch) -> 
 }
 
 /// What an entry is, apart from its stamp and its life.
-fn digest(kept: &Kept) -> u64 {
+fn digest(kept: &Kept<'_>) -> u64 {
     let mut hash = Xxh3::new();
     hash.update(&kept.fingerprint.to_le_bytes());
     hash.update(&[kept.codec]);
@@ -101,14 +101,15 @@ fn digest(kept: &Kept) -> u64 {
     hash.digest()
 }
 
-fn each(place: &dyn Place, chain: &[Manifest], watch: &dyn Watch, look: &mut dyn FnMut(Kept) -> Result<()>) -> Result<()> {
+fn each(place: &dyn Place, chain: &Chain, watch: &dyn Watch, look: &mut dyn FnMut(Kept<'_>) -> Result<()>) -> Result<()> {
     let of: u64 = chain.iter().map(|manifest| manifest.entries).sum();
     let mut done = 0;
-    for manifest in chain {
+    for manifest in chain.iter() {
         for number in 1..=manifest.segments.len() {
-            source::segment(place, manifest, number, &mut |file, at, mut frame| {
+            source::segment(place, manifest, number, &mut |file, at, frame| {
+                let mut frame = &*frame;
                 while !frame.is_empty() {
-                    look(archive::take(&mut frame).map_err(|why| bad(file, at, why))?)?;
+                    look(archive::take(&mut frame, manifest.position).map_err(|why| bad(file, at, why))?)?;
                     done += 1;
                 }
                 Ok(())

@@ -1,16 +1,18 @@
 //! Whether an entry of an archive is still what a read may return, and under which stamp: the heart of a restore.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::archive::Kept;
 use super::manifest::Manifest;
+use super::source::LogOfThen;
 use super::{Place, RestoreOptions, blocking, source};
 use crate::cache::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{Index, Named};
 use crate::mutation::Mutation;
 use crate::origin::sources_of;
-use crate::position::{Position, Stamp};
+use crate::position::{Epoch, Position, Stamp};
 
 /// See the head of this file.
 pub(super) struct Judge {
@@ -44,21 +46,12 @@ impl Judge {
             return Ok(judge(None));
         }
         if let Some(folder) = options.log_of_then.clone() {
-            let head = newest.index.head;
-            let then = blocking(move || {
-                let (epoch, last, index) = source::log_of_then(&folder)?;
-                let other = |what: &str| Error::new(ErrorKind::UnknownPosition, format!("the log in {} {what}", folder.display()));
-                if epoch != there {
-                    return Err(other(&format!("is of epoch {epoch}, and the backup was taken in {there}")));
-                }
-                if last < head {
-                    return Err(other(&format!("ends at position {last}, before the backup, which knows {head}")));
-                }
-                Ok(index)
-            });
-            return Ok(judge(Some(then.await?)));
-        }
-        if !options.accept_unknown_invalidations {
+            let (head, accepts) = (newest.index.head, options.accept_unknown_invalidations);
+            let then = blocking(move || by_log(&folder, (there, head), accepts)).await?;
+            if then.is_some() {
+                return Ok(judge(then));
+            }
+        } else if !options.accept_unknown_invalidations {
             let message = format!(
                 "the backup was taken in epoch {there} of the log, and epoch {here} is in force: what was invalidated between the backup \
                  and the end of its epoch cannot be known. Give the log of that time, or accept that what was invalidated then comes back"
@@ -66,13 +59,13 @@ impl Judge {
             return Err(Error::new(ErrorKind::UnknownPosition, message));
         }
         let newest = newest.clone();
-        let then = blocking(move || Ok(source::index(&*place, &newest)?.to_index())).await?;
+        let then = blocking(move || Ok(source::index(&*place, &newest)?.to_index(0))).await?;
         Ok(judge(Some(then)))
     }
 
     /// The stamp under which an entry is restored as `key`, which may be another than its own. `None`: something that it depends on was
     /// invalidated since.
-    pub(super) fn stamp(&self, kept: &Kept, key: &[u8]) -> Option<Stamp> {
+    pub(super) fn stamp(&self, kept: &Kept<'_>, key: &[u8]) -> Option<Stamp> {
         if self.shared.mutations.on(Mutation::RestoreStampsAnew) {
             return Some(self.shared.index.latest());
         }
@@ -80,13 +73,13 @@ impl Judge {
             None => kept.seq,
             Some(then) => {
                 let stamp = Stamp::new(then.latest().generation(), kept.seq);
-                is_fresh(then, &kept.key, kept, stamp).then_some(0)?
+                is_fresh(then, kept.key, kept, stamp).then_some(0)?
             }
         };
         let stamp = Stamp::new(self.generation, seq);
         let index = &self.shared.index;
         // Under both names: what was invalidated as what it was is not brought back by calling it something else.
-        let fresh = is_fresh(index, &kept.key, kept, stamp) && (*kept.key == *key || is_fresh(index, key, kept, stamp));
+        let fresh = is_fresh(index, kept.key, kept, stamp) && (kept.key == key || is_fresh(index, key, kept, stamp));
         fresh.then_some(stamp)
     }
 
@@ -101,7 +94,32 @@ impl Judge {
     }
 }
 
-fn is_fresh(index: &Index, key: &[u8], kept: &Kept, stamp: Stamp) -> bool {
+/// All that a log knows of the epoch that a backup was taken in, which knows that epoch up to `head`. It must know at least as much, and be
+/// at its end: what comes after is unknown. Where that is accepted, it is believed as far as it goes; `None`: the backup knows more.
+fn by_log(folder: &Path, (there, head): (Epoch, u64), accepts: bool) -> Result<Option<Index>> {
+    let LogOfThen { epoch, last, index, is_in_use } = match source::log_of_then(folder) {
+        Err(error) if accepts && error.kind() == ErrorKind::UnknownPosition => {
+            tracing::warn!(%error, "the log of then cannot be believed, and what was invalidated after the backup is not known");
+            return Ok(None);
+        }
+        read => read?,
+    };
+    let is_known = epoch == there && last >= head;
+    let unknown = match (epoch == there, is_known) {
+        (false, _) => format!("is of epoch {epoch}, and the backup was taken in {there}"),
+        (_, false) => format!("ends at position {last}, before the backup, which knows {head}"),
+        _ if is_in_use => "is in use by a process, so what is still to be invalidated there is not known".to_owned(),
+        _ => return Ok(Some(index)),
+    };
+    let message = format!("the log in {} {unknown}", folder.display());
+    if !accepts {
+        return Err(Error::new(ErrorKind::UnknownPosition, message));
+    }
+    tracing::warn!("{message}; the restore goes on as it was told to");
+    Ok(is_known.then_some(index))
+}
+
+fn is_fresh(index: &Index, key: &[u8], kept: &Kept<'_>, stamp: Stamp) -> bool {
     let sources = sources_of(kept.origin.as_deref());
     let hashes = index.hashes_from(key, &kept.tags, sources);
     index.judge_for_good(Named { key, hashes: &hashes, sources }, stamp).is_none()

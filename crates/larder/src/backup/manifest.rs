@@ -8,6 +8,8 @@
 //! It is JSON that anything reads; and its first line is the digest of every byte behind that line's end, so that nothing in it can
 //! change unnoticed. It never names a path: the files of a backup are called `index`, `segment-000001` and so on, as many as it has.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::frame::{FILE_HEADER, FRAME_BYTES_MAX};
@@ -32,6 +34,9 @@ pub(super) const INDEX_BYTES_MAX: u64 = 1 << 30;
 
 /// Backups that stand on one another, at most.
 pub(super) const CHAIN_MAX: u32 = 64;
+
+/// Namespaces that are counted by name, at most: more take room in every manifest, and nobody reads them.
+pub(super) const NAMESPACES_MAX: usize = 4096;
 
 /// The name of the file that has the freshness index.
 pub(super) const INDEX: &str = "index";
@@ -154,6 +159,12 @@ impl Manifest {
         Epoch(u64::from_str_radix(&self.epoch, 16).expect("a manifest was checked when it was read"))
     }
 
+    /// The names of all namespaces that it has entries of. `None`: there are more than it has room to name.
+    pub(super) fn all_namespaces(&self) -> Option<HashSet<Box<[u8]>>> {
+        let names = || self.namespaces.iter().map(|namespace| unescaped(&namespace.name).expect("a manifest was checked when it was read"));
+        (self.namespaces.len() < NAMESPACES_MAX).then(|| names().collect())
+    }
+
     /// All bytes of its files but the manifest.
     pub fn stored_bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum::<u64>() + self.index.bytes
@@ -213,6 +224,12 @@ impl Manifest {
         if entries != Some(self.entries) {
             return Err("has another number of entries than its segments".into());
         }
+        if self.namespaces.len() > NAMESPACES_MAX || self.namespaces.iter().any(|namespace| unescaped(&namespace.name).is_none()) {
+            return Err("has a namespace that is none, or more of them than it can name".into());
+        }
+        if self.parent.as_ref().is_some_and(|parent| parent.position > self.position) {
+            return Err("stands on a backup that is newer than itself".into());
+        }
         if self.depth > CHAIN_MAX || (self.depth == 0) != self.parent.is_none() {
             return Err(format!("stands on more than {CHAIN_MAX} others, or does not say on what"));
         }
@@ -221,6 +238,31 @@ impl Manifest {
             None => Ok(()),
         }
     }
+}
+
+/// What [`escape_ascii`](slice::escape_ascii) made the text of. `None`: of nothing.
+fn unescaped(text: &str) -> Option<Box<[u8]>> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((&first, behind)) = rest.split_first() {
+        let (byte, behind) = match (first, behind) {
+            (b'\\', [b'x', high, low, behind @ ..]) => {
+                let digit = |digit: &u8| char::from(*digit).to_digit(16);
+                ((digit(high)? << 4 | digit(low)?) as u8, behind)
+            }
+            (b'\\', [escaped, behind @ ..]) => match escaped {
+                b't' => (b'\t', behind),
+                b'r' => (b'\r', behind),
+                b'n' => (b'\n', behind),
+                b'\'' | b'"' | b'\\' => (*escaped, behind),
+                _ => return None,
+            },
+            (b'\\', []) => return None,
+            (plain, behind) => (plain, behind),
+        };
+        bytes.push(byte);
+        rest = behind;
+    }
+    Some(bytes.into())
 }
 
 /// The one field that every format has.
@@ -295,6 +337,17 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn every_name_of_a_namespace_is_read_back() {
+        for byte in 0..=u8::MAX {
+            let name = [b'a', byte, b'\\', b'x'];
+            assert_eq!(unescaped(&name.escape_ascii().to_string()).as_deref(), Some(name.as_slice()));
+        }
+        for wrong in ["\\", "\\x4", "\\xzz", "\\q"] {
+            assert_eq!(unescaped(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_though_its_digest_holds() {
         let refused = |change: &dyn Fn(&mut Manifest)| {
             let mut changed = manifest("a");
@@ -312,6 +365,10 @@ pub(super) mod tests {
         assert!(refused(&|m| m.depth = 1).contains("stands on"));
         let parent = |name: &str| Parent { name: name.into(), blake3: manifest("a").segments[0].blake3.clone(), position: 1 };
         assert!(refused(&|m| (m.depth, m.parent) = (1, Some(parent("../x")))).contains("parent"));
+        let newer = |name: &str| Parent { position: 8, ..parent(name) };
+        assert!(refused(&|m| (m.depth, m.parent) = (1, Some(newer("x")))).contains("newer than itself"));
+        assert!(refused(&|m| m.namespaces[0].name = "\\".into()).contains("namespace"));
+        assert!(refused(&|m| m.namespaces = vec![m.namespaces[0].clone(); NAMESPACES_MAX + 1]).contains("namespace"));
         assert!(refused(&|m| (m.depth, m.parent) = (65, Some(parent("x")))).contains("more than 64"));
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   ROOT/lock                     held together by all who write backups, alone by who removes any
+//!                                 (who reads a backup holds its manifest, which is held alone to remove it)
 //!   ROOT/NAME/segment-000001      the files of one backup
 //!   ROOT/NAME/index
 //!   ROOT/NAME/manifest.json       written last: until it is there, there is no such backup
@@ -13,6 +14,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -54,6 +56,12 @@ pub trait Place: Send + Sync {
     /// What the place says.
     fn list(&self) -> io::Result<Vec<String>>;
 
+    /// Keeps a backup from being [removed](Self::remove) while it is read, until what is returned is dropped; as far as the place can.
+    ///
+    /// # Errors
+    /// [`NotFound`](io::ErrorKind::NotFound) where there is none; what the place says.
+    fn hold(&self, backup: &str) -> io::Result<Box<dyn Send + Sync>>;
+
     /// Keeps others from beginning a backup while some are removed, until what is returned is dropped.
     ///
     /// # Errors
@@ -64,7 +72,8 @@ pub trait Place: Send + Sync {
     /// still](Self::hold_still).
     ///
     /// # Errors
-    /// What the place says; what is left is unfinished, and swept later.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) while somebody [holds](Self::hold) it: nothing of it was removed. What the place says;
+    /// what is left then is unfinished, and swept later.
     fn remove(&self, backup: &str) -> io::Result<()>;
 
     /// The backups that were begun and have no manifest: what a process left behind that ended meanwhile. Only while it is held still
@@ -109,7 +118,11 @@ impl FolderPlace {
 
     fn lock(&self, alone: bool) -> io::Result<Box<dyn Send>> {
         fs::create_dir_all(&self.root)?;
-        let file = File::options().create(true).truncate(false).write(true).open(self.root.join("lock"))?;
+        let path = self.root.join("lock");
+        if path.exists() {
+            check_is_file(&path)?;
+        }
+        let file = File::options().create(true).truncate(false).write(true).open(path)?;
         let locked = if alone { file.try_lock() } else { file.try_lock_shared() };
         match locked {
             Ok(()) => Ok(Box::new(file)),
@@ -165,10 +178,7 @@ impl Place for FolderPlace {
     }
 
     fn get(&self, backup: &str, file: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
-        let reading = File::open(self.root.join(backup).join(file))?;
-        if !reading.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
-        }
+        let reading = open(&self.root.join(backup).join(file))?;
         let mut bytes = Vec::new();
         reading.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > bytes_max {
@@ -181,12 +191,33 @@ impl Place for FolderPlace {
         self.folders(true)
     }
 
+    fn hold(&self, backup: &str) -> io::Result<Box<dyn Send + Sync>> {
+        // The manifest itself is what is locked: there is one wherever there is something to read, also where nothing can be written.
+        let path = self.root.join(backup).join(MANIFEST);
+        let manifest = open(&path)?;
+        manifest.lock_shared()?;
+        // Removed between the two, or another's by now.
+        if !is_the_one_at(&manifest, &path)? {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(Box::new(manifest))
+    }
+
     fn hold_still(&self) -> io::Result<Box<dyn Send>> {
         self.lock(true)
     }
 
     fn remove(&self, backup: &str) -> io::Result<()> {
         let folder = self.root.join(backup);
+        let _alone = match open(&folder.join(MANIFEST)) {
+            Ok(manifest) => match manifest.try_lock() {
+                Ok(()) => Some(manifest),
+                Err(TryLockError::WouldBlock) => return Err(io::Error::new(io::ErrorKind::WouldBlock, "it is being read now")),
+                Err(TryLockError::Error(e)) => return Err(e),
+            },
+            // What cannot be read is held by nobody.
+            Err(_) => None,
+        };
         match fs::remove_file(folder.join(MANIFEST)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             // It must be gone for good before any file that it speaks of.
@@ -199,6 +230,27 @@ impl Place for FolderPlace {
     fn unfinished(&self) -> io::Result<Vec<String>> {
         self.folders(false)
     }
+}
+
+/// Opens what is to be read. Whether it is a file is asked before: opening a pipe waits for who writes to it, for ever.
+fn open(path: &Path) -> io::Result<File> {
+    check_is_file(path)?;
+    let file = File::open(path)?;
+    // Another may have come in its place since, which was to be opened without waiting at least.
+    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
+}
+
+fn check_is_file(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.is_file() { Ok(()) } else { Err(no_file()) }
+}
+
+fn no_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is no file")
+}
+
+fn is_the_one_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (open, there) = (file.metadata()?, fs::metadata(path)?);
+    Ok((open.dev(), open.ino()) == (there.dev(), there.ino()))
 }
 
 /// A name in a folder outlives a crash of the machine only once the folder was synced, too.
@@ -231,6 +283,37 @@ mod tests {
         assert!(place.list().unwrap().is_empty() && place.unfinished().unwrap().is_empty());
         drop(still);
         place.begin("b").unwrap();
+    }
+
+    #[test]
+    fn what_is_read_is_not_removed_and_what_is_no_file_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = FolderPlace::new(folder.path());
+        place.begin("a").unwrap();
+        assert_eq!(place.hold("a").err().unwrap().kind(), io::ErrorKind::NotFound);
+        place.put("a", MANIFEST, b"{}").unwrap();
+        let (one, other) = (place.hold("a").unwrap(), place.hold("a").unwrap());
+        drop(one);
+        assert_eq!(place.remove("a").unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(place.list().unwrap(), ["a"], "nothing of it was removed");
+        drop(other);
+        let still = place.hold_still().unwrap();
+        place.remove("a").unwrap();
+        assert!(place.list().unwrap().is_empty());
+        drop(still);
+
+        let pipe = |name: &str| {
+            let at = folder.path().join("b").join(name);
+            rustix::fs::mkfifoat(rustix::fs::CWD, &at, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+        };
+        place.begin("b").unwrap();
+        pipe(MANIFEST);
+        pipe("segment-000001");
+        assert_eq!(place.get("b", "segment-000001", 10).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(place.get("b", MANIFEST, 10).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(place.hold("b").err().unwrap().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!((place.list().unwrap().len(), place.unfinished().unwrap().len()), (0, 1));
+        place.remove("b").unwrap();
     }
 
     #[test]

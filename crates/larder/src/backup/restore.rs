@@ -11,7 +11,8 @@
 //! Entries are written as any other writer's are, under their own stamps: the tier and memory refuse what is older than what they have,
 //! whoever gets there first, so a put that runs meanwhile wins in every order.
 
-use std::collections::{BTreeMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,10 +20,11 @@ use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::archive::{self, Kept};
+use super::chain::Chain;
 use super::frame::bad;
 use super::judge::Judge;
-use super::manifest::Manifest;
-use super::staging::Running;
+use super::manifest::NAMESPACES_MAX;
+use super::staging::{Of, Running};
 use super::{Place, Present, RestoreOptions, Ttl, Watch, blocking, cancelled, chain, source, verify};
 use crate::cache::{Larder, Shared};
 use crate::error::{Error, ErrorKind, Result};
@@ -37,15 +39,13 @@ use crate::tier::{Action, Outcome, Tier, Wait, Write};
 /// Frames under way between the thread that reads and the task that writes.
 const UNDER_WAY: usize = 2;
 
-/// Entries that are looked up and written together.
+/// Entries that are looked up and written together, at most, and bytes of theirs: values may be large.
 const BATCH: usize = 256;
+const BATCH_BYTES: usize = 4 << 20;
 
 /// Keys of newer backups of a chain that are remembered, so that older ones do not restore them, too: 64 MB of hashes. Beyond, the older
 /// version may come in its place, which is as fresh; only the counts are off then.
 const REMEMBERED_MAX: usize = 8 << 20;
-
-/// Namespaces that are counted, or held, by name.
-const NAMESPACES_MAX: usize = 4096;
 
 /// How long a restore waits to hear what others appended before it.
 const CAUGHT_UP_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -121,11 +121,12 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
     }
     let judge = Judge::of(shared, place.clone(), &chain[0], options).await?;
     let was_held = shared.index.held().is_some();
-    let hold = if options.dry_run { None } else { Some(running.hold(asked.targets(&chain)).await?) };
+    let hold = if options.dry_run { None } else { Some(running.hold(asked.targets(&chain), Of::restore(options, &chain[0])).await?) };
     let restored =
         Restored { backups: chain.iter().map(|manifest| manifest.name.clone()).collect(), dry_run: options.dry_run, ..Restored::default() };
-    let hashed = HashSet::default();
-    let mut restoring = Restoring { shared: shared.clone(), options, asked, judge, hold, restored, superseded: hashed, batch: Vec::new() };
+    let (by_namespace, superseded) = (HashMap::default(), HashSet::default());
+    let mut restoring =
+        Restoring { shared: shared.clone(), options, asked, judge, hold, restored, by_namespace, superseded, batch: Batch::default() };
     if let Err(error) = restoring.all(place, &chain, &watch).await {
         if restoring.restored.restored == 0 && !was_held && !options.dry_run {
             // Nothing was written, so there is nothing to hold.
@@ -137,7 +138,8 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
         watch.at("making it durable", restoring.restored.restored, None);
         running.publish().await?;
     }
-    Ok(restoring.restored)
+    let namespaces = restoring.by_namespace.iter().map(|(name, counts)| (name.escape_ascii().to_string(), *counts)).collect();
+    Ok(Restored { namespaces, ..restoring.restored })
 }
 
 /// A namespace's name.
@@ -176,22 +178,22 @@ impl Asked {
         self.rename.iter().find(|(from, _)| **from == *namespace).map_or(namespace, |(_, to)| to)
     }
 
-    /// A key by its new name. `None`: it would be too long.
-    fn target(&self, key: &[u8]) -> Option<Box<[u8]>> {
+    /// A key by its new name, where it gets one. `None`: it would be too long.
+    fn target<'a>(&self, key: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        if self.rename.is_empty() {
+            return Some(Cow::Borrowed(key));
+        }
         let namespace = namespace_of(key);
         let target = [self.renamed(namespace), &key[namespace.len()..]].concat();
-        (target.len() <= KEY_LEN_MAX).then(|| target.into())
+        (target.len() <= KEY_LEN_MAX).then_some(Cow::Owned(target))
     }
 
     /// The namespaces that may be written to; `None`: any.
-    fn targets(&self, chain: &[Manifest]) -> Option<Vec<Box<[u8]>>> {
+    fn targets(&self, chain: &Chain) -> Option<Vec<Box<[u8]>>> {
         let mut names: Vec<Box<[u8]>> = if self.namespaces.is_empty() {
-            // One that has more than it can name may have any; and what is escaped is not its own name.
-            let all_named = |m: &&Manifest| m.namespaces.len() < NAMESPACES_MAX && m.namespaces.iter().all(|n| !n.name.contains('\\'));
-            if chain.iter().filter(all_named).count() < chain.len() {
-                return None;
-            }
-            chain.iter().flat_map(|manifest| &manifest.namespaces).map(|namespace| namespace.name.as_bytes().into()).collect()
+            // One that has more than it can name may have any.
+            let of_each: Option<Vec<_>> = chain.iter().map(|manifest| manifest.all_namespaces()).collect();
+            of_each?.into_iter().flatten().collect()
         } else {
             self.namespaces.clone()
         };
@@ -211,8 +213,27 @@ struct Restoring<'a> {
     /// What is written is below it. `None`: nothing is written.
     hold: Option<(Stamp, Position)>,
     restored: Restored,
+    by_namespace: HashMap<Name, NamespaceRestored, foldhash::fast::RandomState>,
     superseded: HashSet<u64, foldhash::fast::RandomState>,
-    batch: Vec<Ready>,
+    batch: Batch,
+}
+
+/// What is written next.
+#[derive(Default)]
+struct Batch {
+    ready: Vec<Ready>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, ready: Ready) {
+        self.bytes += ready.key.len() + ready.record.payload.len();
+        self.ready.push(ready);
+    }
+
+    fn is_full(&self) -> bool {
+        self.ready.len() >= BATCH || self.bytes >= BATCH_BYTES
+    }
 }
 
 /// An entry that is to be written.
@@ -220,10 +241,19 @@ struct Ready {
     key: Box<[u8]>,
     record: Record,
     stamp: Stamp,
+    /// When its value was made, which a new life does not change.
+    made_at: u64,
+}
+
+impl Ready {
+    /// Whether what is there is to stay: it reflects more; or as much, and was made later.
+    fn is_older(&self, stamp: Stamp, created_at: u64) -> bool {
+        (stamp, created_at) > (self.stamp, self.made_at)
+    }
 }
 
 impl Restoring<'_> {
-    async fn all(&mut self, place: Arc<dyn Place>, chain: &Arc<Vec<Manifest>>, watch: &Arc<dyn Watch>) -> Result<()> {
+    async fn all(&mut self, place: Arc<dyn Place>, chain: &Arc<Chain>, watch: &Arc<dyn Watch>) -> Result<()> {
         let of: u64 = chain.iter().map(|manifest| manifest.entries).sum();
         let mut done = 0;
         for at in 0..chain.len() {
@@ -239,12 +269,13 @@ impl Restoring<'_> {
                     })
                 })
             });
-            while let Some((file, offset, mut frame)) = coming.recv().await {
+            while let Some((file, offset, frame)) = coming.recv().await {
+                let mut frame = &*frame;
                 while !frame.is_empty() {
-                    let kept = archive::take(&mut frame).map_err(|why| bad(&file, offset, why))?;
+                    let kept = archive::take(&mut frame, chain[at].position).map_err(|why| bad(&file, offset, why))?;
                     done += 1;
                     self.one(kept, chain[at].taken_at_ms, remember);
-                    if self.batch.len() >= BATCH {
+                    if self.batch.is_full() {
                         self.write().await?;
                     }
                 }
@@ -266,8 +297,8 @@ impl Restoring<'_> {
     }
 
     /// Decides about one entry, as far as that can be done without looking at what is there.
-    fn one(&mut self, kept: Kept, taken_at: u64, remember: bool) {
-        let hash = xxh3_64(&kept.key);
+    fn one(&mut self, kept: Kept<'_>, taken_at: u64, remember: bool) {
+        let hash = xxh3_64(kept.key);
         let superseded = self.superseded.contains(&hash);
         if remember && self.superseded.len() < REMEMBERED_MAX {
             self.superseded.insert(hash);
@@ -276,11 +307,11 @@ impl Restoring<'_> {
             self.restored.skipped_superseded += 1;
             return;
         }
-        if !self.asked.has(&kept.key) {
+        if !self.asked.has(kept.key) {
             self.restored.skipped_unasked += 1;
             return;
         }
-        let Some(key) = self.asked.target(&kept.key) else { return self.count(&kept.key, Fate::TooLarge) };
+        let Some(key) = self.asked.target(kept.key) else { return self.count(kept.key, Fate::TooLarge) };
         let Some(stamp) = self.judge.stamp(&kept, &key) else { return self.count(&key, Fate::Invalidated) };
         // Only an epoch that ended has no position, and then everything is stale.
         let Some(position) = self.judge.position_of(stamp) else { return self.count(&key, Fate::Invalidated) };
@@ -291,6 +322,10 @@ impl Restoring<'_> {
         let Some((created_at, fresh_until, expires_at)) = self.times(&kept, taken_at, &space.policy) else {
             return self.count(&key, Fate::Expired);
         };
+        let made_at = taken_at.saturating_sub(kept.age);
+        // A small payload must not keep the mebibyte alive that it was read from.
+        let payload = Bytes::copy_from_slice(kept.payload);
+        let key = key.as_ref().into();
         let record = Record {
             epoch: position.epoch,
             seq: position.seq,
@@ -308,13 +343,13 @@ impl Restoring<'_> {
             tags: kept.tags,
             media: kept.media,
             origin: kept.origin,
-            payload: kept.payload,
+            payload,
         };
-        self.batch.push(Ready { key, record, stamp });
+        self.batch.push(Ready { key, record, stamp, made_at });
     }
 
     /// When an entry was made, stops being fresh, and ends. `None`: that is over.
-    fn times(&self, kept: &Kept, taken_at: u64, policy: &crate::config::Policy) -> Option<(u64, u64, u64)> {
+    fn times(&self, kept: &Kept<'_>, taken_at: u64, policy: &crate::config::Policy) -> Option<(u64, u64, u64)> {
         let now = self.shared.clock.now_ms();
         let (created_at, fresh_until, expires_at) = match self.options.ttl {
             Ttl::Ignore => {
@@ -329,12 +364,11 @@ impl Restoring<'_> {
     }
 
     fn count(&mut self, key: &[u8], fate: Fate) {
-        let all = &mut self.restored;
-        let name = namespace_of(key).escape_ascii().to_string();
-        let room = all.namespaces.len() < NAMESPACES_MAX;
-        let mut unnamed = NamespaceRestored::default();
-        let known = all.namespaces.contains_key(&name);
-        let of_namespace = if known || room { all.namespaces.entry(name).or_default() } else { &mut unnamed };
+        let (all, name, mut unnamed) = (&mut self.restored, namespace_of(key), NamespaceRestored::default());
+        if !self.by_namespace.contains_key(name) && self.by_namespace.len() < NAMESPACES_MAX {
+            self.by_namespace.insert(name.into(), unnamed);
+        }
+        let of_namespace = self.by_namespace.get_mut(name).unwrap_or(&mut unnamed);
         match fate {
             Fate::Restored(bytes) => {
                 all.bytes += bytes;
@@ -352,7 +386,7 @@ impl Restoring<'_> {
     async fn write(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
         let (backed, in_memory): (Vec<Ready>, Vec<Ready>) =
-            batch.into_iter().partition(|ready| self.shared.tier.is_some() && self.shared.space_of(&ready.key).policy.backing);
+            batch.ready.into_iter().partition(|ready| self.shared.tier.is_some() && self.shared.space_of(&ready.key).policy.backing);
         for ready in in_memory {
             let (key, fate) = (ready.key.clone(), self.write_to_memory(ready));
             self.count(&key, fate);
@@ -366,17 +400,21 @@ impl Restoring<'_> {
     async fn write_to_tier(&mut self, tier: &dyn Tier, batch: Vec<Ready>) -> Result<()> {
         let there = tier.get_many(batch.iter().map(|ready| ready.key.clone()).collect()).await?;
         let mut writes = Vec::with_capacity(batch.len());
-        for (Ready { key, record, stamp }, there) in batch.into_iter().zip(there) {
-            let now = self.shared.clock.now_ms();
+        for (ready, there) in batch.into_iter().zip(there) {
+            let (now, key) = (self.shared.clock.now_ms(), &ready.key);
             let live = there
                 .as_ref()
-                .is_some_and(|there| !there.negative && now < there.expires_at && self.shared.fresh_for_good(&key, there).is_some());
+                .is_some_and(|there| !there.negative && now < there.expires_at && self.shared.fresh_for_good(key, there).is_some());
+            let as_new = |there: &Record| live && is_newer(there, &ready);
             let fate = match self.options.present {
-                Present::KeepPresent if live || self.is_live_in_memory(&key) => Fate::Present,
-                Present::KeepNewer if there.is_some_and(|there| there.outranks(&record)) => Fate::Newer,
-                _ => Fate::Restored((key.len() + record.payload.len()) as u64),
+                Present::KeepPresent if live || self.is_live_in_memory(key) => Fate::Present,
+                Present::KeepNewer if there.as_ref().is_some_and(|there| there.outranks(&ready.record) || as_new(there)) => Fate::Newer,
+                // Not the same one, whose stamp there a read may have raised: the tier may lack it.
+                Present::KeepNewer if self.is_newer_in_memory(&ready, true) => Fate::Newer,
+                _ => Fate::Restored((key.len() + ready.record.payload.len()) as u64),
             };
-            self.count(&key, fate);
+            self.count(key, fate);
+            let Ready { key, record, stamp, .. } = ready;
             if let (Fate::Restored(_), Some((below, position))) = (fate, self.hold) {
                 let replaces = self.options.present == Present::Replace;
                 // What memory has would be found first. Not what is newer than the restore.
@@ -410,6 +448,16 @@ impl Restoring<'_> {
         }
     }
 
+    /// Whether memory has one that is live, and newer; `another`: and was made later.
+    fn is_newer_in_memory(&self, ready: &Ready, another: bool) -> bool {
+        let space = self.shared.space_of(&ready.key);
+        let there = space.pool().peek(space.pool().query(&ready.key));
+        there.is_some_and(|slot| {
+            let (meta, created_at) = (slot.meta(), slot.meta().times().created_at);
+            ready.is_older(meta.stamp(), created_at) && (!another || created_at > ready.made_at) && self.is_live_in_memory(&ready.key)
+        })
+    }
+
     fn is_live_in_memory(&self, key: &[u8]) -> bool {
         let space = self.shared.space_of(key);
         space.pool().peek(space.pool().query(key)).is_some_and(|slot| {
@@ -420,7 +468,9 @@ impl Restoring<'_> {
     }
 
     /// Where there is no tier behind the namespace.
-    fn write_to_memory(&self, Ready { key, record, stamp }: Ready) -> Fate {
+    fn write_to_memory(&self, ready: Ready) -> Fate {
+        let newer = self.options.present == Present::KeepNewer && self.is_newer_in_memory(&ready, false);
+        let Ready { key, record, stamp, .. } = ready;
         let bytes = (key.len() + record.payload.len()) as u64;
         let view = self.shared.raw_view(&key);
         let pool = view.space.pool();
@@ -428,11 +478,11 @@ impl Restoring<'_> {
         if self.options.present == Present::KeepPresent && self.is_live_in_memory(&key) {
             return Fate::Present;
         }
-        let Some((below, _)) = self.hold else {
-            // Counted as far as that can be known: what is newer may be stale.
-            let newer = pool.peek(query).is_some_and(|slot| slot.meta().stamp() > stamp) && self.is_live_in_memory(&key);
-            return if newer && self.options.present == Present::KeepNewer { Fate::Newer } else { Fate::Restored(bytes) };
-        };
+        if newer {
+            return Fate::Newer;
+        }
+        // Without a hold it is only counted.
+        let Some((below, _)) = self.hold else { return Fate::Restored(bytes) };
         // Its hashes are of the names' seed in force, and so is its stamp: one that is of an epoch that ended is stale by itself.
         let entry = match view.entry_of(&key, record, stamp) {
             Ok(entry) => entry,
@@ -453,7 +503,54 @@ impl Restoring<'_> {
     }
 }
 
+/// Whether a record reflects as much as what is to be restored, and was made later.
+fn is_newer(there: &Record, ready: &Ready) -> bool {
+    (there.epoch, there.seq) == (ready.record.epoch, ready.record.seq) && there.created_at > ready.made_at
+}
+
 /// The moments of an entry whose spans of time are reckoned from one.
-fn spans_from(kept: &Kept, from: u64) -> (u64, u64, u64) {
+fn spans_from(kept: &Kept<'_>, from: u64) -> (u64, u64, u64) {
     (from.saturating_sub(kept.age), from.saturating_add(kept.fresh_for), from.saturating_add(kept.lives_for))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_full_by_entries_or_by_bytes() {
+        let ready = |bytes: usize| {
+            let record = Record {
+                epoch: crate::position::Epoch(7),
+                seq: 1,
+                created_at: 5,
+                fresh_until: u64::MAX,
+                expires_at: u64::MAX,
+                stale_while_revalidate: 0,
+                stale_if_error: 0,
+                load_cost_us: 0,
+                fingerprint: 0,
+                codec: 0,
+                compression: 0,
+                negative: false,
+                raw_len: bytes as u32,
+                tags: Box::default(),
+                media: None,
+                origin: None,
+                payload: vec![0; bytes].into(),
+            };
+            Ready { key: b"a:1".as_slice().into(), record, stamp: Stamp::new(1, 1), made_at: 5 }
+        };
+        let full_after = |bytes: usize| {
+            let mut batch = Batch::default();
+            (1..).find(|_| {
+                batch.push(ready(bytes));
+                batch.is_full()
+            })
+        };
+        assert_eq!((full_after(1), full_after(1 << 20), full_after(64 << 20)), (Some(BATCH), Some(4), Some(1)));
+        let of = ready(1);
+        assert!(of.is_older(Stamp::new(1, 2), 0) && of.is_older(Stamp::new(1, 1), 6));
+        assert!(!of.is_older(Stamp::new(1, 1), 5) && !of.is_older(Stamp::new(1, 0), 9), "the same stays as it comes");
+    }
 }

@@ -4,6 +4,7 @@
 //! stands on, since a backup without its parent is none.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 
 use super::manifest::{Manifest, read_manifest};
 use super::place::check_backup_name;
@@ -40,6 +41,8 @@ pub struct Pruned {
     pub kept: Vec<String>,
     /// What was left of backups that were never finished, and was removed.
     pub unfinished: Vec<String>,
+    /// Backups that were to go, and stay because they are being read, or because what is being read stands on them.
+    pub in_use: Vec<String>,
     /// Backups whose manifest cannot be read. They stay, for somebody to look at.
     pub unreadable: Vec<String>,
     /// Whether it was only counted.
@@ -89,7 +92,8 @@ impl Retention {
 
 /// Removes what a retention does not keep, and what is left of backups that were never finished. Blocks.
 ///
-/// Each backup goes manifest first, children before parents, so that at no moment a backup is listed of which something is gone.
+/// Each backup goes manifest first, children before parents, so that at no moment a backup is listed of which something is gone. One that
+/// is being read stays, with all that it stands on, where the place can tell.
 ///
 /// # Errors
 /// [`ErrorKind::Backup`] when the place fails, or a backup is being written there; [`ErrorKind::Cancelled`]. What was removed by then is.
@@ -118,13 +122,27 @@ pub fn prune(place: &dyn Place, retention: Retention, dry_run: bool, watch: &dyn
     // Who stands on others goes before them.
     going.sort_unstable_by_key(|manifest| (std::cmp::Reverse(manifest.depth), manifest.taken_at_ms));
     let of = going.len() as u64;
+    let mut parents_in_use: BTreeSet<&str> = BTreeSet::new();
     for (done, manifest) in going.into_iter().enumerate() {
         watch.at("removing backups", done as u64, Some(of));
         if watch.is_cancelled() {
             return Err(cancelled("pruning"));
         }
-        if !dry_run {
-            place.remove(&manifest.name).map_err(|e| failed(&format!("pruned of \"{}\"", manifest.name), e))?;
+        // Children come first, so who stands on it is known to stay.
+        let removing = if parents_in_use.contains(manifest.name.as_str()) {
+            Err(io::ErrorKind::WouldBlock.into())
+        } else if dry_run {
+            Ok(())
+        } else {
+            place.remove(&manifest.name)
+        };
+        match removing {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                parents_in_use.extend(manifest.parent.as_ref().map(|parent| parent.name.as_str()));
+                pruned.in_use.push(manifest.name.clone());
+                continue;
+            }
+            removed => removed.map_err(|e| failed(&format!("pruned of \"{}\"", manifest.name), e))?,
         }
         pruned.bytes += manifest.stored_bytes();
         pruned.removed.push(manifest.name.clone());
@@ -227,5 +245,27 @@ mod tests {
         let writing = place.begin("more").unwrap();
         assert_eq!(prune(&place, retention, false, &()).unwrap_err().kind(), ErrorKind::Backup);
         drop(writing);
+    }
+
+    #[test]
+    fn what_is_being_read_stays_with_what_it_stands_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = FolderPlace::new(folder.path());
+        let mut parent: Option<Parent> = None;
+        for n in 0..4u32 {
+            let mut one = taken(&format!("b{n}"), u64::from(n) * DAY_MS, None);
+            (one.depth, one.parent) = (n % 3, parent.filter(|_| n % 3 > 0));
+            let _begun = place.begin(&one.name).unwrap();
+            let (bytes, blake3) = one.encode().unwrap();
+            place.put(&one.name, MANIFEST, &bytes).unwrap();
+            parent = Some(Parent { name: one.name, blake3, position: one.position });
+        }
+        let reading = super::super::chain::load(&place, "b1").unwrap();
+        let retention = Retention { last: 1, ..Default::default() };
+        let pruned = prune(&place, retention, false, &()).unwrap();
+        assert_eq!((pruned.removed, pruned.in_use), (vec!["b2".to_owned()], vec!["b1".to_owned(), "b0".into()]));
+        assert_eq!(place.list().unwrap(), ["b0", "b1", "b3"]);
+        drop(reading);
+        assert_eq!(prune(&place, retention, false, &()).unwrap().removed.len(), 2);
     }
 }

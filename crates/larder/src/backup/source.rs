@@ -1,12 +1,15 @@
 //! Reading a backup's files: each is had whole, compared with what the manifest says, and only then taken apart.
 
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
 use bytes::Bytes;
 
 use super::frame::{FileReader, Kind, bad};
 use super::manifest::{INDEX, Manifest, segment_name};
 use super::{Place, cannot_read};
 use crate::error::Result;
-use crate::freshness::Snapshot;
+use crate::freshness::{Index, Snapshot};
 use crate::log::snapshot_with_replay;
 use crate::position::Epoch;
 
@@ -38,10 +41,31 @@ pub(super) fn index(place: &dyn Place, manifest: &Manifest) -> Result<Snapshot> 
     Ok(snapshot)
 }
 
-/// What a log on this machine knows: the index at its end. It is only read.
-pub(super) fn log_of_then(folder: &std::path::Path) -> Result<(Epoch, u64, crate::freshness::Index)> {
+/// What a log on this machine knows.
+pub(super) struct LogOfThen {
+    pub(super) epoch: Epoch,
+    /// Where it ends.
+    pub(super) last: u64,
+    /// The index at its end.
+    pub(super) index: Index,
+    /// Whether a process has it open: then it does not end there.
+    pub(super) is_in_use: bool,
+}
+
+/// Reads a log, whose folder is given, or the data folder that it is in. Nothing is changed.
+pub(super) fn log_of_then(folder: &Path) -> Result<LogOfThen> {
     let inside = folder.join("log");
-    snapshot_with_replay(if inside.is_dir() { &inside } else { folder })
+    let (data, log) = if inside.is_dir() { (Some(folder), &*inside) } else { (folder.parent(), folder) };
+    // Asked before it is read: who closed it in between appended nothing that is not read.
+    let is_in_use = data.is_some_and(|data| is_locked(&data.join("lock")));
+    let (epoch, last, index) = snapshot_with_replay(log)?;
+    Ok(LogOfThen { epoch, last, index, is_in_use })
+}
+
+/// Whether a process holds a data folder.
+fn is_locked(lock: &Path) -> bool {
+    let file = lock.is_file().then(|| File::open(lock).ok()).flatten();
+    file.is_some_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 fn frames(

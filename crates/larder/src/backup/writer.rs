@@ -10,16 +10,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::frame::{FRAME_BYTES, FileWriter, Kind};
-use super::manifest::{FileSeal, INDEX, IndexSeal, NamespaceCount, SEGMENT_BYTES, segment_name};
+use super::manifest::{FileSeal, INDEX, IndexSeal, NAMESPACES_MAX, NamespaceCount, SEGMENT_BYTES, segment_name};
 use super::{Place, blocking, cannot_write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::Snapshot;
 
 /// Frames under way.
 const UNDER_WAY: usize = 2;
-
-/// Namespaces that are counted by name.
-const NAMESPACES_MAX: usize = 4096;
 
 /// A frame that is being filled: records, and how many.
 #[derive(Default)]

@@ -54,9 +54,9 @@ impl Snapshot {
         fits.then_some(Snapshot { epoch, head, everything, lines, shapes, globs })
     }
 
-    /// An index of this epoch's own, as it was when this was taken.
-    pub(crate) fn to_index(&self) -> Index {
-        let index = Index::new(self.lines.len() * super::LINE_BYTES, self.epoch, Mutations::default());
+    /// An index of this epoch's own, as it was when this was taken, of so many bytes at least.
+    pub(crate) fn to_index(&self, bytes_min: usize) -> Index {
+        let index = Index::new(bytes_min.max(self.lines.len() * super::LINE_BYTES), self.epoch, Mutations::default());
         index.adopt(self);
         index
     }

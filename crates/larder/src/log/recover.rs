@@ -55,6 +55,13 @@ pub(super) fn recover(folder: &Path, boot: [u8; 16]) -> Result<Recovered> {
     }
 }
 
+/// What an index has for each name that is replayed into it: three times what one takes, so that few lines overflow.
+const BYTES_FOR_NAME: usize = 32;
+
+/// What it has at least, and what the names alone may make of it.
+const INDEX_BYTES_MIN: usize = 1 << 20;
+const INDEX_BYTES_MAX: usize = 256 << 20;
+
 /// The epoch and the head of a log that is not to be gone on with, and the index at its end: for restoring what was backed up in its time.
 /// Nothing is changed, and what is damaged, or may have lost its end with the machine, is refused: it does not know all it should.
 pub(crate) fn snapshot_with_replay(folder: &Path) -> Result<(Epoch, u64, Index)> {
@@ -63,7 +70,9 @@ pub(crate) fn snapshot_with_replay(folder: &Path) -> Result<(Epoch, u64, Index)>
         Err(Unusable::Refused(error)) => return Err(error),
         Err(Unusable::Damaged(why)) => return Err(Error::new(ErrorKind::UnknownPosition, format!("the log is damaged: {why}"))),
     };
-    let index = found.snapshot.to_index();
+    // A log that has no checkpoint yet begins with one line, in which every name would be as stale as the last.
+    let names: usize = found.replay.iter().map(|(_, names)| names.len()).sum();
+    let index = found.snapshot.to_index((names * BYTES_FOR_NAME).clamp(INDEX_BYTES_MIN, INDEX_BYTES_MAX));
     for (seq, names) in &found.replay {
         index.record(names, *seq);
     }
@@ -204,10 +213,15 @@ pub(super) fn remove_below(folder: &Path, number: u64) -> io::Result<()> {
 fn list(folder: &Path) -> io::Result<(Vec<u64>, Vec<u64>)> {
     let (mut segments, mut checkpoints) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
+        let entry = entry?;
+        let name = entry.file_name();
         let Some((kind, number)) = name.to_str().and_then(|name| name.split_once('-')) else { continue };
         // An unfinished file has an extension and is no number.
         let Ok(number) = u64::from_str_radix(number, 16) else { continue };
+        // Opening a pipe waits for who writes to it, for ever; without it, the file is missing.
+        if !fs::metadata(entry.path())?.is_file() {
+            continue;
+        }
         match kind {
             "segment" => segments.push(number),
             "checkpoint" => checkpoints.push(number),

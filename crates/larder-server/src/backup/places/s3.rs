@@ -22,23 +22,46 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, SendBody};
 use url::Url;
 
-/// How often something is tried.
-const TRIES: u32 = 5;
-
-/// The pause before it is tried again; each next one is twice as long.
-const PAUSE: Duration = Duration::from_millis(200);
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod store;
 
 /// How long a signature is good.
 const SIGNED_FOR: Duration = Duration::from_secs(300);
-
-/// How long a request may take: 64 MiB over a slow line.
-const TIMEOUT: Duration = Duration::from_secs(280);
 
 /// An answer to a question that is not about a file's content is never as large.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 /// What has no manifest after this long will not get one any more.
 const LEFT_BEHIND_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// How a store that fails is borne with.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// How often something is tried.
+    tries: u32,
+    /// The pause before it is tried again; each next one is twice as long.
+    pause: Duration,
+    /// How long a request may take.
+    timeout: Duration,
+    /// A fault that tests plant: what came before a connection broke off counts as all there is.
+    #[cfg(test)]
+    believes_what_was_cut: bool,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience {
+            tries: 5,
+            pause: Duration::from_millis(200),
+            // 64 MiB over a slow line.
+            timeout: Duration::from_secs(280),
+            #[cfg(test)]
+            believes_what_was_cut: false,
+        }
+    }
+}
 
 /// Where a bucket is: `s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,14 +114,25 @@ impl S3Address {
             Some(token) => Credentials::new_with_token(key, secret, token),
             None => Credentials::new(key, secret),
         };
+        self.with(credentials, Patience::default())
+    }
+
+    fn with(&self, credentials: Credentials, patience: Patience) -> Result<S3Place, String> {
         // By path: it works for every store and every name of a bucket, and names need no certificate of their own.
         let bucket = Bucket::new(self.endpoint.clone(), UrlStyle::Path, self.bucket.clone(), self.region.clone());
         let bucket = bucket.map_err(|error| format!("{self}: {error}"))?;
-        let mut config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).proxy(None);
+        let mut config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(patience.timeout)).proxy(None);
         if self.endpoint.scheme() == "https" {
             config = config.tls_config(trusted()?);
         }
-        Ok(S3Place { agent: config.build().new_agent(), bucket, credentials, shown: self.to_string(), prefix: self.prefix.clone() })
+        Ok(S3Place {
+            agent: config.build().new_agent(),
+            bucket,
+            credentials,
+            shown: self.to_string(),
+            prefix: self.prefix.clone(),
+            patience,
+        })
     }
 }
 
@@ -125,6 +159,7 @@ pub struct S3Place {
     credentials: Credentials,
     shown: String,
     prefix: String,
+    patience: Patience,
 }
 
 /// What came of one try.
@@ -149,8 +184,8 @@ impl S3Place {
 
     /// Tries until it goes well, or is refused, or has failed too often.
     fn retried<T>(&self, mut once: impl FnMut() -> io::Result<Tried<T>>) -> io::Result<T> {
-        let mut pause = PAUSE;
-        for _ in 1..TRIES {
+        let mut pause = self.patience.pause;
+        for _ in 1..self.patience.tries {
             match once()? {
                 Tried::Done(done) => return Ok(done),
                 Tried::Again(error) => {
@@ -189,6 +224,8 @@ impl S3Place {
         let status = answer.status();
         match status {
             _ if status.is_success() => Ok(Tried::Done(answer)),
+            // Nothing is left to go on with.
+            StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => Ok(Tried::Done(answer)),
             StatusCode::NOT_FOUND => Err(io::ErrorKind::NotFound.into()),
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
                 Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("the store refuses ({status})")))
@@ -202,7 +239,7 @@ impl S3Place {
 
     /// One page of a listing.
     fn page(&self, prefix: &str, after: Option<&str>) -> io::Result<ListObjectsV2Response> {
-        let text = self.retried(|| {
+        self.retried(|| {
             let mut list = ListObjectsV2::new(&self.bucket, Some(&self.credentials));
             list.with_prefix(prefix);
             after.into_iter().for_each(|token| list.with_continuation_token(token));
@@ -212,9 +249,14 @@ impl S3Place {
             };
             let mut text = String::new();
             let read = answer.into_body().into_reader().take(ANSWER_BYTES_MAX).read_to_string(&mut text);
-            Ok(read.map_or_else(Tried::Again, |_| Tried::Done(text)))
-        })?;
-        ListObjectsV2::parse_response(&text).map_err(|_| io::Error::other("the store's listing cannot be read"))
+            if let Err(error) = read {
+                return Ok(Tried::Again(error));
+            }
+            // The parser takes the end of the text for the end of the list, and who prunes by half a list removes what the rest stands on.
+            let is_whole = text.trim_end().ends_with("</ListBucketResult>");
+            let parsed = ListObjectsV2::parse_response(&text).ok().filter(|_| is_whole);
+            Ok(parsed.map_or_else(|| Tried::Again(io::Error::other("the store's listing is cut short")), Tried::Done))
+        })
     }
 
     /// Every object below a prefix of the place's own.
@@ -244,13 +286,23 @@ impl S3Place {
             Tried::Done(answer) => answer,
             Tried::Again(error) => return Ok(Tried::Again(error)),
         };
+        if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            // All that there is was here, or it is another file by now: from the beginning.
+            bytes.clear();
+            return Ok(Tried::Again(io::Error::other("the store has less than it said")));
+        }
         if answer.status() != StatusCode::PARTIAL_CONTENT {
             // It sends all of it, whatever it was asked.
             bytes.clear();
+        } else if begins_at(&answer) != Some(bytes.len()) {
+            bytes.clear();
+            return Ok(Tried::Again(io::Error::other("the store sends another part than it was asked for")));
         }
         let room = bytes_max.saturating_add(1).saturating_sub(bytes.len() as u64);
         // What came before it broke off stays.
         match answer.into_body().into_reader().take(room).read_to_end(bytes) {
+            #[cfg(test)]
+            Err(_) if self.patience.believes_what_was_cut => Ok(Tried::Done(())),
             Err(error) => Ok(Tried::Again(error)),
             Ok(_) if bytes.len() as u64 > bytes_max => {
                 Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than the {bytes_max} bytes that it may have")))
@@ -258,6 +310,12 @@ impl S3Place {
             Ok(_) => Ok(Tried::Done(())),
         }
     }
+}
+
+/// Where the part of a file begins that an answer has.
+fn begins_at(answer: &ureq::http::Response<ureq::Body>) -> Option<usize> {
+    let range = answer.headers().get("content-range")?.to_str().ok()?;
+    range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
 }
 
 /// A failure without the address, which is signed.
@@ -309,6 +367,11 @@ impl Place for S3Place {
             self.objects("")?.into_iter().filter(|object| object.file == MANIFEST).map(|object| object.backup).collect();
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// A store has no locks: what is removed while it is read is missed, and said to be.
+    fn hold(&self, _backup: &str) -> io::Result<Box<dyn Send + Sync>> {
+        Ok(Box::new(()))
     }
 
     fn hold_still(&self) -> io::Result<Box<dyn Send>> {
