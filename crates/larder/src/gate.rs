@@ -8,8 +8,8 @@
 //!
 //! Counted before it is looked, in one step: a write that was let in is seen by whoever closes the gate and then waits for the count.
 //! Invalidations and removals never come through here: what is stale must be so at once, whatever else the cache is kept from. Reads do
-//! not, either; their loads are answered and kept in memory, but while it is closed not handed to the backing tier, which is left as it
-//! is.
+//! not, either. Their loads are answered and kept in memory whatever the gate says; what they hand to the backing tier comes through
+//! here, so that the tier is left as it is once those under way have ended.
 
 use crate::bell::Bell;
 use crate::error::{Error, ErrorKind, Result};
