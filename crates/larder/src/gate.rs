@@ -47,6 +47,8 @@ impl WriteGate {
 
     pub(crate) fn open(&self) {
         self.state.fetch_and(!CLOSED, Ordering::AcqRel);
+        // From here on those who leave do not ring, and others come in: who waits would wait for nothing.
+        self.emptied.ring();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -58,9 +60,9 @@ impl WriteGate {
         self.state.load(Ordering::Acquire) & !CLOSED
     }
 
-    /// Waits until none is.
+    /// Waits until none is, or it is open.
     pub(crate) async fn drained(&self) {
-        self.emptied.until(|| self.under_way() == 0).await;
+        self.emptied.until(|| self.under_way() == 0 || !self.is_closed()).await;
     }
 }
 
@@ -101,7 +103,18 @@ mod tests {
         drop(first);
         waiting.await.expect("the last one out rings");
         gate.open();
-        drop(gate.enter().expect("it is open again"));
+        let second = gate.enter().expect("it is open again");
+        gate.close();
+        let waiting = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.drained().await }
+        });
+        while gate.emptied.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        gate.open();
+        waiting.await.expect("who opens it ends the wait");
+        drop(second);
         assert_eq!((gate.is_closed(), gate.under_way()), (false, 0));
     }
 }
