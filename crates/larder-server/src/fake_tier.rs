@@ -10,13 +10,15 @@ use tokio::sync::Semaphore;
 pub(crate) struct FakeTier {
     /// How many flushes come to their end; others hang.
     pub flushes: Semaphore,
+    /// Reads wait while there is none of these.
+    pub reads: Semaphore,
     /// Whether sweeping panics.
     pub sweep_panics: AtomicBool,
 }
 
 impl Default for FakeTier {
     fn default() -> Self {
-        FakeTier { flushes: Semaphore::new(0), sweep_panics: AtomicBool::new(false) }
+        FakeTier { flushes: Semaphore::new(0), reads: Semaphore::new(1), sweep_panics: AtomicBool::new(false) }
     }
 }
 
@@ -30,11 +32,17 @@ impl Tier for FakeTier {
     }
 
     fn get<'a>(&'a self, _key: &'a [u8]) -> TierFuture<'a, Option<Record>> {
-        done(None)
+        Box::pin(async {
+            let _one = self.reads.acquire().await.expect("it is never closed");
+            Ok(None)
+        })
     }
 
     fn get_many(&self, keys: Vec<Box<[u8]>>) -> TierFuture<'_, Vec<Option<Record>>> {
-        done(keys.iter().map(|_| None).collect())
+        Box::pin(async move {
+            let _one = self.reads.acquire().await.expect("it is never closed");
+            Ok(keys.iter().map(|_| None).collect())
+        })
     }
 
     fn write(&self, _writes: Vec<Write>, _wait: Wait) -> TierFuture<'_, Outcome> {
