@@ -218,7 +218,7 @@ fn fill(group: &Group, limit: u64) -> (Server, u64) {
         readings: group.readings.clone(),
         ..UpkeepSettings::default()
     };
-    let server = Server::looked_after(Larder::builder().memory(2 * limit).index_bytes(MIB), upkeep);
+    let server = Server::looked_after(Larder::builder().memory(2 * limit).index_bytes(1 << 20), upkeep);
     let blobs = server.larder.namespace::<Vec<u8>>("blobs").expect("a namespace").blocking();
     let pace = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let mut most = 0;
