@@ -218,8 +218,8 @@ fn monthly(tools: &Tools, history: &History) -> Result<Json, Failure> {
     Ok(json!({ "report": "monthly", "period": period, "findings": findings, "stored": stored }))
 }
 
-/// Whoever has it stores a report. An attempt that took too long goes on where nobody hears of it, beside the next one, and both would write
-/// to the same unfinished file. Files of different names would need none of this, and somebody to remove those that are left.
+/// Whoever has it stores a report. An attempt that took too long goes on where nobody hears of it, beside the next one, and both would
+/// write to the same unfinished file. Files of different names would need none of this, and somebody to remove those that are left.
 static STORING: Mutex<()> = Mutex::new(());
 
 /// Puts a report where reports are, as a page and as JSON, and lets the oldest go. Returns where they are.

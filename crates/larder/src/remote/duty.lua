@@ -2,8 +2,8 @@
 --
 -- KEYS  the duty (hash), its records (list, the newest first)
 -- ARGV  what is asked, then:
---   enrol   terms, instant up to which all is known to be done or 0, token up to which all are known to be given, now by the caller's clock,
---           '1' if it is known to be paused
+--   enrol   terms, instant up to which all is known to be done or 0, token up to which all are known to be given, now by the caller's
+--           clock, '1' if it is known to be paused
 --   look
 --   claim   due, '1' if by schedule, who, ms of the lease
 --   renew   token, ms of the lease
