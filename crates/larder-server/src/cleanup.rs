@@ -81,7 +81,7 @@ pub struct Report {
 /// A part that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
-    /// Which: `cache`, `history`, `dead_letters` or `audit`.
+    /// Which: `cache`, `history`, `dead_letters` or `audit`; `cleanup` where all of it ended before its time.
     pub part: String,
     /// Why.
     pub why: String,
@@ -139,9 +139,13 @@ pub async fn clean_up(places: &Places, progress: &Progress) -> Report {
         }
     }
     report.cancelled = progress.is_cancelled();
-    report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    report.took_ms = ms_since(began);
     report.add_up();
     report
+}
+
+fn ms_since(began: tokio::time::Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Report {

@@ -9,6 +9,8 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod exposure;
+#[cfg(test)]
+mod fake_tier;
 pub mod health;
 pub mod hex;
 pub mod history;

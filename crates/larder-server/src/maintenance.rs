@@ -1,10 +1,13 @@
 //! Maintenance: for a while this server takes no writes, and comes back by itself.
 //!
 //! ```text
-//!            begin: written down, writes refused, those under way end, flushed, cleared if asked
-//!   open ─────────────────────────────────────────────────────────────────────────────> under maintenance
-//!        <───────────────────────────────────────────────────────────────────────────── end, or the deadline
+//!            begin: written down, writes refused │ those under way end, flushed, cleared if asked
+//!   open ────────────────────────────────────────┴────────────────────────────────────> under maintenance
+//!        <───────────────────────────────────────┴───────────────────────────────────── end, or the deadline
 //! ```
+//!
+//! Beginning and ending take turns up to the line; what is behind it may wait for a disk or for Redis, and nobody who ends or looks waits
+//! for that. Each part of it has a bound, and is left out where the maintenance it was for has ended meanwhile.
 //!
 //! It is of this server alone: others that share its Redis go on, so a fleet is asked one by one. Reads are answered and
 //! invalidations taken all the while ([`Larder::close_writes`] has the particulars).
@@ -13,8 +16,9 @@
 //! written down there says how long it was to be and until when, and what is left by the wall clock, at most that long, is left. Without
 //! a folder a restart ends it.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -24,10 +28,13 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::config::units::{TIME_EXPECTED, parse_time, show_time};
 use crate::history::wall_ms;
+use file::Written;
+
+mod file;
 
 /// How long it lasts where nobody says.
 pub const USUAL: Duration = Duration::from_secs(3_600);
@@ -37,6 +44,13 @@ pub const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
 /// How long writes under way are waited for.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// How long bringing to the disk what was written may take, and invalidating everything: a disk that hangs must not have whoever asked
+/// wait for ever.
+const CACHE_MAX: Duration = Duration::from_secs(30);
+
+/// Events that are remembered: one that is delivered again comes soon, and is none of many.
+const EVENTS_MAX: usize = 256;
 
 /// Bytes of a reason.
 const REASON_LEN_MAX: usize = 1_024;
@@ -48,9 +62,10 @@ pub const EVENT: &str = "system_maintenance";
 pub struct Maintenance {
     larder: Larder,
     file: Option<PathBuf>,
-    /// Whoever has it begins or ends it. Taken before `now`.
-    turn: tokio::sync::Mutex<()>,
+    /// Whoever has it begins or ends it, which is a matter of one file. Taken before `now` and `events`, which are taken one at a time.
+    turn: tokio::sync::Mutex<u64>,
     now: Mutex<Option<Window>>,
+    events: Mutex<VecDeque<Heard>>,
     timer: Mutex<Option<AbortHandle>>,
     handler: Mutex<Option<Registration>>,
 }
@@ -58,24 +73,28 @@ pub struct Maintenance {
 /// A stretch of maintenance.
 #[derive(Clone, Debug)]
 struct Window {
+    /// The how many-th it is. It stays when it is put off.
+    stretch: u64,
     written: Written,
     until: Instant,
     cleared: bool,
     under_way: u64,
 }
 
-/// What is written down of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Written {
-    version: u32,
-    since_ms: u64,
-    until_ms: u64,
-    length_ms: u64,
-    by: String,
-    reason: String,
+/// An event that was obeyed.
+struct Heard {
+    mark: String,
+    /// The stretch for which not everything could be done yet.
+    left_over: Option<u64>,
 }
 
-const VERSION: u32 = 1;
+/// What there is to do about an event.
+enum Hearing {
+    New,
+    /// It was obeyed, but for what is to be done behind the line for this stretch.
+    LeftOver(u64),
+    Done,
+}
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +148,8 @@ pub enum MaintenanceError {
     File(PathBuf, std::io::Error),
     /// It has begun, and what was written could not be brought to the disk, or not everything could be invalidated.
     Cache(larder::Error),
+    /// The same, in the time that there is for it. It may still come to its end.
+    Late(&'static str),
 }
 
 impl fmt::Display for MaintenanceError {
@@ -141,7 +162,10 @@ impl fmt::Display for MaintenanceError {
             MaintenanceError::Event(what) => write!(f, "the event {EVENT} cannot be carried out: {what}"),
             MaintenanceError::File(path, error) => write!(f, "maintenance cannot be written down in {}: {error}", path.display()),
             MaintenanceError::Cache(error) => {
-                write!(f, "the server is under maintenance, but not everything could be done for it: {error}")
+                write!(f, "maintenance has begun, but not everything could be done for it: {error}")
+            }
+            MaintenanceError::Late(what) => {
+                write!(f, "maintenance has begun, but {what} took longer than {}, and may go on", show_time(CACHE_MAX))
             }
         }
     }
@@ -207,14 +231,16 @@ impl Maintenance {
             file,
             turn: tokio::sync::Mutex::default(),
             now: Mutex::default(),
+            events: Mutex::default(),
             timer: Mutex::default(),
             handler: Mutex::default(),
         });
-        if let Some(written) = maintenance.left_behind() {
-            let left = left_of(&written, wall_ms());
+        if let Some(written) = maintenance.file.as_deref().and_then(file::left_behind) {
+            let left = written.left(wall_ms());
             tracing::warn!(left = %show_time(left), reason = written.reason, "the server is still under maintenance, and takes no writes");
             larder.refuse_writes();
-            maintenance.set(Window { written, until: Instant::now() + left, cleared: false, under_way: 0 });
+            maintenance.events.lock().extend(written.event.clone().map(|mark| Heard { mark, left_over: None }));
+            maintenance.set(Window { stretch: 0, written, until: Instant::now() + left, cleared: false, under_way: 0 });
         }
         let weak = Arc::downgrade(&maintenance);
         let registration = larder.on(EVENT, move |event: Arc<Event>| {
@@ -225,36 +251,112 @@ impl Maintenance {
         maintenance
     }
 
-    /// Begins it, or goes on with it as is asked for now. Returns when no write is under way any more, or the time for them is over.
+    /// Begins it, or goes on with it as is asked for now. Returns when no write is under way any more, or the time for them is over, and
+    /// what was written is on the disk, and invalidated if that was asked for.
     ///
     /// # Errors
     /// See [`MaintenanceError`].
     pub async fn begin(self: &Arc<Self>, asked: Asked, by: &str) -> Result<Standing, MaintenanceError> {
+        self.begin_for(asked, by, None).await
+    }
+
+    async fn begin_for(self: &Arc<Self>, asked: Asked, by: &str, event: Option<String>) -> Result<Standing, MaintenanceError> {
         asked.check()?;
         // In a task of its own: a client that goes away must not leave it half begun.
         let (own, by) = (self.clone(), by.to_owned());
-        let begun = tokio::spawn(async move { own.begin_whole(asked, by).await }).await;
+        let begun = tokio::spawn(async move { own.begin_whole(asked, by, event).await }).await;
         begun.unwrap_or_else(|_| Err(MaintenanceError::Event("it panicked, which is a fault of larder".to_owned())))
     }
 
-    async fn begin_whole(self: &Arc<Self>, asked: Asked, by: String) -> Result<Standing, MaintenanceError> {
-        let _turn = self.turn.lock().await;
+    async fn begin_whole(self: &Arc<Self>, asked: Asked, by: String, event: Option<String>) -> Result<Standing, MaintenanceError> {
+        let clear = asked.clear;
+        let Some(stretch) = self.refuse(asked, by, event.as_deref()).await? else { return Ok(self.standing()) };
+        let outcome = self.bring_to_rest(stretch, clear).await;
+        if outcome.is_err() {
+            // Delivered again it is not begun again, but brought to its end.
+            self.events
+                .lock()
+                .iter_mut()
+                .filter(|heard| event.as_ref() == Some(&heard.mark))
+                .for_each(|heard| heard.left_over = Some(stretch));
+        }
+        outcome.map(|()| self.standing())
+    }
+
+    /// Up to the line. Nothing is left to do for an event that was obeyed.
+    async fn refuse(self: &Arc<Self>, asked: Asked, by: String, event: Option<&str>) -> Result<Option<u64>, MaintenanceError> {
+        let mut turn = self.turn.lock().await;
+        match self.hear(event) {
+            Hearing::New => {}
+            Hearing::Done => return Ok(None),
+            Hearing::LeftOver(stretch) => return Ok(self.is_on(stretch).then_some(stretch)),
+        }
         let now_ms = wall_ms();
         let length_ms = u64::try_from(asked.length.as_millis()).unwrap_or(u64::MAX);
-        let since_ms = self.now.lock().as_ref().map_or(now_ms, |window| window.written.since_ms);
-        let written = Written { version: VERSION, since_ms, until_ms: now_ms + length_ms, length_ms, by, reason: asked.reason };
+        let before = self.now.lock().clone();
+        let since_ms = before.as_ref().map_or(now_ms, |window| window.written.since_ms);
+        let event = event.map(str::to_owned);
+        let written = Written {
+            version: file::VERSION,
+            since_ms,
+            until_ms: now_ms + length_ms,
+            length_ms,
+            by,
+            reason: asked.reason,
+            event: event.clone(),
+        };
         // First: what a restart would not know of has not begun.
         self.write(Some(&written)).await?;
         tracing::warn!(by = written.by, reason = written.reason, until = %show_time(asked.length), "maintenance begins: writes are refused");
-        self.set(Window { written, until: Instant::now() + asked.length, cleared: false, under_way: 0 });
-        let under_way = self.larder.close_writes(DRAIN_MAX).await;
-        let flushed = self.larder.flush().await;
-        let cleared = if asked.clear { self.larder.invalidate(Names::new().everything()).await.map(drop) } else { Ok(()) };
-        if let Some(window) = &mut *self.now.lock() {
-            (window.cleared, window.under_way) = (asked.clear && cleared.is_ok(), under_way);
+        let stretch = before.as_ref().map_or_else(|| *turn + 1, |window| window.stretch);
+        *turn = stretch;
+        let (cleared, under_way) = before.map_or((false, 0), |window| (window.cleared, window.under_way));
+        self.set(Window { stretch, written, until: Instant::now() + asked.length, cleared, under_way });
+        self.larder.refuse_writes();
+        self.heard(event);
+        Ok(Some(stretch))
+    }
+
+    /// Behind the line, for as long as it is on.
+    async fn bring_to_rest(&self, stretch: u64, clear: bool) -> Result<(), MaintenanceError> {
+        let under_way = self.larder.writes_drained(DRAIN_MAX).await;
+        if !self.change(stretch, |window| window.under_way = under_way) {
+            return Ok(());
         }
-        flushed.and(cleared).map_err(MaintenanceError::Cache)?;
-        Ok(self.standing())
+        let flushed = in_time("bringing what was written to the disk", self.larder.flush()).await;
+        if !clear || !self.is_on(stretch) {
+            return flushed;
+        }
+        let cleared = in_time("invalidating everything", self.larder.invalidate(Names::new().everything())).await;
+        self.change(stretch, |window| window.cleared |= cleared.is_ok());
+        flushed.and(cleared)
+    }
+
+    fn is_on(&self, stretch: u64) -> bool {
+        self.now.lock().as_ref().is_some_and(|window| window.stretch == stretch)
+    }
+
+    /// Changes what is known of a stretch, if it is on.
+    fn change(&self, stretch: u64, change: impl FnOnce(&mut Window)) -> bool {
+        self.now.lock().as_mut().filter(|window| window.stretch == stretch).map(change).is_some()
+    }
+
+    fn hear(&self, event: Option<&str>) -> Hearing {
+        let events = self.events.lock();
+        match events.iter().find(|heard| Some(heard.mark.as_str()) == event) {
+            None => Hearing::New,
+            Some(Heard { left_over: Some(stretch), .. }) => Hearing::LeftOver(*stretch),
+            Some(_) => Hearing::Done,
+        }
+    }
+
+    /// Remembers an event that is obeyed. Only then: one that could not be is delivered again, and must be heard.
+    fn heard(&self, event: Option<String>) {
+        let mut events = self.events.lock();
+        events.extend(event.map(|mark| Heard { mark, left_over: None }));
+        while events.len() > EVENTS_MAX {
+            events.pop_front();
+        }
     }
 
     /// Ends it, if it is on.
@@ -262,18 +364,27 @@ impl Maintenance {
     /// # Errors
     /// [`MaintenanceError::File`] where a restart would begin it anew; it has ended all the same.
     pub async fn end(self: &Arc<Self>) -> Result<Standing, MaintenanceError> {
+        self.end_for(None).await
+    }
+
+    async fn end_for(self: &Arc<Self>, event: Option<String>) -> Result<Standing, MaintenanceError> {
         // In a task of its own, as its beginning.
         let own = self.clone();
-        let ended = tokio::spawn(async move { own.end_whole().await }).await;
+        let ended = tokio::spawn(async move { own.end_whole(event).await }).await;
         ended.unwrap_or_else(|_| Err(MaintenanceError::Event("it panicked, which is a fault of larder".to_owned())))
     }
 
-    async fn end_whole(&self) -> Result<Standing, MaintenanceError> {
+    async fn end_whole(&self, event: Option<String>) -> Result<Standing, MaintenanceError> {
         let _turn = self.turn.lock().await;
+        // Delivered again it must not end what began after it.
+        if !matches!(self.hear(event.as_deref()), Hearing::New) {
+            return Ok(self.standing());
+        }
         if let Some(timer) = self.timer.lock().take() {
             timer.abort();
         }
         self.end_now("as asked").await?;
+        self.heard(event);
         Ok(self.standing())
     }
 
@@ -289,7 +400,7 @@ impl Maintenance {
 
     /// How it stands.
     pub fn standing(&self) -> Standing {
-        let Some(Window { written, until, cleared, under_way }) = self.now.lock().clone() else { return Standing::default() };
+        let Some(Window { written, until, cleared, under_way, .. }) = self.now.lock().clone() else { return Standing::default() };
         let left = until.saturating_duration_since(Instant::now());
         Standing {
             on: true,
@@ -322,36 +433,12 @@ impl Maintenance {
         }
     }
 
-    /// What is written down, and not over.
-    fn left_behind(&self) -> Option<Written> {
-        let path = self.file.as_deref()?;
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                tracing::error!(%error, path = %path.display(), "whether the server was under maintenance cannot be read; it takes writes");
-                return None;
-            }
-        };
-        let written = serde_json::from_slice::<Written>(&text).ok().filter(|written| written.version == VERSION);
-        if written.is_none() {
-            tracing::error!(path = %path.display(), "what is written down of maintenance is not understood; the server takes writes");
-        }
-        written.filter(|written| !left_of(written, wall_ms()).is_zero())
-    }
-
     /// On a thread that may wait for the disk.
     async fn write(&self, written: Option<&Written>) -> Result<(), MaintenanceError> {
         let Some(path) = self.file.clone() else { return Ok(()) };
-        let text = written.map(|written| serde_json::to_vec_pretty(written).expect("it is texts and numbers"));
+        let written = written.cloned();
         let writing = tokio::task::spawn_blocking(move || {
-            let outcome = match text {
-                Some(text) => replace(&path, &text),
-                None => match std::fs::remove_file(&path) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-                    _ => Ok(()),
-                },
-            };
+            let outcome = written.map_or_else(|| file::remove(&path), |written| file::replace(&path, &written));
             outcome.map_err(|error| MaintenanceError::File(path, error))
         });
         writing.await.unwrap_or_else(|_| Err(MaintenanceError::Event("the runtime was shut down before it was written down".to_owned())))
@@ -369,18 +456,12 @@ impl Drop for Maintenance {
     }
 }
 
-/// Whole or not at all, and there after a crash.
-fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = std::fs::File::create(&beside)?;
-    std::io::Write::write_all(&mut file, text)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)
-}
-
-/// What is left of it by the wall clock, and no more than it was to last: a clock that was set back does not make it longer.
-fn left_of(written: &Written, now_ms: u64) -> Duration {
-    Duration::from_millis(written.until_ms.saturating_sub(now_ms).min(written.length_ms))
+/// Behind the line: what it does, for [`CACHE_MAX`] at most.
+async fn in_time<T>(what: &'static str, doing: impl Future<Output = larder::Result<T>>) -> Result<(), MaintenanceError> {
+    match timeout(CACHE_MAX, doing).await {
+        Ok(done) => done.map(drop).map_err(MaintenanceError::Cache),
+        Err(_) => Err(MaintenanceError::Late(what)),
+    }
 }
 
 /// Whether an event would have the server begin or end maintenance, rightly put or not.
@@ -391,10 +472,12 @@ pub fn is_command(event: &Event) -> bool {
 /// What an event says. Its right to say so was looked at where it came in.
 async fn obey(weak: &Weak<Maintenance>, event: &Event) -> Result<(), MaintenanceError> {
     let Some(maintenance) = weak.upgrade() else { return Ok(()) };
+    // What an event is known by, as CloudEvents has it. A source is a URI, and has no space.
+    let mark = Some(format!("{} {}", event.source(), event.id()));
     match Told::of(event.data())? {
         Told::Nothing => Ok(()),
-        Told::On(asked) => maintenance.begin(asked, event.source()).await.map(drop),
-        Told::Off => maintenance.end().await.map(drop),
+        Told::On(asked) => maintenance.begin_for(asked, event.source(), mark).await.map(drop),
+        Told::Off => maintenance.end_for(mark).await.map(drop),
     }
 }
 

@@ -34,6 +34,10 @@ const EVERY: Duration = Duration::from_millis(500);
 const STEP_BYTES: u64 = 4 << 20;
 const PAUSE: Duration = Duration::from_millis(4);
 
+/// So often in a row nothing bounds the process before pools get all of their size back: a limit that cannot be read for a moment, while a
+/// container is given another, is not one that is gone.
+const UNBOUNDED_TICKS: u32 = 20;
+
 /// Of the limit of a control group, the part that is the budget where none is given: its page cache and the kernel's own count as well.
 const OF_LIMIT: f64 = 0.9;
 
@@ -101,9 +105,15 @@ impl Promise {
     pub async fn keep(self: Arc<Self>) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut used = 1.0_f64;
+        let (mut used, mut unbounded) = (1.0_f64, 0);
         loop {
             ticks.tick().await;
+            unbounded = if self.budget().is_some() { 0 } else { UNBOUNDED_TICKS.min(unbounded + 1) };
+            if unbounded == UNBOUNDED_TICKS && used < 1.0 {
+                self.give_all_back();
+                used = 1.0;
+                self.larder.squeeze_memory(used);
+            }
             let Some(wanted) = self.look() else { continue };
             let memory = self.larder.stats().memory;
             let asked = memory.asked_bytes.max(1) as f64;
@@ -138,6 +148,12 @@ impl Promise {
             }
         }
         Some(share)
+    }
+
+    /// There is no limit any more: what was decided under the last one is of no use for another.
+    fn give_all_back(&self) {
+        tracing::info!("nothing bounds the memory of the process any more; pools are used whole");
+        *self.keeper.lock() = (Keeper::default(), 1.0);
     }
 
     /// What it has and may have.

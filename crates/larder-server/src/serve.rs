@@ -32,7 +32,6 @@ use crate::http::{self, App, Shared, Upkeep};
 use crate::jobs;
 use crate::maintenance::Maintenance;
 use crate::promise::Promise;
-use crate::promise::readings::Readings;
 use crate::resp;
 use crate::settings::{Guards, HttpLimits, RespSettings, UpkeepSettings, Webhooks};
 use crate::tls;
@@ -122,7 +121,7 @@ impl Serve {
         }
         // Before the first request: what a restart left under maintenance takes no write in between.
         let maintenance = Maintenance::open(&larder, upkeep.maintenance_file);
-        let promise = Promise::new(larder.clone(), Readings::system(), upkeep.budget);
+        let promise = Promise::new(larder.clone(), upkeep.readings, upkeep.budget);
         beside.spawn(promise.clone().keep());
         let (maintained, promised) = (Some(maintenance.clone()), Some(promise.clone()));
         let looked_after = jobs.as_ref().map(|jobs| jobs.jobs().clone());

@@ -10,6 +10,7 @@ use larder::Builder;
 
 use crate::history::Retention;
 use crate::promise::BudgetSettings;
+use crate::promise::readings::Readings;
 use crate::resp::frame::Limits;
 use crate::tls::Tls;
 use crate::webhook::Secret;
@@ -257,4 +258,6 @@ pub struct UpkeepSettings {
     pub ready_waits: bool,
     /// What the process may have.
     pub budget: BudgetSettings,
+    /// Where it is read what it has, and what its control group may. Default: of this machine; another root is for tests.
+    pub readings: Readings,
 }

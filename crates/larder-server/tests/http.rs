@@ -12,6 +12,9 @@ mod content;
 mod deploy;
 #[path = "http/exposition.rs"]
 mod exposition;
+#[path = "../src/fake_tier.rs"]
+#[allow(dead_code, reason = "the tests of clean-ups use all of it")]
+mod fake_tier;
 #[path = "http/health.rs"]
 mod health;
 #[path = "http/intake.rs"]

@@ -322,6 +322,12 @@ impl Larder {
     /// it. Other processes that share the log and the tier are not concerned.
     pub async fn close_writes(&self, limit: Duration) -> u64 {
         self.refuse_writes();
+        self.writes_drained(limit).await
+    }
+
+    /// Waits for writes under way to end, for `limit` at most, and while they are refused: who takes writes again ends the wait. Returns
+    /// how many there still are.
+    pub async fn writes_drained(&self, limit: Duration) -> u64 {
         if tokio::time::timeout(limit, self.0.writes.drained()).await.is_err() {
             tracing::debug!("writes were still under way when the time for them was over");
         }

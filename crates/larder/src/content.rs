@@ -172,6 +172,8 @@ impl<V: Value> View<V> {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
     {
         check_key(key)?;
+        // Before the source is asked for what could not be kept.
+        drop(self.shared.writes.enter()?);
         let (view, key, limit) = (self.clone(), Box::<[u8]>::from(key), self.space.policy.load_timeout);
         let refreshing = self.shared.runtime.spawn(async move {
             let load = || async { loader().await.map(|loaded| Some(loaded.into())) };
@@ -183,6 +185,8 @@ impl<V: Value> View<V> {
     }
 
     async fn keep_refreshed(&self, key: &[u8], mut item: Item<V>, since: Stamp) -> Result<Refreshed<V>> {
+        // Not while the source was asked: nothing is changed by that, and nobody who closes the gate need wait for it.
+        let _let_in = self.shared.writes.enter()?;
         let outdated = self.settle(key, &mut item).await?;
         let made = self.make(key, item, since, 0)?;
         if outdated.is_none()

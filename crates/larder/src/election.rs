@@ -47,6 +47,9 @@ pub struct Remembered {
     pub done_ms: u64,
     /// The largest token that it met.
     pub token: u64,
+    /// Whether it knows that nothing is to be done by schedule. In one step with the rest: were it said later, somebody else could begin
+    /// in between what is due.
+    pub paused: bool,
 }
 
 /// The right to do what is due at one instant, until somebody else has it.

@@ -8,8 +8,8 @@
 //! Counted before it is looked, and closed before it is counted: of a writer and one who closes the gate at once, one sees the other. Each
 //! thread counts in a place of its own: one count for all is a cache line that all writers take from each other twice a write.
 //! Invalidations and removals never come through here: what is stale must be so at once, whatever else the cache is kept from. Reads do
-//! not, either; their loads are answered and kept in memory, but while it is closed not handed to the backing tier, which is left as it
-//! is.
+//! not, either. Their loads are answered and kept in memory whatever the gate says; what they hand to the backing tier comes through
+//! here, so that the tier is left as it is once those under way have ended.
 
 use crate::bell::Bell;
 use crate::error::{Error, ErrorKind, Result};
@@ -57,6 +57,8 @@ impl WriteGate {
 
     pub(crate) fn open(&self) {
         self.closed.store(false, Ordering::SeqCst);
+        // From here on those who leave do not ring, and others come in: who waits would wait for nothing.
+        self.emptied.ring();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -68,9 +70,9 @@ impl WriteGate {
         self.under_way.iter().map(|stripe| stripe.0.load(Ordering::SeqCst)).sum()
     }
 
-    /// Waits until none is.
+    /// Waits until none is, or it is open.
     pub(crate) async fn drained(&self) {
-        self.emptied.until(|| self.under_way() == 0).await;
+        self.emptied.until(|| self.under_way() == 0 || !self.is_closed()).await;
     }
 }
 
@@ -112,7 +114,18 @@ mod tests {
         drop(first);
         waiting.await.expect("the last one out rings");
         gate.open();
-        drop(gate.enter().expect("it is open again"));
+        let second = gate.enter().expect("it is open again");
+        gate.close();
+        let waiting = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.drained().await }
+        });
+        while gate.emptied.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        gate.open();
+        waiting.await.expect("who opens it ends the wait");
+        drop(second);
         assert_eq!((gate.is_closed(), gate.under_way()), (false, 0));
     }
 }

@@ -31,8 +31,10 @@ use crate::sizing::{Curve, advise_ttl};
 use crate::space::{Part, Space};
 use crate::tier::memory::Pool;
 
+mod account;
 mod report;
 
+use account::{Account, Window};
 pub use report::{Decision, NamespaceSizing, Sizing};
 
 /// How often what was recorded is taken in.
@@ -110,6 +112,7 @@ struct State {
     trial: Option<Trial>,
     /// How far what was measured lay above what was reckoned, before the last change.
     bias: f64,
+    account: Account,
     /// Windows in which nothing is changed.
     hold: u32,
     /// Windows in a row in which a change would have gained enough.
@@ -165,6 +168,7 @@ impl Sizer {
             costs: Vec::new(),
             trial: None,
             bias: 0.0,
+            account: Account::default(),
             hold: 0,
             agreed: 0,
             undone: 0,
@@ -282,6 +286,7 @@ impl Sizer {
     /// Ends the window: sees what came of the last change, and makes the next.
     fn end_window(&self, shared: &Shared, state: &mut State) {
         let seen = self.seen(shared, state);
+        let (recorded, window) = state.together_now(&seen);
         let counted: Vec<(f64, u32)> = seen.iter().map(|one| (one.reads, one.cost_us)).collect();
         let says_something = state.live.end_window(&counted);
         let totals = |n: usize, one: &Seen| {
@@ -303,13 +308,28 @@ impl Sizer {
             state.agreed = 0;
             return;
         }
-        if state.trial.is_some() {
+        if recorded >= ENOUGH {
+            state.account.take(window, state.layout.is_apart);
+        }
+        // What memory holds, loaded anew: what a change costs that is wrong.
+        let entries: usize = self.pools(shared, &seen).map(|pool| pool.len()).sum();
+        let fill = entries as f64 * whole / seen.iter().map(|one| one.reads).sum::<f64>().max(1.0);
+        if state.layout.is_apart && state.account.has_fallen(fill) {
+            let before = state.trial.take().map_or_else(|| state.best(&seen, false), |trial| trial.before);
+            let without = window.together + state.account.bias();
+            self.undo(shared, state, &seen, before, ("it has come to lose", window.measured, without));
+        } else if state.trial.is_some() {
             self.judge(shared, state, &seen, measured);
         } else if state.hold > 0 {
             state.hold -= 1;
         } else {
-            self.change(shared, state, &seen, measured);
+            self.change(shared, state, &seen, (measured, whole, fill));
         }
+    }
+
+    /// The shared pool, and all others.
+    fn pools<'a>(&self, shared: &'a Shared, seen: &'a [Seen]) -> impl Iterator<Item = &'a Arc<Pool>> {
+        std::iter::once(&shared.pool).chain(seen.iter().flat_map(|one| &one.spaces).filter_map(|space| space.own_pool()))
     }
 
     /// What came of the last change: undone where it is not what was predicted.
@@ -347,6 +367,7 @@ impl Sizer {
         }
         self.apply(shared, state, seen, before);
         state.trial = None;
+        state.account.undone();
         state.hold = HOLD_WINDOWS << state.undone.min(6);
         state.undone += 1;
     }
@@ -354,20 +375,17 @@ impl Sizer {
     /// While namespaces are apart: whether the reads of this window up to now would do much better together. Not only at its end, since
     /// what reads are of can change at any moment, and each moment costs.
     fn watch(&self, shared: &Shared, state: &mut State) {
-        let (recorded, missed_us) = state.live.sharing_now();
         // Not in the first window: what was given room has to fill it.
         let is_settling = state.trial.as_ref().is_some_and(|trial| trial.windows == 0);
-        if !state.layout.is_apart || recorded < ENOUGH || is_settling || shared.pool.is_squeezed() {
+        if !state.layout.is_apart || state.live.sharing_now().0 < ENOUGH || is_settling || shared.pool.is_squeezed() {
             return;
         }
         let seen = self.seen(shared, state);
-        let sharing = || seen.iter().filter(|one| one.spaces.iter().all(|space| space.policy.own_pool.is_none()));
-        let worth = |of: fn(&Seen) -> f64| sharing().map(|one| of(one) * f64::from(one.cost_us)).sum::<f64>();
-        let whole = worth(|one| one.reads);
-        if whole <= 0.0 {
+        let (recorded, window) = state.together_now(&seen);
+        if window.whole <= 0.0 {
             return;
         }
-        let (measured, without) = (worth(|one| one.hits) / whole, 1.0 - missed_us / whole + state.bias);
+        let (measured, without) = (window.measured, window.together + state.bias.max(state.account.bias()));
         // Three deviations of what is counted, at most.
         let chance = 1.5 / recorded.sqrt();
         if measured < without - LOSS_MAX - chance {
@@ -377,21 +395,25 @@ impl Sizer {
     }
 
     /// Gives memory out anew if that gains enough.
-    fn change(&self, shared: &Shared, state: &mut State, seen: &[Seen], measured: f64) {
+    fn change(&self, shared: &Shared, state: &mut State, seen: &[Seen], (measured, whole, fill): (f64, f64, f64)) {
         let now = state.value(&state.layout, seen);
         let options = [state.best(seen, false), state.best(seen, true)];
         let valued = options.into_iter().map(|layout| (state.value(&layout, seen), layout));
         let Some((best, layout)) = valued.max_by(|a, b| a.0.total_cmp(&b.0)) else { return };
-        state.agreed = if best - now < GAIN_MIN { 0 } else { state.agreed + 1 };
-        if state.agreed < WINDOWS_BEFORE {
+        let is_good = best - now >= GAIN_MIN;
+        state.agreed = if is_good { state.agreed + 1 } else { 0 };
+        let pays = state.account.pays(is_good.then_some((best - now) * whole), fill);
+        if state.agreed < WINDOWS_BEFORE || !pays {
             return;
         }
         state.agreed = 0;
-        let (predicted, bias) = (best - now, measured - now);
+        // A pool that still fills after the last change is not how good sharing is.
+        let (predicted, bias) = (best - now, (measured - now).max(state.account.bias()));
         let what = told(&layout, seen);
         tracing::info!(predicted, what, "memory is given out anew");
         let before = state.layout.clone();
         self.apply(shared, state, seen, layout);
+        state.account.begin();
         state.trial = Some(Trial { before, predicted, windows: 0 });
         state.bias = bias;
         if state.decisions.len() == DECISIONS_KEPT {
@@ -445,6 +467,16 @@ fn claim(state: &State, seen: &[Seen], group: usize, is_apart: bool) -> Claim {
 }
 
 impl State {
+    /// How many reads were recorded in this window of those that share or would, and what came of them all beside one pool.
+    fn together_now(&self, seen: &[Seen]) -> (f64, Window) {
+        let (recorded, missed_us) = self.live.sharing_now();
+        let sharing = || seen.iter().filter(|one| one.spaces.iter().all(|space| space.policy.own_pool.is_none()));
+        let worth = |of: fn(&Seen) -> f64| sharing().map(|one| of(one) * f64::from(one.cost_us)).sum::<f64>();
+        let whole = worth(|one| one.reads);
+        let of_all = |worth: f64| if whole > 0.0 { worth / whole } else { 0.0 };
+        (recorded, Window { measured: of_all(worth(|one| one.hits)), together: 1.0 - of_all(missed_us), whole })
+    }
+
     /// The best of all ways to give memory out to those that are apart, and to all others together.
     fn best(&self, seen: &[Seen], is_apart: bool) -> Layout {
         let is_fixed = |group: usize| seen[group].spaces.iter().any(|space| space.policy.own_pool.is_some());

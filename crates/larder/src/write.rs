@@ -302,8 +302,13 @@ impl<V: Value> View<V> {
         }
         let write = self.keep_in_memory(key, made, stamp);
         match wait {
-            // What was loaded is kept here alone while the backing tier is to be left as it is.
-            Some(Wait::No) if self.shared.writes.is_closed() => {}
+            // What was loaded is kept here alone while the backing tier is to be left as it is. Counted as a write while it is handed over:
+            // whoever closes the gate, waits, and then flushes, has a load that was just let by on the disk, and none after that.
+            Some(Wait::No) => {
+                if let Ok(_let_in) = self.shared.writes.enter() {
+                    self.hand_to_backing(write.into_iter().collect(), Wait::No).await?;
+                }
+            }
             Some(wait) => self.hand_to_backing(write.into_iter().collect(), wait).await?,
             None => self.space.metrics.add(Count::SetBacking, u64::from(write.is_some())),
         }
@@ -422,10 +427,11 @@ impl<V: Value> View<V> {
 
     /// Writes to the backing tier what was changed about an entry other than its value.
     pub(crate) async fn write_back(&self, key: &[u8], entry: &Entry<V>) -> Result<()> {
-        // While writes are refused the tier is left as it is: there the entry ends sooner, which costs a load.
-        if !self.space.policy.backing || self.shared.tier.is_none() || self.shared.writes.is_closed() {
+        if !self.space.policy.backing || self.shared.tier.is_none() {
             return Ok(());
         }
+        // While writes are refused the tier is left as it is: there the entry ends sooner, which costs a load.
+        let Ok(_let_in) = self.shared.writes.enter() else { return Ok(()) };
         let encoded = self.encode(&entry.value)?;
         let record = self.record_of_encoded(&entry.meta, entry.meta.stamp(), encoded);
         let writes = record.map(|record| Write { key: key.into(), action: Action::Store(Arc::new(record)) });

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::{CleanupError, Places, Report, clean_up};
 use crate::progress::{Progress, Step};
@@ -62,9 +63,9 @@ impl Cleaner {
         progress.at("beginning", 0, None);
         self.known.lock().under_way = Some(UnderWay { progress: progress.clone(), task: None });
         // Also where this is dropped half-way. It goes before the turn does, so that who sees that none is under way can begin one.
-        let under_way = Ends(&self.known);
+        let mut under_way = Ends { known: &self.known, began: Instant::now(), report: None };
         let report = clean_up(&self.places, &progress).await;
-        self.known.lock().last = Some(report.clone());
+        under_way.report = Some(report.clone());
         drop(under_way);
         drop(alone);
         report.into_result()
@@ -78,14 +79,10 @@ impl Cleaner {
         progress.at("beginning", 0, None);
         let (places, seen, to_tell) = (self.places.clone(), progress.clone(), self.known.clone());
         let task = tokio::spawn(async move {
-            let report = clean_up(&places, &seen).await;
-            {
-                let mut known = to_tell.lock();
-                known.last = Some(report);
-                known.under_way = None;
-                // In this order, so that who sees that none is under way can begin one.
-                drop(alone);
-            }
+            // Dropped behind what tells the end, so that who sees that none is under way can begin one; also where this panics.
+            let _alone = alone;
+            let mut under_way = Ends { known: &to_tell, began: Instant::now(), report: None };
+            under_way.report = Some(clean_up(&places, &seen).await);
         });
         known.under_way = Some(UnderWay { progress, task: Some(task.abort_handle()) });
         true
@@ -106,19 +103,32 @@ impl Cleaner {
 
     /// Ends what is under way, wherever it is: the server ends.
     pub fn stop(&self) {
-        if let Some(one) = self.known.lock().under_way.take() {
-            one.progress.cancel();
-            one.task.iter().for_each(AbortHandle::abort);
-        }
+        // Not under the lock: what is aborted tells its end, and takes it for that.
+        let under_way = self.known.lock().under_way.take();
+        under_way.iter().for_each(|one| one.progress.cancel());
+        under_way.iter().flat_map(|one| &one.task).for_each(AbortHandle::abort);
     }
 }
 
-/// While a clean-up is under way.
-struct Ends<'a>(&'a Mutex<Known>);
+/// While a clean-up is under way: its end is seen however it comes, and told.
+struct Ends<'a> {
+    known: &'a Mutex<Known>,
+    began: Instant,
+    /// What it came to, if it came to its end.
+    report: Option<Report>,
+}
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
-        self.0.lock().under_way = None;
+        let report = self.report.take().unwrap_or_else(|| {
+            let why = if std::thread::panicking() { "it panicked, which is a fault of larder" } else { "it was dropped before its end" };
+            let mut report = Report { cancelled: true, took_ms: crate::cleanup::ms_since(self.began), ..Report::default() };
+            report.note("cleanup", Some(why));
+            report
+        });
+        let mut known = self.known.lock();
+        known.last = Some(report);
+        known.under_way = None;
     }
 }
 

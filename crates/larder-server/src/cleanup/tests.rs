@@ -1,10 +1,13 @@
 //! What is given back, by part; stopping; and what fails.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use larder::{Item, Names};
 use larder_testkit::wait;
 use serde_json::json;
 
 use super::*;
+use crate::fake_tier::FakeTier;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -104,4 +107,29 @@ async fn one_is_under_way_at_a_time_and_the_last_is_remembered() {
     assert!(cleaner.begin());
     cleaner.stop();
     assert!(ended());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_panics_is_told_of_and_the_next_can_begin() {
+    let tier = Arc::new(FakeTier::default());
+    tier.sweep_panics.store(true, Relaxed);
+    let larder = Larder::builder().sweep_every(DAY).backing_tier(tier.clone()).build().await.expect("it opens");
+    let cleaner = Cleaner::new(Places { larder, history: None, audit: None, letters: kept(DAY, 3) });
+    let ended = || cleaner.standing().running.is_none() && cleaner.standing().last.is_some();
+    assert!(cleaner.begin());
+    assert!(tokio::task::block_in_place(|| wait::until(Duration::from_secs(10), ended)), "{:?}", cleaner.standing());
+    let failed = cleaner.standing().last.expect("it has ended").failed;
+    assert_eq!((failed[0].part.as_str(), failed[0].why.as_str()), ("cleanup", "it panicked, which is a fault of larder"));
+    // A job's.
+    let progress = Arc::new(Progress::default());
+    let by_a_job = tokio::spawn({
+        let (cleaner, progress) = (cleaner.clone(), progress.clone());
+        async move { cleaner.run(progress).await.is_ok() }
+    });
+    assert!(by_a_job.await.expect_err("it panics").is_panic());
+    assert!(cleaner.standing().running.is_none());
+    tier.sweep_panics.store(false, Relaxed);
+    cleaner.run(progress).await.expect("the next one goes well");
+    assert!(cleaner.standing().last.is_some_and(|last| last.failed.is_empty()));
+    assert!(cleaner.begin(), "its turn was given back");
 }

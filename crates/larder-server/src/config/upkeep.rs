@@ -10,6 +10,7 @@ use super::document::Givens;
 use super::fault::Fault;
 use super::value::Value;
 use crate::promise::BudgetSettings;
+use crate::promise::readings::Readings;
 use crate::settings::{LettersKept, UpkeepSettings};
 
 /// What it is called in the folder of the entries that the server is under maintenance.
@@ -23,6 +24,7 @@ pub fn of(givens: &Givens, data: Option<&Path>) -> UpkeepSettings {
         maintenance_file: data.map(|data| data.join(MAINTENANCE_FILE)),
         ready_waits: false,
         budget: BudgetSettings::default(),
+        readings: Readings::system(),
     }
 }
 

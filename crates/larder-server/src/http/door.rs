@@ -70,6 +70,15 @@ impl Who {
         self.0.as_ref()
     }
 
+    /// Who asks on a route that needs nothing, where that can be known; nobody in particular where nobody has to say who they are.
+    pub fn if_known(app: &Shared, request: &Request) -> Option<Who> {
+        if !app.door.is_guarded() {
+            return Some(Who(None));
+        }
+        let peer = request.extensions().get::<PeerNames>();
+        prove(app, request.method(), request.headers(), peer).ok().map(|identity| Who(Some(identity)))
+    }
+
     /// Refuses what they may not do.
     ///
     /// # Errors

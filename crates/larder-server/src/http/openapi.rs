@@ -648,7 +648,7 @@ fn parameters() -> Value {
         },
         "Since": query("since", "Whether to tell what was counted since the last reset (the default) or since the server began.",
             json!({ "type": "string", "enum": ["reset", "start"], "default": "reset" })),
-        "Verbose": query("verbose", "Whether to say why: a line for each check, or JSON where that is accepted.", json!({ "type": "string" })),
+        "Verbose": query("verbose", "Whether to tell each check: a line for each, or JSON where that is accepted. Why one is not in order is told to who may read /health.", json!({ "type": "string" })),
         "Exclude": query("exclude", "The names of checks that do not count, with commas between them; may be given several times.", json!({ "type": "string" })),
     })
 }

@@ -2,12 +2,14 @@
 //! none waits for anything: they tell what was found last, in the background.
 
 use axum::Json as Answer;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::http::header::{ACCEPT, CACHE_CONTROL};
-use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use larder::access::{Operation, Target};
 use serde::{Deserialize, Serialize};
 
+use super::door::Who;
 use super::problem::{Kind, Problem};
 use super::{App, Shared, percent};
 use crate::health::{self, Component};
@@ -30,7 +32,7 @@ pub struct Check {
     /// Whether it does not count because the request said so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub excluded: bool,
-    /// What is wrong with it.
+    /// What is wrong with it; its state alone for who may not read `/health`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -62,17 +64,23 @@ pub async fn started(State(app): State<Shared>) -> Response {
 }
 
 /// `GET /readyz`: 200 where requests should be sent here, else 503. With `?verbose`, why; what is named by `?exclude=` does not
-/// count.
+/// count. Reasons name files and addresses: where it matters who asks, they are told to who may read `/health`, which has the same.
 ///
 /// # Errors
 /// [`Kind::InvalidRequest`] for the name of nothing that could be excluded.
-pub async fn ready(State(app): State<Shared>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    let query = uri.query().unwrap_or_default();
+pub async fn ready(State(app): State<Shared>, request: Request) -> Result<Response, Problem> {
+    let query = request.uri().query().unwrap_or_default();
     let verbose = query.split('&').any(|pair| pair.split('=').next() == Some("verbose"));
-    let readiness = Readiness::of(checks(&app, &excluded(query)?));
+    let mut checks = checks(&app, &excluded(query)?);
+    // A probe with a token that is over is answered as one without.
+    let may_know = verbose && Who::if_known(&app, &request).is_some_and(|who| who.check(Operation::Metrics, Target::Server).is_ok());
+    if !may_know {
+        checks.iter_mut().for_each(|(_, found)| found.iter_mut().for_each(|wrong| wrong.why = None));
+    }
+    let readiness = Readiness::of(checks.into_iter().map(|(check, wrong)| Check { message: wrong.map(Wrong::words), ..check }).collect());
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let fresh = [(CACHE_CONTROL, "no-store")];
-    let wants_json = headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"));
+    let wants_json = request.headers().get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"));
     Ok(match (verbose, wants_json) {
         (true, true) => (status, fresh, Answer(readiness)).into_response(),
         (true, false) => (status, fresh, readiness.lines()).into_response(),
@@ -103,32 +111,48 @@ fn excluded(query: &str) -> Result<Vec<String>, Problem> {
     Ok(excluded)
 }
 
-fn checks(app: &App, excluded: &[String]) -> Vec<Check> {
-    let draining = app.gate.is_draining().then(|| "the server is shutting down".to_owned());
-    let starting = (!app.health.has_started()).then(|| "the cache is probed, and the log taken up".to_owned());
-    let own = [("server", draining), ("startup", starting)].into_iter().chain(warming(app)).map(|(name, message)| (name, true, message));
+/// What is wrong with something that was looked at.
+struct Wrong {
+    /// How it is, in a word or two that are the same on every server.
+    state: &'static str,
+    /// The rest, which is of this server.
+    why: Option<String>,
+}
+
+impl Wrong {
+    fn words(self) -> String {
+        match self.why {
+            Some(why) => format!("{}: {why}", self.state),
+            None => self.state.to_owned(),
+        }
+    }
+}
+
+fn checks(app: &App, excluded: &[String]) -> Vec<(Check, Option<Wrong>)> {
+    let draining = app.gate.is_draining().then_some(Wrong { state: "the server is shutting down", why: None });
+    let starting = (!app.health.has_started()).then_some(Wrong { state: "the cache is probed, and the log taken up", why: None });
+    let own = [("server", draining), ("startup", starting)].into_iter().chain(warming(app)).map(|(name, wrong)| (name, true, wrong));
     let components = app.health.components();
     let of_component = |component: &Component| {
-        let message = component.reason.as_ref().map(|reason| format!("{}: {}", component.state.name(), reason.what));
+        let state = component.state.name();
+        let wrong = component.reason.as_ref().map(|reason| Wrong { state, why: Some(reason.what.clone()) });
         // What is needed and works worse than it should can be used all the same.
         let needed = component.needed && component.state != health::State::Degraded;
-        (component.name, needed, message)
+        (component.name, needed, wrong)
     };
     let all = own.chain(components.iter().map(|component| of_component(component)));
-    let check = |(name, needed, message): (&str, bool, Option<String>)| Check {
-        name: name.into(),
-        ok: message.is_none(),
-        needed,
-        excluded: excluded.iter().any(|one| one == name),
-        message,
+    let check = |(name, needed, wrong): (&str, bool, Option<Wrong>)| {
+        let excluded = excluded.iter().any(|one| one == name);
+        (Check { name: name.into(), ok: wrong.is_none(), needed, excluded, message: None }, wrong)
     };
     all.map(check).collect()
 }
 
 /// Whether memory is warm, where it is waited for.
-fn warming(app: &App) -> Option<(&'static str, Option<String>)> {
+fn warming(app: &App) -> Option<(&'static str, Option<Wrong>)> {
     let warmth = app.larder.warmth().filter(|_| app.upkeep.ready_waits)?;
-    let told = || format!("memory is being warmed up: {} of {} keys were asked for", warmth.asked, warmth.keys);
+    let told =
+        || Wrong { state: "memory is being warmed up", why: Some(format!("{} of {} keys were asked for", warmth.asked, warmth.keys)) };
     Some(("warm_up", warmth.ended.is_none().then(told)))
 }
 

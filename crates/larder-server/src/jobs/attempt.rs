@@ -64,6 +64,8 @@ impl Watch<'_> {
                         // It was done before it saw that it should stop. Whether that counts, the token decides.
                         (Ok(Ok(result)), _) => End::Ok(result),
                         (_, Some((why, _))) => why,
+                        // By who stops the work itself, as `larder cleanup --cancel` does, and not the run.
+                        (Ok(Err(failure)), None) if failure.is_stopped() => End::Cancelled,
                         (Ok(Err(failure)), None) => End::Failed(failure),
                         (Err(error), None) => End::Failed(Failure::for_good(format!("it panicked, which is a fault of larder: {error}"))),
                     };

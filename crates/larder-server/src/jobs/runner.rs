@@ -103,7 +103,12 @@ impl Inner {
         let said = |error: &dyn std::fmt::Display| error.to_string();
         let (name, terms) = (&job.definition.name, job.definition.schedule.terms());
         let mut standing = job.duty.standing().await.map_err(|error| said(&error))?;
-        if !(standing.enrolled && job.seen.lock().standing.enrolled) {
+        let is_known_here = {
+            let seen = job.seen.lock();
+            // A record that is not there any more: Redis lost it, and whoever enrolled since may know less than this instance.
+            seen.standing.enrolled && standing.newest >= seen.standing.newest
+        };
+        if !(standing.enrolled && is_known_here) {
             self.enrol(job).await?;
             standing = job.duty.standing().await.map_err(|error| said(&error))?;
         }
@@ -144,14 +149,11 @@ impl Inner {
             (seen.standing.clone(), seen.remembered.max(seen.synced).max(seen.standing.newest))
         };
         let stored_ms = known.as_ref().filter(|known| known.terms == terms).map_or(0, |known| known.done_ms);
-        let remembered = Remembered { done_ms: stored_ms.max(seen.done_ms), token };
-        job.duty.enrol(&terms, remembered, self.now_ms()).await.map_err(|error| said(&error))?;
         let is_alone = self.larder.stats().log.shared.is_none();
         // Among others, it is known there whether it is paused; where that was lost, whoever has seen it says so.
-        if seen.paused || is_alone && known.is_some_and(|known| known.paused) {
-            job.duty.pause(true, self.now_ms()).await.map_err(|error| said(&error))?;
-        }
-        Ok(())
+        let paused = seen.paused || is_alone && known.is_some_and(|known| known.paused);
+        let remembered = Remembered { done_ms: stored_ms.max(seen.done_ms), token, paused };
+        job.duty.enrol(&terms, remembered, self.now_ms()).await.map_err(|error| said(&error))
     }
 
     /// Takes in records that are not in the store yet.

@@ -299,3 +299,45 @@ async fn a_redis_that_lost_everything_has_nothing_done_again() {
     assert_eq!(site.outcomes("cleanup").await, [Outcome::Ok, Outcome::Ok]);
     site.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_somebody_stopped_is_no_failure() {
+    let (works, begun) = works("cleanup", |_, _, _| async { Err(Failure::stopped()) });
+    let site = Site::start(&Clock::manual(), None, vec![Definition { retries: 3, ..hourly("cleanup") }], works).await;
+    site.jobs().run_now("cleanup", None).await.expect("it begins");
+    site.until_last(Outcome::Cancelled);
+    assert_eq!((begun.load(Ordering::Relaxed), troubles(&site.jobs().views()).len()), (1, 0));
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_enrols_first_in_a_redis_that_lost_everything_need_not_know_everything() {
+    let Some(redis) = or_skip(Server::start(ServerOptions::default())) else { return };
+    let (works, begun) = works("cleanup", |number, tools, _| async move { good(number, &tools) });
+    let options = larder::RedisOptions::parse(&redis.url()).expect("an address");
+    let larder = Larder::builder().redis(options).build().await.expect("a cache");
+    let clock = Clock::manual();
+    let now = clock.clone();
+    // It looks when it is asked to.
+    let pace = Pace { now: Some(Arc::new(move || now.now_ms())), look_every: HOUR, ..pace() };
+    let settings = JobSettings { jobs: vec![hourly("cleanup")], runs_kept: 20, ..JobSettings::default() };
+    let running = Running::begin(&larder, None, &settings, works, pace).await.expect("they begin");
+    let site = Site { larder, running, clock };
+    site.jobs().view("cleanup", 1).await.expect("there is one");
+    site.jobs().run_now("cleanup", None).await.expect("it begins");
+    site.until_last(Outcome::Ok);
+    site.jobs().pause("cleanup", true).await.expect("it is paused");
+    let key = "{larder}:duty:job:cleanup";
+    let known = || redis.command(&["HMGET", key, "terms", "done", "paused"]).expect("an answer").text();
+    let before = known();
+    // All is lost, and one that was never there comes first: to it everything begins now, and nothing is paused.
+    redis.command(&["DEL", key, "{larder}:duty:job:cleanup:records"]).expect("an answer");
+    let other = site.larder.duty("job:cleanup").expect("a name");
+    let terms = hourly("cleanup").schedule.terms();
+    other.enrol(&terms, larder::election::Remembered { done_ms: 1, ..Default::default() }, 1).await.expect("it enrols");
+    assert_ne!(known(), before);
+    let view = site.jobs().view("cleanup", 1).await.expect("there is one");
+    assert_eq!((known(), view.paused), (before, true), "who knows more says so");
+    assert_eq!(begun.load(Ordering::Relaxed), 1);
+    site.end().await;
+}

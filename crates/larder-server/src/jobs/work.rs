@@ -46,6 +46,7 @@ pub struct Failure {
     pub what: String,
     /// Whether it may go better when it is tried again.
     pub again: bool,
+    stopped: bool,
 }
 
 /// The future of a job.
@@ -81,17 +82,22 @@ impl Tools {
 impl Failure {
     /// What may go better when it is tried again.
     pub fn new(what: impl fmt::Display) -> Self {
-        Failure { what: what.to_string(), again: true }
+        Failure { what: what.to_string(), again: true, stopped: false }
     }
 
     /// What will not.
     pub fn for_good(what: impl fmt::Display) -> Self {
-        Failure { what: what.to_string(), again: false }
+        Failure { what: what.to_string(), again: false, stopped: false }
     }
 
     /// For work that stopped because it was told to.
     pub fn stopped() -> Self {
-        Failure::for_good("it was stopped")
+        Failure { stopped: true, ..Failure::for_good("it was stopped") }
+    }
+
+    /// Whether somebody stopped it, which is no failure.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
     }
 }
 
@@ -212,8 +218,13 @@ fn monthly(tools: &Tools, history: &History) -> Result<Json, Failure> {
     Ok(json!({ "report": "monthly", "period": period, "findings": findings, "stored": stored }))
 }
 
+/// Whoever has it stores a report. An attempt that took too long goes on where nobody hears of it, beside the next one, and both would
+/// write to the same unfinished file. Files of different names would need none of this, and somebody to remove those that are left.
+static STORING: Mutex<()> = Mutex::new(());
+
 /// Puts a report where reports are, as a page and as JSON, and lets the oldest go. Returns where they are.
 fn store(folder: &Path, kept: usize, report: &Report) -> std::io::Result<Vec<String>> {
+    let _alone = STORING.lock();
     fs::create_dir_all(folder)?;
     let name: String = report.period.from.chars().take(7).filter(|c| c.is_ascii_digit() || *c == '-').collect();
     let mut stored = Vec::new();
@@ -267,6 +278,24 @@ mod tests {
         let mut left: Vec<_> = fs::read_dir(&reports).expect("a folder").map(|entry| entry.expect("a file").file_name()).collect();
         left.sort();
         assert_eq!(left, ["monthly-2026-10.html", "monthly-2026-10.json", "notes.txt"], "what is of others stays");
+        larder.close().await.expect("it closes");
+    }
+
+    #[tokio::test]
+    async fn a_late_attempt_and_the_next_one_write_one_after_the_other() {
+        let folder = tempfile::tempdir().expect("temporary files can be written");
+        let larder = Larder::builder().build().await.expect("a cache");
+        let history = History::of(&Arc::new(Mutex::new(Store::in_memory().expect("memory")))).expect("a history");
+        let reports = folder.path().join("reports");
+        let tools = tools(&larder, Some(history.clone()), Some((reports.clone(), 1)));
+        std::thread::scope(|threads| {
+            let attempts: Vec<_> =
+                (0..4).map(|_| threads.spawn(|| (0..10).try_for_each(|_| monthly(&tools, &history).map(drop)))).collect();
+            attempts.into_iter().for_each(|attempt| attempt.join().expect("no panic").expect("each is stored whole"));
+        });
+        let mut left: Vec<_> = fs::read_dir(&reports).expect("a folder").map(|entry| entry.expect("a file").file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["monthly-2026-10.html", "monthly-2026-10.json"]);
         larder.close().await.expect("it closes");
     }
 

@@ -4,6 +4,7 @@ use larder::{ErrorKind, Item};
 use serde_json::json;
 
 use super::*;
+use crate::fake_tier::FakeTier;
 
 async fn larder() -> Larder {
     Larder::builder().build().await.expect("it opens")
@@ -73,8 +74,9 @@ async fn a_restart_does_not_end_it_and_a_clock_that_was_set_does_not_make_it_lon
     assert!(!Maintenance::open(&third, Some(file.clone())).standing().on);
     std::fs::write(&file, "{").expect("it is written");
     assert!(!Maintenance::open(&third, Some(file)).standing().on, "what is not understood keeps nobody from writing");
-    let written = Written { version: 1, since_ms: 0, until_ms: 10_000, length_ms: 4_000, by: String::new(), reason: String::new() };
-    let left = |now_ms| left_of(&written, now_ms).as_millis();
+    let written =
+        Written { version: 1, since_ms: 0, until_ms: 10_000, length_ms: 4_000, by: String::new(), reason: String::new(), event: None };
+    let left = |now_ms| written.left(now_ms).as_millis();
     assert_eq!((left(7_000), left(10_001), left(0)), (3_000, 0, 4_000));
 }
 
@@ -120,4 +122,96 @@ fn what_is_asked_for_wrongly_is_told() {
     ] {
         assert!(Told::of(&bad).is_err(), "{bad}");
     }
+}
+
+async fn over_a_disk_that_hangs() -> (Larder, Arc<Maintenance>, Arc<FakeTier>) {
+    let tier = Arc::new(FakeTier::default());
+    let larder = Larder::builder().backing_tier(tier.clone()).build().await.expect("it opens");
+    let maintenance = Maintenance::open(&larder, None);
+    (larder, maintenance, tier)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_keeps_nobody_from_looking_ending_and_beginning_anew() {
+    let (larder, maintenance, _) = over_a_disk_that_hangs().await;
+    let begin = || {
+        let (own, asked) = (maintenance.clone(), Asked { clear: true, ..asked(600) });
+        tokio::spawn(async move { own.begin(asked, "ada").await })
+    };
+    let first = begin();
+    settle().await;
+    assert!(!first.is_finished() && maintenance.standing().on && put(&larder).await == Some(ErrorKind::Maintenance));
+    // Time stands still unless nothing else can go on.
+    let before = Instant::now();
+    assert!(!maintenance.end().await.expect("it ends").on);
+    let second = begin();
+    settle().await;
+    assert!(maintenance.standing().on);
+    maintenance.end().await.expect("it ends");
+    assert_eq!((put(&larder).await, before.elapsed()), (None, Duration::ZERO));
+    for begun in [first, second] {
+        let error = begun.await.expect("no panic").expect_err("the disk hangs");
+        assert!(matches!(error, MaintenanceError::Late(_)) && error.to_string().contains("longer than 30s"), "{error}");
+    }
+    assert_eq!(before.elapsed(), CACHE_MAX);
+    assert!(larder.raw().peek("n:k").await.expect("it is read").is_some(), "what it was for had ended: nothing is cleared any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_delivered_again_begins_and_ends_nothing_and_goes_on_where_it_was_late() {
+    let (larder, maintenance, tier) = over_a_disk_that_hangs().await;
+    let event = |id: &str, data: &Json| Event::new(EVENT, data.clone()).with_id(id);
+    let (on, off) = (json!({ "mode": "on", "for": "10m", "clear": true }), json!({ "mode": "off" }));
+    assert_eq!(put(&larder).await, None);
+    // As the library tells its handler: once more after each failure, where a dead letter is replayed, and after a restart.
+    let weak = Arc::downgrade(&maintenance);
+    let obeys = async |event: Event| obey(&weak, &event).await.is_ok();
+    assert!(!obeys(event("1", &on)).await, "the disk hangs");
+    let standing = || Standing { left_ms: None, ..maintenance.standing() };
+    let since = standing();
+    assert!(since.on && since.cleared);
+    tier.flushes.add_permits(1);
+    assert!(obeys(event("1", &on)).await, "it is brought to its end");
+    assert_eq!(standing(), since, "and not begun again");
+    assert!(obeys(event("2", &off)).await && !maintenance.standing().on);
+    assert!(obeys(event("1", &on)).await && !maintenance.standing().on, "it was ended since");
+    tier.flushes.add_permits(9);
+    assert!(obeys(event("3", &on)).await && maintenance.standing().on);
+    assert!(obeys(event("2", &off)).await && maintenance.standing().on, "it was begun since");
+    for n in 4..4 + 2 * EVENTS_MAX {
+        assert!(obeys(event(&n.to_string(), &off)).await);
+    }
+    assert_eq!(maintenance.events.lock().len(), EVENTS_MAX);
+}
+
+#[tokio::test]
+async fn what_is_over_is_removed_and_a_restart_knows_the_event_that_began_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("maintenance.json");
+    let first = larder().await;
+    let maintenance = Maintenance::open(&first, Some(file.clone()));
+    let on = Event::new(EVENT, json!({ "mode": "on", "for": "10m" })).with_id("1");
+    first.emit(on.clone()).await.expect("it is carried out");
+    let since = maintenance.standing().since_ms;
+    let second = larder().await;
+    let maintenance = Maintenance::open(&second, Some(file.clone()));
+    let until = maintenance.standing().until_ms;
+    second.emit(on).await.expect("it is carried out");
+    assert_eq!((maintenance.standing().since_ms, maintenance.standing().until_ms), (since, until));
+    let text = std::fs::read_to_string(&file).expect("it is there");
+    let mut over: Json = serde_json::from_str(&text).expect("it is JSON");
+    over["until_ms"] = 1.into();
+    std::fs::write(&file, over.to_string()).expect("it is written");
+    assert!(!Maintenance::open(&larder().await, Some(file.clone())).standing().on && !file.exists());
+    // The same where its time comes while the server is there.
+    let third = larder().await;
+    let maintenance = Maintenance::open(&third, Some(file.clone()));
+    maintenance.begin(asked(1), "").await.expect("it begins");
+    assert!(file.exists());
+    let is_over = || !maintenance.standing().on && !file.exists();
+    larder_testkit::wait::pass(Duration::from_secs(1)).await;
+    while !is_over() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(put(&third).await, None);
 }

@@ -116,12 +116,17 @@ async fn mixed(mode: SizingMode, traces: &[Vec<Access>], memory: u64) -> larder:
 #[tokio::test]
 #[ignore = "it replays hundreds of thousands of reads many times: minutes"]
 async fn of_mixes_of_traces_none_is_much_worse_than_sharing() {
-    let mixes: [(&[&str], u64); 5] = [
+    let mixes: [(&[&str], u64); 10] = [
         (&["loop.trace.gz", "web12.trace.xz"], 3 << 20),
         (&["trace_vaultservice.gz", "web12.trace.xz", "multi3.trace.gz"], 4 << 20),
         (&["2_pools.trace.gz", "web12.trace.xz", "multi3.trace.gz"], 4 << 20),
         (&["cloudPhysicsIO.oracleGeneral.bin", "web12.trace.xz"], 32 << 20),
         (&["trace_vaultservice.gz", "2_pools.trace.gz"], 2 << 20),
+        (&["trace_vaultservice.gz", "2_pools.trace.gz"], 8 << 20),
+        (&["OLTP.lis.zst", "scarab-recs.trace.xz"], 32 << 20),
+        (&["OLTP.lis.zst", "web12.trace.xz", "loop.trace.gz"], 16 << 20),
+        (&["scarab-recs.trace.xz", "2_pools.trace.gz", "multi3.trace.gz"], 8 << 20),
+        (&["OLTP.lis.zst", "trace_vaultservice.gz", "scarab-recs.trace.xz", "web12.trace.xz"], 32 << 20),
     ];
     for (names, memory) in mixes {
         let paths: Vec<_> = names.iter().filter_map(|name| find(name)).collect();

@@ -5,6 +5,7 @@
 //!                  | pools may grow by what is left to the aim |
 //!                  |              |        stays as it is      | shrinks: what is too much, waits for the effect, shrinks again
 //!   after that:    grows back a little at a time, from a calm while below the low mark on
+//!                                  | .. try .. |    pools that are full may have a little more, seldom
 //! ```
 //!
 //! What may be used is bounded before the mark is reached: a process that is filled in seconds would else be far above it before pools
@@ -13,6 +14,10 @@
 //! What pools let go of goes back to the allocator, which may keep it: then the process stays as large as it was, and uses anew what it
 //! kept. So once enough was let go of, and the process does not grow any more, it is left at that: to empty the pools would gain nothing.
 //! And what they had while the process was not too large they may have again.
+//!
+//! What others had and gave back, connections say, the allocator may keep as well. A process that had a crowd once would then stay between
+//! the marks for ever, and its pools small, beside memory that nobody uses. That it is there nobody tells, so it is tried: pools
+//! that are full get a little more after a long while, and if that made the process too large, the next while is twice as long.
 
 use std::time::Duration;
 
@@ -46,6 +51,12 @@ const SETTLES: Duration = Duration::from_secs(2);
 const CALM: Duration = Duration::from_secs(30);
 /// And between two of them.
 const CALM_BETWEEN: Duration = Duration::from_secs(5);
+
+/// Up to this share of the budget more is tried: with what a step takes it stays clear of the high mark.
+const TRY_BELOW: f64 = 0.92;
+/// How long it has been quiet before more is tried, and how long at most, when that went badly.
+const TRY_AFTER: Duration = Duration::from_secs(120);
+const TRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// Of the last ten seconds, the share in which somebody, or everybody, waited for memory, from which on that is pressure.
 const SOME_MAX: f64 = 10.0;
@@ -122,6 +133,10 @@ pub struct Keeper {
     /// When it shrank or grew back last, and since when it is calm.
     changed: Option<Duration>,
     calm_since: Option<Duration>,
+    /// Since when it is neither large nor pressed, how long that has to last before more is tried, and whether it was.
+    quiet_since: Option<Duration>,
+    try_after: Option<Duration>,
+    tried: bool,
     /// How large the process was when it was last found to have grown, and what was let go of since.
     grown_to: u64,
     let_go: f64,
@@ -139,12 +154,21 @@ impl Keeper {
         let is_large = resident > budget * HIGH;
         let is_pressed = seen.pressure.is_some_and(|it| it.some >= SOME_MAX || it.full >= FULL_MAX) && resident >= budget * BLAMED_FROM;
         if is_large || is_pressed {
-            self.calm_since = None;
+            (self.calm_since, self.quiet_since) = (None, None);
+            if std::mem::take(&mut self.tried) {
+                self.try_after = Some((self.try_after.unwrap_or(TRY_AFTER) * 2).min(TRY_AFTER_MAX));
+            }
             self.shrink(now, seen, is_large);
         } else {
             (self.let_go, self.grown_to) = (0.0, 0);
             self.proven = self.proven.max(used);
-            if resident < budget * LOW { self.calm(now, seen) } else { self.calm_since = None }
+            self.quiet_since.get_or_insert(now);
+            if resident < budget * LOW {
+                self.calm(now, seen);
+            } else {
+                self.calm_since = None;
+                self.try_more(now, seen);
+            }
         }
         let pools = seen.pools.max(1) as f64;
         let wanted = self.bound(seen).min(self.ceiling.unwrap_or(pools)).min(pools);
@@ -201,7 +225,23 @@ impl Keeper {
         self.why = if is_large { Why::Large } else { Why::Pressed };
     }
 
+    /// Between the marks: whether the allocator has kept what others gave back.
+    fn try_more(&mut self, now: Duration, seen: &Seen) {
+        let (budget, used) = (seen.budget as f64, seen.used as f64);
+        let Some(may_use) = self.may_use.filter(|may_use| used + 2.0 * budget * GRAIN >= *may_use) else { return };
+        let since = self.quiet_since.max(self.changed).unwrap_or(now);
+        let is_long = now.saturating_sub(since) >= self.try_after.unwrap_or(TRY_AFTER);
+        if is_long && seen.resident as f64 <= budget * TRY_BELOW {
+            let more = may_use + budget * STEP_LEAST;
+            self.proven = self.proven.max(more);
+            self.ceiling = self.ceiling.map(|ceiling| ceiling.max(more)).filter(|ceiling| *ceiling < seen.pools as f64);
+            (self.changed, self.tried) = (Some(now), true);
+            self.why = Why::Bounded;
+        }
+    }
+
     fn calm(&mut self, now: Duration, seen: &Seen) {
+        (self.tried, self.try_after) = (false, None);
         let since = *self.calm_since.get_or_insert(now);
         let Some(ceiling) = self.ceiling else {
             self.why = Why::Calm;
@@ -329,6 +369,43 @@ mod tests {
         let low = *run(&mut keeper, 1_000, std::iter::repeat_n(seen(990, 700), 3)).last().unwrap();
         let spiky = (0..200).map(|n| if n % 20 == 0 { seen(900, 300) } else { seen(400, 300) });
         assert!(run(&mut keeper, 1_020, spiky).iter().all(|share| *share <= low));
+    }
+
+    /// A process with a crowd of connections, for a while; what that had the allocator keeps, and pools may take of it.
+    #[test]
+    fn what_others_gave_back_and_the_allocator_kept_is_not_lost_to_pools_for_ever() {
+        let (mut keeper, mut share, mut used, mut resident) = (Keeper::default(), 1.0_f64, 600_u64, 700_u64);
+        let mut step = |second: u64, is_crowded: bool| {
+            used = (used + 20).min((800.0 * share) as u64);
+            // Of what a crowd had, 210 MiB of 290 are kept, and taken by pools first.
+            resident = if is_crowded { resident.max(290 + used) } else { resident.min(910).max(100 + used) };
+            share = keeper.decide(Duration::from_secs(second), &seen(resident, used));
+            used
+        };
+        let alone = (0..60).map(|second| step(second, false)).last().unwrap();
+        let crowded = (60..120).map(|second| step(second, true)).last().unwrap();
+        let soon = (120..230).map(|second| step(second, false)).last().unwrap();
+        assert!(alone >= 750 && crowded < 650 && soon <= crowded + 16, "{alone}, {crowded}, {soon}");
+        let after = (230..4_000).map(|second| step(second, false)).last().unwrap();
+        assert!(after >= 790, "{after}");
+    }
+
+    #[test]
+    fn what_is_tried_and_makes_the_process_too_large_is_tried_ever_less_often() {
+        let (mut keeper, mut share, mut used, mut largest) = (Keeper::default(), 1.0_f64, 600_u64, 0);
+        let mut shrunk = Vec::new();
+        for second in 0..40_000 {
+            // Nothing is kept: all that pools take the process has more, and a wave of others comes on top of it.
+            let wave = if second % 1_000 < 20 { 40 } else { 0 };
+            let before = used;
+            used = (used + 20).min((800.0 * share) as u64);
+            if used < before {
+                shrunk.push(second);
+            }
+            largest = largest.max(290 + used + wave);
+            share = keeper.decide(Duration::from_secs(second), &seen(290 + used + wave, used));
+        }
+        assert!((900..=1_000).contains(&largest) && shrunk.len() < 100, "{largest} MiB, {shrunk:?}");
     }
 
     #[test]

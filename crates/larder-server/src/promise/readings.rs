@@ -21,9 +21,15 @@ const LEN_MAX: u64 = 64 << 10;
 const DEPTH_MAX: usize = 64;
 
 /// Where it is read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readings {
     root: PathBuf,
+}
+
+impl Default for Readings {
+    fn default() -> Self {
+        Readings::system()
+    }
 }
 
 impl Readings {

@@ -61,6 +61,34 @@ async fn wait_seconds(seconds: u64) {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_gone_gives_all_back_and_one_that_cannot_be_read_for_a_moment_nothing() {
+    let root = tempfile::tempdir().expect("a folder");
+    resident(root.path(), 95);
+    set(root.path(), "proc/self/cgroup", "0::/pod\n");
+    let limit = |text: &str| set(root.path(), "sys/fs/cgroup/pod/memory.max", text);
+    let hundred = (100 * MIB * 10 / 9).to_string();
+    limit(&hundred);
+    let (larder, promise) = promised(root.path(), BudgetSettings { bytes: None, obeys_group: true }).await;
+    let keeping = tokio::spawn(promise.clone().keep());
+    wait_seconds(5).await;
+    let share = promise.standing().share;
+    assert!(share < 0.5 && larder.stats().memory.capacity < 64 * MIB, "{share}");
+    limit("");
+    wait_seconds(8).await;
+    assert_eq!((promise.standing().share, promise.standing().budget), (share, None), "it may be there again");
+    limit(&hundred);
+    wait_seconds(8).await;
+    assert_eq!(promise.standing().share, share);
+    limit("max");
+    wait_seconds(11).await;
+    assert_eq!((promise.standing().share, promise.standing().why.as_str(), larder.stats().memory.capacity), (1.0, "calm", 64 * MIB));
+    limit(&hundred);
+    wait_seconds(2).await;
+    assert!(promise.standing().share < 0.5, "the next one counts at once");
+    keeping.abort();
+}
+
 #[tokio::test]
 async fn the_least_of_what_was_said_and_of_the_group_is_the_budget() {
     let root = tempfile::tempdir().expect("a folder");

@@ -59,7 +59,24 @@ impl Server {
         Self::start_behind(cache, (HttpLimits::default(), PATIENCE), webhooks, door)
     }
 
-    fn start_behind(cache: Builder, (limits, drain): (HttpLimits, Duration), webhooks: Webhooks, door: Arc<Door>) -> Self {
+    /// One that looks after itself so, and is there for clients of Redis as well.
+    pub fn looked_after(cache: Builder, upkeep: UpkeepSettings) -> Self {
+        let resp = Some(([127, 0, 0, 1], 0).into());
+        Self::start_with(cache, (HttpLimits::default(), PATIENCE), Webhooks::default(), Door::open(), (resp, upkeep))
+    }
+
+    fn start_behind(cache: Builder, limits: (HttpLimits, Duration), webhooks: Webhooks, door: Arc<Door>) -> Self {
+        let resp = door.is_guarded().then_some(([127, 0, 0, 1], 0).into());
+        Self::start_with(cache, limits, webhooks, door, (resp, UpkeepSettings::default()))
+    }
+
+    fn start_with(
+        cache: Builder,
+        (limits, drain): (HttpLimits, Duration),
+        webhooks: Webhooks,
+        door: Arc<Door>,
+        (resp, upkeep): (Option<SocketAddr>, UpkeepSettings),
+    ) -> Self {
         let backups = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -72,17 +89,13 @@ impl Server {
                 webhooks,
                 guards: Guards::default(),
                 audit: None,
-                resp: RespSettings {
-                    listen: door.is_guarded().then_some(([127, 0, 0, 1], 0).into()),
-                    threads: 1,
-                    ..RespSettings::default()
-                },
+                resp: RespSettings { listen: resp, threads: 1, ..RespSettings::default() },
                 door,
                 is_strict: false,
                 watched: Watched::default(),
                 drain,
                 history: None,
-                upkeep: UpkeepSettings::default(),
+                upkeep,
                 cleaner: Cleaner::of(&larder),
                 jobs: Some(leap_days(&larder).await),
                 backups: Some(Backups::new(larder.clone(), BackupSettings::in_folder(backups.path()))),

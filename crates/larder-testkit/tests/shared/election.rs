@@ -12,7 +12,7 @@ use crate::support::*;
 const LEASE: Duration = Duration::from_secs(60);
 
 fn after(done_ms: u64) -> Remembered {
-    Remembered { done_ms, token: 0 }
+    Remembered { done_ms, ..Remembered::default() }
 }
 
 fn seed() -> u64 {
@@ -62,7 +62,10 @@ async fn redis_decides_as_a_process_alone_does() {
             for (side, duty) in sides.iter().enumerate() {
                 let claim = claims[side].len().checked_sub(1).map(|last| claims[side][last.saturating_sub(pick)]);
                 answers.push(match (kind, claim) {
-                    (0, _) => format!("{:?}", duty.enrol(if flag { "a" } else { "b" }, after(due_ms / 2), due_ms).await.is_ok()),
+                    (0, _) => {
+                        let known = Remembered { paused: pick == 0, ..after(due_ms / 2) };
+                        format!("{:?}", duty.enrol(if flag { "a" } else { "b" }, known, due_ms).await.is_ok())
+                    }
                     (1, _) => format!("{:?}", duty.pause(flag, due_ms).await.is_ok()),
                     (2, _) => {
                         let token = duty.pass(due_ms, record.clone()).await.expect("an answer");

@@ -47,6 +47,7 @@ impl State {
         };
         self.done_ms = self.done_ms.max(if begins_now { now_ms } else { known.done_ms });
         self.token = self.token.max(known.token);
+        self.paused |= known.paused;
         self.terms = Some(terms.to_owned());
     }
 

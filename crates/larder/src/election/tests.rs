@@ -21,7 +21,7 @@ async fn won(duty: &Duty, due_ms: u64, scheduled: bool) -> Claim {
 }
 
 fn after(done_ms: u64) -> Remembered {
-    Remembered { done_ms, token: 0 }
+    Remembered { done_ms, ..Remembered::default() }
 }
 
 fn record(text: &'static str) -> Bytes {
@@ -88,6 +88,11 @@ async fn a_pause_holds_back_the_schedule_and_nobody_who_asks() {
     duty.pause(false, 250).await.unwrap();
     assert_eq!(duty.claim(200, true, "a", LEASE).await.unwrap(), Claimed::Over, "what was due meanwhile was not to be done");
     won(&duty, 300, true).await;
+    let lost = larder.duty("lost").unwrap();
+    lost.enrol("0 2 * * *", Remembered { paused: true, ..after(100) }, 500).await.unwrap();
+    assert_eq!(lost.claim(200, true, "a", LEASE).await.unwrap(), Claimed::Paused, "who takes part says so at once");
+    lost.enrol("0 2 * * *", after(100), 500).await.unwrap();
+    assert!(lost.standing().await.unwrap().paused, "who does not know changes nothing");
     larder.close().await.unwrap();
 }
 

@@ -2,7 +2,8 @@
 --
 -- KEYS  the duty (hash), its records (list, the newest first)
 -- ARGV  what is asked, then:
---   enrol   terms, instant up to which all is known to be done or 0, token up to which all are known to be given, now by the caller's clock
+--   enrol   terms, instant up to which all is known to be done or 0, token up to which all are known to be given, now by the caller's
+--           clock, '1' if it is known to be paused
 --   look
 --   claim   due, '1' if by schedule, who, ms of the lease
 --   renew   token, ms of the lease
@@ -47,6 +48,7 @@ if op == 'enrol' then
   local known = tonumber(ARGV[3])
   if s.terms ~= ARGV[2] and (s.terms or known == 0) then known = tonumber(ARGV[5]) end
   call('HSET', duty, 'terms', ARGV[2], 'done', text(math.max(done, known)), 'token', text(math.max(last, tonumber(ARGV[4]))))
+  if ARGV[6] == '1' then call('HSET', duty, 'paused', '1') end
   return {'ok'}
 elseif op == 'look' then
   local answer = {s.terms and '1' or '0', text(done), s.paused or '0', s.newest or '0'}

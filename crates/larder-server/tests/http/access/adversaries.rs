@@ -7,6 +7,7 @@ use larder::{Clock, Larder};
 use larder_server::access::token::Token;
 use larder_server::settings::Webhooks;
 use larder_server::webhook::Secret;
+use larder_testkit::wait;
 use serde_json::json;
 
 use super::super::wire::encoded;
@@ -280,6 +281,29 @@ fn a_request_that_could_be_read_in_two_ways_is_read_in_none() {
     assert_eq!(status(head("GET /livez", &"x: y\r\n".repeat(1_000))), "431");
     assert_eq!(status(head(&format!("GET /livez?{}", "y".repeat(70_000)), "")), "414");
     assert_eq!(guarded.server.request("GET", "/livez").send().status, 200);
+}
+
+#[test]
+fn a_probe_tells_reasons_to_who_may_know_them_and_states_to_all() {
+    let guarded = Guarded::start();
+    let on = guarded.ask("admin", "POST", "/v1/maintenance", Some(json!({ "for": "30m", "reason": "disk of 10.1.2.3" })));
+    assert_eq!(on.status, 200);
+    let ask = |authorization: Option<&str>, accept: &str| {
+        let request = guarded.server.request("GET", "/readyz?verbose").header("accept", accept);
+        let reply = authorization.into_iter().fold(request, |request, bearer| request.header("authorization", bearer)).send();
+        assert_eq!(reply.status, 200, "it is never refused to who asks wrongly");
+        String::from_utf8(reply.body).expect("text")
+    };
+    let bearer = |name: &str| format!("Bearer {}", guarded.somebody(name).token.reveal());
+    let (admin, nobody) = (bearer("admin"), bearer("nobody"));
+    let told = || ask(Some(&admin), "text/plain");
+    assert!(wait::until(Duration::from_secs(20), || told().contains("10.1.2.3")), "{}", told());
+    for stranger in [None, Some("Bearer ldr_wrong"), Some(nobody.as_str())] {
+        let lines = ask(stranger, "text/plain");
+        assert!(lines.contains("[-]maintenance failed, and is not needed: degraded\n") && !lines.contains("10.1.2.3"), "{lines}");
+        let json = ask(stranger, "application/json");
+        assert!(json.contains("\"message\":\"degraded\"") && !json.contains("10.1.2.3"), "{json}");
+    }
 }
 
 #[test]

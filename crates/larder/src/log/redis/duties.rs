@@ -33,7 +33,9 @@ impl Duties<'_> {
     }
 
     pub(crate) async fn enrol(&self, name: &str, terms: &str, known: Remembered, now_ms: u64) -> Result<()> {
-        self.ask(name, "enrol", |call| call.arg(terms).arg(known.done_ms).arg(known.token).arg(now_ms)).await.map(drop)
+        self.ask(name, "enrol", |call| call.arg(terms).arg(known.done_ms).arg(known.token).arg(now_ms).arg(u8::from(known.paused)))
+            .await
+            .map(drop)
     }
 
     pub(crate) async fn look(&self, name: &str) -> Result<Standing> {
