@@ -19,6 +19,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub struct Maintenance {
     file: Option<PathBuf>,
     /// Whoever has it begins or ends it, which is a matter of one file. Taken before `now` and `events`, which are taken one at a time.
     turn: tokio::sync::Mutex<u64>,
+    /// How often somebody has ended it.
+    ended: AtomicU64,
     now: Mutex<Option<Window>>,
     events: Mutex<VecDeque<Heard>>,
     timer: Mutex<Option<AbortHandle>>,
@@ -150,6 +153,8 @@ pub enum MaintenanceError {
     Cache(larder::Error),
     /// The same, in the time that there is for it. It may still come to its end.
     Late(&'static str),
+    /// It was ended before it had begun: writing it down took that long.
+    Ended,
 }
 
 impl fmt::Display for MaintenanceError {
@@ -164,6 +169,7 @@ impl fmt::Display for MaintenanceError {
             MaintenanceError::Cache(error) => {
                 write!(f, "maintenance has begun, but not everything could be done for it: {error}")
             }
+            MaintenanceError::Ended => write!(f, "maintenance was ended before it could be written down, and has not begun"),
             MaintenanceError::Late(what) => {
                 write!(f, "maintenance has begun, but {what} took longer than {}, and may go on", show_time(CACHE_MAX))
             }
@@ -230,6 +236,7 @@ impl Maintenance {
             larder: larder.clone(),
             file,
             turn: tokio::sync::Mutex::default(),
+            ended: AtomicU64::new(0),
             now: Mutex::default(),
             events: Mutex::default(),
             timer: Mutex::default(),
@@ -238,8 +245,8 @@ impl Maintenance {
         if let Some(written) = maintenance.file.as_deref().and_then(file::left_behind) {
             let left = written.left(wall_ms());
             tracing::warn!(left = %show_time(left), reason = written.reason, "the server is still under maintenance, and takes no writes");
-            larder.refuse_writes();
-            maintenance.events.lock().extend(written.event.clone().map(|mark| Heard { mark, left_over: None }));
+            // Whether everything was done for it is not known, so it is done once more if the event is delivered again.
+            maintenance.events.lock().extend(written.event.clone().map(|mark| Heard { mark, left_over: Some(0) }));
             maintenance.set(Window { stretch: 0, written, until: Instant::now() + left, cleared: false, under_way: 0 });
         }
         let weak = Arc::downgrade(&maintenance);
@@ -271,16 +278,17 @@ impl Maintenance {
     async fn begin_whole(self: &Arc<Self>, asked: Asked, by: String, event: Option<String>) -> Result<Standing, MaintenanceError> {
         let clear = asked.clear;
         let Some(stretch) = self.refuse(asked, by, event.as_deref()).await? else { return Ok(self.standing()) };
-        let outcome = self.bring_to_rest(stretch, clear).await;
-        if outcome.is_err() {
-            // Delivered again it is not begun again, but brought to its end.
-            self.events
-                .lock()
-                .iter_mut()
-                .filter(|heard| event.as_ref() == Some(&heard.mark))
-                .for_each(|heard| heard.left_over = Some(stretch));
+        let flushed = self.bring_to_rest(stretch).await;
+        let cleared = if clear && (self.is_on(stretch) || event.is_some()) { self.clear(stretch).await } else { Ok(()) };
+        let Some(mark) = event else { return flushed.and(cleared).map(|()| self.standing()) };
+        // Delivered again it is not begun again, but what it wants invalidated is, until that succeeded.
+        let left_over = cleared.is_err().then_some(stretch);
+        self.events.lock().iter_mut().filter(|heard| heard.mark == mark).for_each(|heard| heard.left_over = left_over);
+        if let Err(error) = flushed {
+            // It goes on by itself. The next event of the partition, which may be the one that ends all this, is not to wait for it again.
+            tracing::warn!(%error, "maintenance was begun by an event");
         }
-        outcome.map(|()| self.standing())
+        cleared.map(|()| self.standing())
     }
 
     /// Up to the line. Nothing is left to do for an event that was obeyed.
@@ -289,13 +297,16 @@ impl Maintenance {
         match self.hear(event) {
             Hearing::New => {}
             Hearing::Done => return Ok(None),
-            Hearing::LeftOver(stretch) => return Ok(self.is_on(stretch).then_some(stretch)),
+            // Also where that is over: it was told that everything is to be invalidated, and nothing was.
+            Hearing::LeftOver(stretch) => return Ok(Some(stretch)),
         }
+        let ended = self.ended.load(SeqCst);
         let now_ms = wall_ms();
         let length_ms = u64::try_from(asked.length.as_millis()).unwrap_or(u64::MAX);
         let before = self.now.lock().clone();
         let since_ms = before.as_ref().map_or(now_ms, |window| window.written.since_ms);
         let event = event.map(str::to_owned);
+        let begun_by = event.clone().or_else(|| before.as_ref().and_then(|window| window.written.event.clone()));
         let written = Written {
             version: file::VERSION,
             since_ms,
@@ -303,33 +314,46 @@ impl Maintenance {
             length_ms,
             by,
             reason: asked.reason,
-            event: event.clone(),
+            event: begun_by,
         };
         // First: what a restart would not know of has not begun.
-        self.write(Some(&written)).await?;
+        if let Err(error) = self.write(Some(&written)).await {
+            // It may stand there all the same, if the disk failed late.
+            if let Err(again) = self.write(before.as_ref().map(|window| &window.written)).await {
+                tracing::error!(error = %again, "a restart may find the server under maintenance");
+            }
+            return Err(error);
+        }
+        if self.ended.load(SeqCst) != ended {
+            // Somebody had waited for the disk to end it.
+            self.write(None).await?;
+            return Err(MaintenanceError::Ended);
+        }
         tracing::warn!(by = written.by, reason = written.reason, until = %show_time(asked.length), "maintenance begins: writes are refused");
         let stretch = before.as_ref().map_or_else(|| *turn + 1, |window| window.stretch);
         *turn = stretch;
         let (cleared, under_way) = before.map_or((false, 0), |window| (window.cleared, window.under_way));
         self.set(Window { stretch, written, until: Instant::now() + asked.length, cleared, under_way });
-        self.larder.refuse_writes();
         self.heard(event);
         Ok(Some(stretch))
     }
 
     /// Behind the line, for as long as it is on.
-    async fn bring_to_rest(&self, stretch: u64, clear: bool) -> Result<(), MaintenanceError> {
+    async fn bring_to_rest(&self, stretch: u64) -> Result<(), MaintenanceError> {
+        if !self.is_on(stretch) {
+            return Ok(());
+        }
         let under_way = self.larder.writes_drained(DRAIN_MAX).await;
         if !self.change(stretch, |window| window.under_way = under_way) {
             return Ok(());
         }
-        let flushed = in_time("bringing what was written to the disk", self.larder.flush()).await;
-        if !clear || !self.is_on(stretch) {
-            return flushed;
-        }
+        in_time("bringing what was written to the disk", self.larder.flush()).await
+    }
+
+    async fn clear(&self, stretch: u64) -> Result<(), MaintenanceError> {
         let cleared = in_time("invalidating everything", self.larder.invalidate(Names::new().everything())).await;
         self.change(stretch, |window| window.cleared |= cleared.is_ok());
-        flushed.and(cleared)
+        cleared
     }
 
     fn is_on(&self, stretch: u64) -> bool {
@@ -375,27 +399,34 @@ impl Maintenance {
     }
 
     async fn end_whole(&self, event: Option<String>) -> Result<Standing, MaintenanceError> {
-        let _turn = self.turn.lock().await;
         // Delivered again it must not end what began after it.
-        if !matches!(self.hear(event.as_deref()), Hearing::New) {
-            return Ok(self.standing());
+        if matches!(self.hear(event.as_deref()), Hearing::New) {
+            // Before its turn: who has it may wait for a disk, and is not to begin when that comes back.
+            self.ended.fetch_add(1, SeqCst);
+            self.open_writes("as asked", |_| true);
+            let _turn = self.turn.lock().await;
+            // And with it: others may have had theirs before, who had asked before.
+            self.open_writes("as asked", |_| true);
+            self.heard(event);
+            self.write(None).await?;
+        } else {
+            let _turn = self.turn.lock().await;
+            // Removing what is written down may have failed.
+            if self.now.lock().is_none() {
+                self.write(None).await?;
+            }
         }
-        if let Some(timer) = self.timer.lock().take() {
-            timer.abort();
-        }
-        self.end_now("as asked").await?;
-        self.heard(event);
         Ok(self.standing())
     }
 
-    /// Writes first: whatever the disk says of what is written down, they are taken again.
-    async fn end_now(&self, why: &str) -> Result<(), MaintenanceError> {
-        let was_on = self.now.lock().take().is_some();
-        self.larder.open_writes();
-        if was_on {
+    /// Writes are taken again, if what is on is over; whatever a disk says of what is written down.
+    fn open_writes(&self, why: &str, is_over: impl FnOnce(&Window) -> bool) {
+        let mut now = self.now.lock();
+        if now.take_if(|window| is_over(window)).is_some() {
+            // Under the lock: what begins at once is not to be opened.
+            self.larder.open_writes();
             tracing::warn!(why, "maintenance ends: writes are taken again");
         }
-        self.write(None).await
     }
 
     /// How it stands.
@@ -417,14 +448,19 @@ impl Maintenance {
     /// Has it stand so, until its deadline.
     fn set(self: &Arc<Self>, window: Window) {
         let (until, weak) = (window.until, Arc::downgrade(self));
-        *self.now.lock() = Some(window);
+        {
+            let mut now = self.now.lock();
+            *now = Some(window);
+            self.larder.refuse_writes();
+        }
         let task = tokio::spawn(async move {
             tokio::time::sleep_until(until).await;
             let Some(maintenance) = weak.upgrade() else { return };
+            // Somebody may have put it off; who has the turn may wait for a disk for longer than this is to last.
+            maintenance.open_writes("its time is over", |window| window.until <= Instant::now());
             let _turn = maintenance.turn.lock().await;
-            // Somebody may have put it off while this waited for its turn.
-            let is_over = maintenance.now.lock().as_ref().is_some_and(|window| window.until <= Instant::now());
-            if is_over && let Err(error) = maintenance.end_now("its time is over").await {
+            let is_on = maintenance.now.lock().is_some();
+            if !is_on && let Err(error) = maintenance.write(None).await {
                 tracing::error!(%error, "a restart may find the server under maintenance");
             }
         });

@@ -11,6 +11,7 @@
 use bytes::Bytes;
 
 use crate::cache::Larder;
+use crate::codec::Encoded;
 use crate::config::{Mode, Times as OwnTimes};
 use crate::entry::{Cached, Entry, Life as Ages, Meta, NewMeta, Times};
 use crate::error::{Error, ErrorKind, Result};
@@ -169,7 +170,7 @@ impl View<Bytes> {
         let (now, times) = (self.shared.clock.refresh(), there.meta.times());
         // Where hits begin the time to live anew, it is known in the backing tier by when it began.
         let created_at = if there.meta.life.sliding { times.created_at } else { now };
-        let print = Print::waiting(self.space.policy.fingerprint);
+        let print = self.space.policy.fingerprint.print_of(&Encoded::Itself(&value));
         Ok(self.alter(key, there, (value, print), (there.meta.life, Times { created_at, ..times }), since))
     }
 

@@ -25,6 +25,10 @@ mod canonical;
 pub use array::{Array, Number};
 pub use canonical::canonical_json;
 
+/// Whoever asks for a fingerprint may be a sweeper, who looks at hundreds of entries in a step and must not hold up a thread for that: what
+/// is larger is worked out when it comes, where copying it is the greater part.
+const WAITS_MAX: usize = 4 << 10;
+
 /// How fingerprints are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -41,8 +45,8 @@ impl Hash {
     /// The fingerprint of an encoded value, for its entry: at once if there is nothing to work it out from later.
     pub(crate) fn print_of(self, encoded: &Encoded<'_>) -> Print {
         match encoded {
-            Encoded::Itself(_) => Print::waiting(self),
-            Encoded::Made(bytes) => Print::new(self.of(bytes).as_u128()),
+            Encoded::Itself(bytes) if bytes.len() <= WAITS_MAX => Print::waiting(self),
+            bytes => Print::new(self.of(bytes).as_u128()),
         }
     }
 
@@ -238,6 +242,8 @@ mod tests {
             assert_eq!(waits.known(), 0, "nobody asked yet");
             assert_eq!((waits.clone().of(&value), waits.of(&value), waits.known()), (expected, expected, expected));
             assert_eq!(hash.print_of(&Encoded::Made(value.clone())).known(), expected);
+            let large = Bytes::from(vec![7; WAITS_MAX + 1]);
+            assert_eq!(hash.print_of(&Encoded::Itself(&large)).known(), hash.of(&large).as_u128(), "what is large does not wait");
             // Somebody has written one half and not the other.
             for half in [expected & u128::from(u64::MAX), expected >> 64 << 64] {
                 assert_eq!(Print { by: hash, ..Print::new(half) }.of(&value), expected);

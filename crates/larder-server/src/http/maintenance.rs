@@ -28,7 +28,7 @@ impl From<MaintenanceError> for Problem {
     fn from(error: MaintenanceError) -> Self {
         let kind = match &error {
             MaintenanceError::Length(_) | MaintenanceError::Reason | MaintenanceError::Event(_) => Kind::InvalidRequest,
-            MaintenanceError::File(..) | MaintenanceError::Late(_) => Kind::TierFailed,
+            MaintenanceError::File(..) | MaintenanceError::Late(_) | MaintenanceError::Ended => Kind::TierFailed,
             MaintenanceError::Cache(error) => Kind::from(error.kind()),
         };
         Problem::new(kind, error.to_string())

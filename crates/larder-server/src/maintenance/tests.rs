@@ -166,13 +166,12 @@ async fn an_event_that_is_delivered_again_begins_and_ends_nothing_and_goes_on_wh
     // As the library tells its handler: once more after each failure, where a dead letter is replayed, and after a restart.
     let weak = Arc::downgrade(&maintenance);
     let obeys = async |event: Event| obey(&weak, &event).await.is_ok();
-    assert!(!obeys(event("1", &on)).await, "the disk hangs");
+    assert!(obeys(event("1", &on)).await, "that the disk hangs must not hold up the events behind it");
     let standing = || Standing { left_ms: None, ..maintenance.standing() };
-    let since = standing();
+    let (since, at) = (standing(), larder.position());
     assert!(since.on && since.cleared);
-    tier.flushes.add_permits(1);
-    assert!(obeys(event("1", &on)).await, "it is brought to its end");
-    assert_eq!(standing(), since, "and not begun again");
+    assert!(obeys(event("1", &on)).await);
+    assert_eq!((standing(), larder.position()), (since, at), "it is not begun again, and nothing invalidated twice");
     assert!(obeys(event("2", &off)).await && !maintenance.standing().on);
     assert!(obeys(event("1", &on)).await && !maintenance.standing().on, "it was ended since");
     tier.flushes.add_permits(9);
@@ -182,6 +181,58 @@ async fn an_event_that_is_delivered_again_begins_and_ends_nothing_and_goes_on_wh
         assert!(obeys(event(&n.to_string(), &off)).await);
     }
     assert_eq!(maintenance.events.lock().len(), EVENTS_MAX);
+}
+
+#[tokio::test]
+async fn what_a_restart_may_have_kept_from_being_cleared_is_cleared_when_the_event_comes_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("maintenance.json");
+    let on = Event::new(EVENT, json!({ "mode": "on", "for": "10m", "clear": true })).with_id("1");
+    let first = larder().await;
+    let before = Maintenance::open(&first, Some(file.clone()));
+    first.emit(on.clone()).await.expect("it is carried out");
+    // Put off by somebody, who is no event.
+    before.begin(asked(900), "ada").await.expect("it goes on");
+    let second = larder().await;
+    assert_eq!(put(&second).await, None);
+    let after = Maintenance::open(&second, Some(file));
+    let until = after.standing().until_ms;
+    second.emit(on.clone()).await.expect("it is carried out");
+    assert!(second.raw().peek("n:k").await.expect("it is read").is_none() && after.standing().cleared);
+    let at = second.position();
+    let weak = Arc::downgrade(&after);
+    obey(&weak, &on).await.expect("there is nothing left to do");
+    assert_eq!((second.position(), after.standing().until_ms), (at, until));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_hangs_while_it_is_put_off_does_not_keep_it_from_ending() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let larder = larder().await;
+    let maintenance = Maintenance::open(&larder, Some(folder.path().join("maintenance.json")));
+    maintenance.begin(asked(600), "").await.expect("it begins");
+    // Who opens a pipe to write waits for somebody who reads.
+    let pipe = folder.path().join("maintenance.new");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("it is there").success());
+    let (putting_off, ending) = (maintenance.clone(), maintenance.clone());
+    let put_off = tokio::spawn(async move { putting_off.begin(asked(1_200), "").await });
+    let holds_the_turn = || maintenance.turn.try_lock().is_err();
+    tokio::task::block_in_place(|| assert!(larder_testkit::wait::until(Duration::from_secs(10), holds_the_turn)));
+    let end = tokio::spawn(async move { ending.end().await });
+    let is_open = || !maintenance.standing().on;
+    tokio::task::block_in_place(|| assert!(larder_testkit::wait::until(Duration::from_secs(10), is_open)));
+    assert_eq!(put(&larder).await, None, "writes are taken though the disk hangs");
+    assert!(!end.is_finished() && !put_off.is_finished());
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut reader = std::fs::File::open(&pipe).expect("it opens");
+        std::fs::remove_file(&pipe).expect("it is removed");
+        std::io::copy(&mut reader, &mut std::io::sink()).expect("it is read")
+    });
+    let error = put_off.await.expect("no panic").expect_err("it was ended, and a pipe cannot be brought to a disk");
+    assert!(matches!(error, MaintenanceError::File(..) | MaintenanceError::Ended), "{error}");
+    assert!(!end.await.expect("no panic").expect("it is removed").on);
+    assert!(reading.await.expect("no panic") > 0);
+    assert!(!folder.path().join("maintenance.json").exists() && put(&larder).await.is_none());
 }
 
 #[tokio::test]

@@ -23,7 +23,8 @@ pub(super) struct State {
     terms: Option<String>,
     done_ms: u64,
     token: u64,
-    paused: bool,
+    /// `None`: nobody has said anything of it.
+    paused: Option<bool>,
     claim: Option<Claimant>,
     tried: (u64, u32),
     newest: u64,
@@ -47,7 +48,10 @@ impl State {
         };
         self.done_ms = self.done_ms.max(if begins_now { now_ms } else { known.done_ms });
         self.token = self.token.max(known.token);
-        self.paused |= known.paused;
+        // Only where nobody has said anything yet: who remembers that it was paused may not know yet that it was resumed.
+        if known.paused {
+            self.paused.get_or_insert(true);
+        }
         self.terms = Some(terms.to_owned());
     }
 
@@ -64,7 +68,7 @@ impl State {
             since_ms: claimant.since_ms,
             left: Duration::from_millis(claimant.lease_ms - now_ms),
         });
-        Standing { enrolled: self.terms.is_some(), done_ms: self.done_ms, paused: self.paused, newest: self.newest, held }
+        Standing { enrolled: self.terms.is_some(), done_ms: self.done_ms, paused: self.is_paused(), newest: self.newest, held }
     }
 
     pub(super) fn claim(&mut self, (due_ms, scheduled): (u64, bool), by: &str, lease: Duration, now_ms: u64) -> Claimed {
@@ -75,7 +79,7 @@ impl State {
         if scheduled && (self.terms.is_none() || due_ms <= self.done_ms) {
             return Claimed::Over;
         }
-        if scheduled && self.paused {
+        if scheduled && self.is_paused() {
             return Claimed::Paused;
         }
         let mut attempt = 1;
@@ -123,10 +127,14 @@ impl State {
     }
 
     pub(super) fn pause(&mut self, paused: bool, now_ms: u64) {
-        if self.paused && !paused {
+        if self.is_paused() && !paused {
             self.done_ms = now_ms;
         }
-        self.paused = paused;
+        self.paused = Some(paused);
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused == Some(true)
     }
 
     pub(super) fn cancel(&mut self, token: u64, now_ms: u64) -> bool {

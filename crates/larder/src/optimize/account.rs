@@ -19,8 +19,12 @@ const LOST_MAX: f64 = 0.005;
 /// The part of filling all memory anew by which a change may fall behind the best that it was.
 const FALL_MAX: f64 = 0.25;
 
-/// A shared pool that is not further behind what it should be than this counts as one that was never touched.
-const TELLS: f64 = 0.005;
+/// Windows that the shared pool has after a change was undone, to learn again what was evicted and what was read often.
+const SETTLES: u32 = 20;
+
+/// How much of what a window says of the shared pool is believed from then on. Both ways alike: a bias that took in only what lies above it
+/// would climb with chance, and every window would count as a loss.
+const TELLS: f64 = 1.0 / 16.0;
 
 /// What is borne.
 #[derive(Debug)]
@@ -47,6 +51,8 @@ pub(super) struct Account {
     gained: f64,
     is_touched: bool,
     was_wrong: bool,
+    /// Windows since all were put together again.
+    together_for: u32,
     /// What the change in force has gained, and the most that it had.
     stretch: (f64, f64),
     /// What would have been gained by a change, since it looks good.
@@ -74,9 +80,12 @@ impl Account {
     pub(super) fn take(&mut self, window: Window, is_apart: bool) {
         let ahead = window.measured - window.together;
         self.whole += window.whole;
-        // A pool that is still filling after a change lies below, and that is the change's account.
-        if !self.is_touched || !is_apart && ahead >= self.bias() - TELLS {
+        self.together_for = if is_apart { 0 } else { self.together_for.saturating_add(1) };
+        if !self.is_touched {
             self.bias = Some(self.bias.map_or(ahead, |bias| (bias + ahead) / 2.0));
+        } else if self.together_for > SETTLES {
+            // Before, the pool lies below since it fills, and that is the change's account.
+            self.bias = self.bias.map(|bias| bias + (ahead - bias) * TELLS);
         }
         if self.is_touched {
             let gained = (ahead - self.bias()) * window.whole;
@@ -103,7 +112,8 @@ impl Account {
     /// It is undone.
     pub(super) fn undone(&mut self) {
         self.was_wrong = true;
-        self.promised = 0.0;
+        // What is in force now has lost nothing yet, also where it is apart as well.
+        (self.stretch, self.promised) = ((0.0, 0.0), 0.0);
     }
 
     /// Whether the change in force has lost too much.
@@ -156,6 +166,22 @@ mod tests {
             windows += 1;
         }
         assert_eq!(windows, 360, "1,800 of 360,000");
+    }
+
+    #[test]
+    fn chance_is_no_loss_and_what_is_undone_is_not_undone_twice() {
+        let mut account = Account::default();
+        account.take(window(0.5), false);
+        account.begin();
+        (0..3).for_each(|_| account.take(window(0.3), true));
+        assert!(account.has_fallen(FILL));
+        account.undone();
+        assert!(!account.has_fallen(FILL), "what is in force again did not do that");
+        (0..SETTLES).for_each(|_| account.take(window(0.5), false));
+        let before = account.gained;
+        // As often a point above as below.
+        (0..1_000).for_each(|n| account.take(window(if n % 2 == 0 { 0.51 } else { 0.49 }), false));
+        assert!((account.gained - before).abs() < 50.0 && account.bias().abs() < 0.001, "{account:?}");
     }
 
     #[test]

@@ -48,7 +48,8 @@ if op == 'enrol' then
   local known = tonumber(ARGV[3])
   if s.terms ~= ARGV[2] and (s.terms or known == 0) then known = tonumber(ARGV[5]) end
   call('HSET', duty, 'terms', ARGV[2], 'done', text(math.max(done, known)), 'token', text(math.max(last, tonumber(ARGV[4]))))
-  if ARGV[6] == '1' then call('HSET', duty, 'paused', '1') end
+  -- Only where nobody has said anything yet: who remembers that it was paused may not know yet that it was resumed.
+  if ARGV[6] == '1' and not s.paused then call('HSET', duty, 'paused', '1') end
   return {'ok'}
 elseif op == 'look' then
   local answer = {s.terms and '1' or '0', text(done), s.paused or '0', s.newest or '0'}
