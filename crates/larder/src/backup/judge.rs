@@ -118,9 +118,7 @@ fn by_log(folder: &Path, (there, head): (Epoch, u64), accepts: bool) -> Result<O
     let unknown = match (epoch == there, is_known) {
         (false, _) => format!("is of epoch {epoch}, and the backup was taken in {there}"),
         (_, false) => format!("ends at position {last}, before the backup, which knows {head}"),
-        _ if held.is_none() => {
-            "is in use by a process, or may be, so what is still to be invalidated there is not known".to_owned()
-        }
+        _ if held.is_none() => "is in use by a process, or may be, so what is still to be invalidated there is not known".to_owned(),
         _ => return Ok(Some((index, last, held))),
     };
     let message = format!("the log in {} {unknown}", folder.display());

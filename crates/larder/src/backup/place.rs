@@ -373,7 +373,8 @@ mod tests {
     fn what_others_put_there_is_no_backup_that_was_never_finished() {
         let folder = tempfile::tempdir().unwrap();
         let place = FolderPlace::new(folder.path());
-        let names = ["index", "segment-000001", "segment-1000000", "manifest.json", "index.part", "segment-000012.part", "manifest.json.part"];
+        let names =
+            ["index", "segment-000001", "segment-1000000", "manifest.json", "index.part", "segment-000012.part", "manifest.json.part"];
         for name in names {
             assert!(is_file_of_backup(name), "{name}");
         }

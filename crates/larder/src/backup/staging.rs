@@ -228,11 +228,13 @@ impl Running {
                 let message = match of_before.filter(|before| covers && Of { judged: of.judged, ..before.clone() } == of) {
                     Some(Of { judged, .. }) => format!(
                         "a restore of {}{what} was interrupted, which judged what is stale by {judged}; this one would by {}, and would \
-                         show what that one wrote: give it up first",
+                         show what that one wrote: run it as it was, or give it up first",
                         shown(before),
                         of.judged
                     ),
-                    None => format!("a restore of {}{what} was interrupted: run the same again, or give it up, before another", shown(before)),
+                    None => {
+                        format!("a restore of {}{what} was interrupted: run the same again, or give it up, before another", shown(before))
+                    }
                 };
                 return Err(Error::new(ErrorKind::Overloaded, message));
             }
@@ -319,7 +321,10 @@ pub(super) fn restored_since(index: &Index, since: Stamp) -> bool {
 /// of before. Where that one is never completed, nothing tells.
 pub(super) fn check_no_restore(shared: &Shared) -> Result<()> {
     if shared.staging.writing.load(Ordering::SeqCst) {
-        return Err(Error::new(ErrorKind::Overloaded, "a restore is under way, and a backup would have half of it: take one when it is over"));
+        return Err(Error::new(
+            ErrorKind::Overloaded,
+            "a restore is under way, and a backup would have half of it: take one when it is over",
+        ));
     }
     Ok(())
 }
