@@ -138,7 +138,8 @@ pub struct RestoreOptions {
     pub ttl: Ttl,
     /// Counts, and changes nothing.
     pub dry_run: bool,
-    /// The folder of the log of the epoch in which the backup was taken, or the data folder it is in: of a machine that is gone, say.
+    /// The folder of the log of the epoch in which the backup was taken, or the data folder it is in: of a machine that is gone, say. It is
+    /// locked meanwhile, so that no process goes on with it.
     pub log_of_then: Option<std::path::PathBuf>,
     /// Goes on where it cannot be known what was invalidated after the backup.
     pub accept_unknown_invalidations: bool,

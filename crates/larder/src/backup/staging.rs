@@ -5,9 +5,10 @@
 //!     -> "restored" appended -> DATA/restoring removed -> hold let go
 //! ```
 //!
-//! A process that ends anywhere in between finds the file when it opens, and holds again. It is removed only once everything is there,
-//! so after it is gone there is nothing to hold. It says of what the restore is, and by what it judged: another one, let go in the end,
-//! would show what this one left half done, or took for fresh for want of knowing better. Of another epoch than the one in force it means nothing: all that was written is stale.
+//! A process that ends anywhere in between finds the file when it opens, and holds again. It is removed only once everything is there, so
+//! after it is gone there is nothing to hold. It says of what the restore is, and by what it judged: another one, let go in the end, would
+//! show what this one left half done, or took for fresh for want of knowing better. Of another epoch than the one in force it means
+//! nothing: all that was written is stale.
 
 use std::fmt;
 use std::fs::{self, File};
