@@ -47,13 +47,13 @@ impl Judge {
                 );
                 return Err(Error::new(ErrorKind::UnknownPosition, message));
             }
-            return Ok(judge(None, Judged::ByTheLogInForce, None));
+            return Ok(judge(None, Judged::LogInForce, None));
         }
         if let Some(folder) = options.log_of_then.clone() {
             let (head, accepts) = (newest.index.head, options.accept_unknown_invalidations);
             let then = blocking(move || by_log(&folder, (there, head), accepts)).await?;
             if let Some((then, last, held)) = then {
-                return Ok(judge(Some(then), Judged::ByTheLogOfThen { last }, held));
+                return Ok(judge(Some(then), Judged::LogOfThen { last }, held));
             }
         } else if !options.accept_unknown_invalidations {
             let message = format!(
@@ -64,7 +64,7 @@ impl Judge {
         }
         let newest = newest.clone();
         let then = blocking(move || Ok(source::index(&*place, &newest)?.to_index(0))).await?;
-        Ok(judge(Some(then), Judged::ByTheArchive, None))
+        Ok(judge(Some(then), Judged::Archive, None))
     }
 
     /// What it judges by.

@@ -48,10 +48,10 @@ pub(crate) struct Staging {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Judged {
-    ByTheLogInForce,
-    ByTheArchive,
+    LogInForce,
+    Archive,
     /// As far as it went: later it may know more.
-    ByTheLogOfThen {
+    LogOfThen {
         last: u64,
     },
 }
@@ -59,9 +59,9 @@ pub(super) enum Judged {
 impl fmt::Display for Judged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Judged::ByTheLogInForce => write!(f, "the log in force"),
-            Judged::ByTheArchive => write!(f, "the archive alone"),
-            Judged::ByTheLogOfThen { last } => write!(f, "the log of then up to position {last}"),
+            Judged::LogInForce => write!(f, "the log in force"),
+            Judged::Archive => write!(f, "the archive alone"),
+            Judged::LogOfThen { last } => write!(f, "the log of then up to position {last}"),
         }
     }
 }
