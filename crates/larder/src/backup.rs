@@ -51,7 +51,7 @@ mod writer;
 
 pub use difference::{Difference, diff};
 pub use manifest::{Encryption, FileSeal, IndexSeal, Manifest, NamespaceCount, Parent, read_manifest};
-pub use place::{BACKUP_NAME_LEN_MAX, FolderPlace, MANIFEST, Place, check_backup_name};
+pub use place::{BACKUP_NAME_LEN_MAX, FolderPlace, MANIFEST, Place, check_backup_name, is_file_of_backup};
 pub use restore::{NamespaceRestored, Restored};
 pub use retention::{Pruned, Retention, prune};
 pub use verify::{Verified, verify};
@@ -138,7 +138,8 @@ pub struct RestoreOptions {
     pub ttl: Ttl,
     /// Counts, and changes nothing.
     pub dry_run: bool,
-    /// The folder of the log of the epoch in which the backup was taken, or the data folder it is in: of a machine that is gone, say.
+    /// The folder of the log of the epoch in which the backup was taken, or the data folder it is in: of a machine that is gone, say. It is
+    /// locked meanwhile, so that no process goes on with it.
     pub log_of_then: Option<std::path::PathBuf>,
     /// Goes on where it cannot be known what was invalidated after the backup.
     pub accept_unknown_invalidations: bool,
@@ -160,7 +161,8 @@ impl Larder {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] for names; [`ErrorKind::UnknownPosition`] for a parent of another epoch, or when the epoch ends
-    /// under way; [`ErrorKind::Backup`] when the place fails; [`ErrorKind::Cancelled`]. Then there is no such backup.
+    /// under way; [`ErrorKind::Overloaded`] while a restore is under way; [`ErrorKind::Backup`] when the place fails;
+    /// [`ErrorKind::Cancelled`]. Then there is no such backup.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> larder::Result<()> {
@@ -194,7 +196,8 @@ impl Larder {
     ///
     /// # Errors
     /// [`ErrorKind::BadArchive`], [`ErrorKind::UnknownFormat`]: the archive; nothing was touched. [`ErrorKind::UnknownPosition`]: it
-    /// cannot be known what was invalidated since; nothing was touched. [`ErrorKind::Overloaded`]: another restore is under way.
+    /// cannot be known what was invalidated since; nothing was touched. [`ErrorKind::Overloaded`]: another restore is under way, or was
+    /// interrupted, or the same was and judged by another log of then or none: see [`abandon_restore`](Self::abandon_restore).
     /// [`ErrorKind::Tier`], [`ErrorKind::LogUnavailable`], [`ErrorKind::Cancelled`]: it was interrupted.
     pub async fn restore(&self, place: Arc<dyn Place>, options: &RestoreOptions, watch: Arc<dyn Watch>) -> Result<Restored> {
         let (larder, options) = (self.clone(), options.clone());
@@ -202,12 +205,13 @@ impl Larder {
     }
 
     /// Gives up a restore that was interrupted: what it wrote, and everything else of those namespaces that is as old, is invalidated
-    /// for good. Returns whether there was one.
+    /// for good. Returns whether there was one. It goes on to its end when its future is dropped.
     ///
     /// # Errors
     /// [`ErrorKind::LogUnavailable`]; [`ErrorKind::Overloaded`] while a restore is running.
     pub async fn abandon_restore(&self) -> Result<bool> {
-        staging::abandon(self).await
+        let larder = self.clone();
+        to_its_end(Arc::new(()), |_| async move { staging::abandon(&larder).await }).await
     }
 }
 
@@ -274,7 +278,18 @@ where
         Ok(panic) => std::panic::resume_unwind(panic),
         Err(e) => Err(Error::new(ErrorKind::Closed, "the runtime was shut down meanwhile").with_source(e)),
     };
-    tokio::spawn(work(waiting.0.clone()).in_current_span()).await.unwrap_or_else(ended)
+    let (waited, work) = (waiting.0.clone(), work(waiting.0.clone()));
+    let to_the_end = async move {
+        let done = work.await;
+        if waited.is_over.load(Ordering::Acquire) {
+            match &done {
+                Ok(_) => tracing::info!("work on backups that nobody waits for any more was done"),
+                Err(error) => tracing::warn!(%error, "work on backups that nobody waits for any more came to its end"),
+            }
+        }
+        done
+    };
+    tokio::spawn(to_the_end.in_current_span()).await.unwrap_or_else(ended)
 }
 
 /// Runs what blocks where blocking is allowed.

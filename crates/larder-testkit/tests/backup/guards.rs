@@ -86,8 +86,10 @@ async fn what_a_caller_who_goes_away_began_is_put_in_order() {
     }
     let busy = larder.restore(place.clone(), &RestoreOptions::new("b"), Arc::new(())).await.unwrap_err();
     assert_eq!(busy.kind(), ErrorKind::Overloaded, "the first one is not over before its thread is: {busy}");
+    let half = larder.backup(place.clone(), &BackupOptions::new("half"), Arc::new(())).await.unwrap_err();
+    assert_eq!(half.kind(), ErrorKind::Overloaded, "what stands on it would not know of the rest: {half}");
     let prune_all = || prune(&*place, Retention { last: 1, ..Retention::default() }, false, &()).unwrap();
-    take(&larder, folder.path(), "c", None).await;
+    take(&crate::world::open(None, &clock(), None).await, folder.path(), "c", None).await;
     assert_eq!(prune_all().in_use, ["b"], "it is still read");
     watch.go_on.store(true, Ordering::SeqCst);
     let mut again = None;
@@ -155,6 +157,7 @@ async fn an_interrupted_restore_is_ended_by_the_same_alone_also_after_a_restart(
             larder.close().await.unwrap();
             larder = crate::world::open(Some(data.path()), &clock, None).await;
         }
+        assert_eq!(seen(&larder, 300).await, 0, "none of it is seen meanwhile, restarted: {restarted}");
         for another in [of("other", "both", "both:*"), of("one", "both", "both:1*")] {
             let refused = larder.restore(place(folder.path()), &another, Arc::new(())).await.unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::Overloaded);
@@ -165,7 +168,48 @@ async fn an_interrupted_restore_is_ended_by_the_same_alone_also_after_a_restart(
     }
     let restored = larder.restore(place(folder.path()), &of("one", "both", "both:*"), Arc::new(())).await.unwrap();
     assert_eq!(restored.restored + restored.skipped_newer, 300);
+    assert_eq!(seen(&larder, 300).await, 300, "and all of it then");
     larder.restore(place(folder.path()), &of("other", "both", "both:*"), Arc::new(())).await.expect("now nothing is unfinished");
+    larder.close().await.unwrap();
+}
+
+async fn seen(larder: &Larder, entries: usize) -> usize {
+    let mut seen = 0;
+    for n in 0..entries {
+        seen += usize::from(larder.raw().peek(format!("both:{n}")).await.unwrap().is_some());
+    }
+    seen
+}
+
+#[tokio::test]
+async fn an_interrupted_restore_is_not_ended_by_one_that_knows_more_of_what_is_stale() {
+    let (then, data, folder, clock) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), clock());
+    let source = crate::world::open(Some(then.path()), &clock, None).await;
+    filled(&source, 300).await;
+    take(&source, folder.path(), "b", None).await;
+    for n in 0..300 {
+        source.invalidate(Names::new().key(format!("both:{n}"))).await.unwrap();
+    }
+    source.close().await.unwrap();
+    let mut larder = crate::world::open(Some(data.path()), &clock, None).await;
+    let accepts = RestoreOptions { accept_unknown_invalidations: true, ..RestoreOptions::new("b") };
+    let knows = RestoreOptions { log_of_then: Some(then.path().into()), ..RestoreOptions::new("b") };
+    let stopping = Arc::new(Stops("restoring", AtomicBool::new(false)));
+    larder.restore(place(folder.path()), &accepts, stopping).await.unwrap_err();
+    for restarted in [false, true] {
+        if restarted {
+            larder.close().await.unwrap();
+            larder = crate::world::open(Some(data.path()), &clock, None).await;
+        }
+        let refused = larder.restore(place(folder.path()), &knows, Arc::new(())).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Overloaded);
+        let told = refused.to_string();
+        assert!(told.contains("by the archive alone; this one would by the log of then") && told.contains("give it up first"), "{told}");
+        assert_eq!(seen(&larder, 300).await, 0, "what the first wrote, and the log of then knows to be stale, is not seen");
+    }
+    assert!(larder.abandon_restore().await.unwrap());
+    assert_eq!(larder.restore(place(folder.path()), &knows, Arc::new(())).await.unwrap().dead_invalidated, 300);
+    assert_eq!(seen(&larder, 300).await, 0);
     larder.close().await.unwrap();
 }
 
@@ -173,7 +217,7 @@ async fn an_interrupted_restore_is_ended_by_the_same_alone_also_after_a_restart(
 async fn a_backup_of_what_changed_has_what_a_restore_brought_meanwhile() {
     let (data, folder, clock) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), clock());
     let larder = crate::world::open(Some(data.path()), &clock, None).await;
-    filled(&larder, 20).await;
+    filled(&larder, 300).await;
     take(&larder, folder.path(), "old", None).await;
     larder.close().await.unwrap();
     fs::remove_dir_all(data.path().join("disk")).unwrap();
@@ -183,14 +227,17 @@ async fn a_backup_of_what_changed_has_what_a_restore_brought_meanwhile() {
     clock.advance(Duration::from_secs(60));
     assert_eq!(take(&larder, folder.path(), "nothing", Some("full")).await, 0);
     // These have stamps of before, and were made before.
+    let stopping = Arc::new(Stops("restoring", AtomicBool::new(false)));
+    larder.restore(place(folder.path()), &RestoreOptions::new("old"), stopping).await.unwrap_err();
+    assert_ne!(take(&larder, folder.path(), "half", Some("nothing")).await, 0, "what was written of one that may never be completed");
     larder.restore(place(folder.path()), &RestoreOptions::new("old"), Arc::new(())).await.unwrap();
     clock.advance(Duration::from_secs(60));
-    assert_eq!(take(&larder, folder.path(), "more", Some("nothing")).await, 20, "all of it came since");
+    assert_eq!(take(&larder, folder.path(), "more", Some("nothing")).await, 300, "all of it came since");
     clock.advance(Duration::from_secs(60));
     assert_eq!(take(&larder, folder.path(), "most", Some("more")).await, 0, "and nothing after that");
     let elsewhere = crate::world::open(None, &clock, None).await;
     let accept = RestoreOptions { accept_unknown_invalidations: true, ..RestoreOptions::new("most") };
-    assert_eq!(elsewhere.restore(place(folder.path()), &accept, Arc::new(())).await.unwrap().restored, 20);
+    assert_eq!(elsewhere.restore(place(folder.path()), &accept, Arc::new(())).await.unwrap().restored, 300);
     larder.close().await.unwrap();
 }
 
@@ -229,6 +276,10 @@ async fn the_log_of_then_counts_where_it_is_at_its_end_and_knows_as_much_as_the_
     assert_eq!(refused.kind(), ErrorKind::UnknownPosition);
     assert!(refused.to_string().contains("in use"), "{refused}");
     assert!(with(&data.path().join("log"), false).await.unwrap_err().to_string().contains("in use"), "asked by the log's own folder");
+    let links = tempfile::tempdir().unwrap();
+    let link = links.path().join("log-of-then");
+    std::os::unix::fs::symlink(data.path().join("log"), &link).unwrap();
+    assert!(with(&link, false).await.unwrap_err().to_string().contains("in use"), "asked by another way to it");
     assert_eq!(with(data.path(), true).await.unwrap(), (198, 1), "as far as it goes");
     // A copy of a time before the backup, and one of another epoch, know less than the backup.
     let refused = with(&early, false).await.unwrap_err();
@@ -241,4 +292,13 @@ async fn the_log_of_then_counts_where_it_is_at_its_end_and_knows_as_much_as_the_
     assert_eq!(with(other.path(), true).await.unwrap(), (199, 0), "as the backup knows");
     larder.close().await.unwrap();
     assert_eq!(with(data.path(), false).await.unwrap(), (198, 1), "it is at its end");
+    // A lock that cannot be asked, and a part of the log that cannot be read.
+    let copy = links.path().join("log");
+    copied(&data.path().join("log"), &copy);
+    assert_eq!(with(links.path(), false).await.unwrap(), (198, 1), "a copy has no lock");
+    fs::create_dir(links.path().join("lock")).unwrap();
+    assert!(with(links.path(), false).await.unwrap_err().to_string().contains("in use"), "nobody can know");
+    fs::create_dir(copy.join("segment-00000000000000ff")).unwrap();
+    let refused = with(links.path(), true).await.unwrap_err();
+    assert!(refused.kind() == ErrorKind::LogUnavailable && refused.to_string().contains("cannot list"), "{refused}");
 }

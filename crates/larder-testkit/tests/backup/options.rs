@@ -138,6 +138,15 @@ async fn of_two_that_reflect_as_much_the_one_that_was_made_later_stays() {
             let restored = bench.restore(of(ttl, dry_run)).await.unwrap();
             assert_eq!((restored.restored, restored.skipped_newer), (0, 1), "{ttl:?}, in a folder: {}", data.is_some());
         }
+        // A new life makes nothing younger: what was made later than that comes back over it.
+        bench.back_up("c", None).await;
+        for ttl in [Ttl::Shift, Ttl::Ignore] {
+            bench.clock.advance(Duration::from_secs(5));
+            let older = RestoreOptions { present: Present::Replace, ..of(ttl, false) };
+            assert_eq!(bench.restore(older).await.unwrap().restored, 1, "{ttl:?}");
+            let restored = bench.restore(RestoreOptions::new("c")).await.unwrap();
+            assert_eq!((restored.restored, restored.skipped_newer), (1, 0), "{ttl:?}, in a folder: {}", data.is_some());
+        }
         assert_eq!(bench.show("both:k").await.as_deref(), Some("later"));
         let replace = RestoreOptions { present: Present::Replace, ..RestoreOptions::new("b") };
         assert_eq!(bench.restore(replace).await.unwrap().restored, 1);

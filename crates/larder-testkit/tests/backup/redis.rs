@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder::backup::{BackupOptions, FolderPlace, Place, RestoreOptions};
+use larder::backup::{BackupOptions, FolderPlace, Place, RestoreOptions, Watch};
 use larder::{ErrorKind, Larder, Names, RedisOptions};
 use larder_testkit::redis::{Server, ServerOptions, or_skip};
 
@@ -46,6 +46,42 @@ async fn what_another_instance_invalidated_since_stays_dead_and_so_does_all_when
     assert_eq!((restored.restored, restored.dead_invalidated), (49, 1), "what was invalidated in the new epoch is dead: {restored:?}");
     assert!(other.raw().lookup("n:9").await.unwrap().fresh().is_none());
     assert!(other.raw().lookup("n:8").await.unwrap().fresh().is_some());
+}
+
+/// Loses the log when all was written and nothing was let go.
+struct LosesTheLog {
+    server: Server,
+    larder: Larder,
+}
+
+impl Watch for LosesTheLog {
+    fn at(&self, doing: &str, _done: u64, _of: Option<u64>) {
+        if doing == "making it durable" {
+            let epoch = self.larder.position().epoch();
+            self.server.command(&["FLUSHALL"]).expect("it is there");
+            assert!(larder_testkit::wait::until(LONG, || self.larder.position().epoch() != epoch), "a new epoch is adopted");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_whose_epoch_ends_before_it_is_let_go_is_none() {
+    let Some(server) = or_skip(Server::start(ServerOptions::default())) else { return };
+    let larder = instance(&server.url()).await;
+    for n in 0..50 {
+        larder.raw().put(format!("n:{n}"), Bytes::from("v")).await.unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let place = || Arc::new(FolderPlace::new(folder.path()));
+    larder.backup(place(), &BackupOptions::new("b"), Arc::new(())).await.unwrap();
+    let watch = Arc::new(LosesTheLog { server, larder: larder.clone() });
+    let ended = larder.restore(place(), &RestoreOptions::new("b"), watch.clone()).await.unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::UnknownPosition, "{ended}");
+    assert!(larder.raw().lookup("n:8").await.unwrap().fresh().is_none(), "nothing of it is seen");
+    // It was of another epoch, and by what was known in that one: nothing is left of it that would have to be given up.
+    let accept = RestoreOptions { accept_unknown_invalidations: true, ..RestoreOptions::new("b") };
+    assert_eq!(larder.restore(place(), &accept, Arc::new(())).await.unwrap().restored, 50);
+    assert!(larder.raw().lookup("n:8").await.unwrap().fresh().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

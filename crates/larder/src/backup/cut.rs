@@ -27,7 +27,7 @@ use super::chain;
 use super::frame::FRAME_BYTES_MAX;
 use super::manifest::{FORMAT, Manifest, Parent};
 use super::place::{MANIFEST, check_backup_name};
-use super::staging::restored_since;
+use super::staging::{check_no_restore, restored_since};
 use super::writer::{Filling, Segments, Tally, keep_index};
 use super::{BackupOptions, Place, Watch, blocking, cancelled, cannot_write};
 use crate::cache::Shared;
@@ -100,12 +100,15 @@ async fn take_claimed(shared: &Arc<Shared>, place: Arc<dyn Place>, options: &Bac
     };
     // Asked before anything is waited for, and again for the position that counts.
     position(shared)?;
+    check_no_restore(shared)?;
     let fuzzy = shared.tier.as_ref().is_some_and(|tier| tier.is_shared());
     if let Some(tier) = &shared.tier {
         watch.at("writing what is queued", 0, None);
         tier.flush().await?;
     }
     let (at, stamp) = position(shared)?;
+    // One that begins after this has its name after the position, by which whoever stands on this backup knows of it.
+    check_no_restore(shared)?;
     if let Some((parent, _)) = &parent {
         check_parent(parent, at, options)?;
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::archive::Kept;
 use super::manifest::Manifest;
-use super::source::LogOfThen;
+use super::source::{Held, LogOfThen};
+use super::staging::Judged;
 use super::{Place, RestoreOptions, blocking, source};
 use crate::cache::Shared;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +22,9 @@ pub(super) struct Judge {
     generation: u32,
     /// Where the archive is of another epoch: all that is known of that one.
     then: Option<Index>,
+    judged: Judged,
+    /// Whoever would go on with the log of then.
+    _held: Option<Held>,
 }
 
 impl Judge {
@@ -28,7 +32,7 @@ impl Judge {
     pub(super) async fn of(shared: &Arc<Shared>, place: Arc<dyn Place>, newest: &Manifest, options: &RestoreOptions) -> Result<Self> {
         let latest = shared.index.latest();
         let generation = latest.generation();
-        let judge = |then| Judge { shared: shared.clone(), generation, then };
+        let judge = |then, judged, held| Judge { shared: shared.clone(), generation, then, judged, _held: held };
         let (here, there) = (shared.index.epoch(), newest.epoch());
         if shared.index.latest_position().is_none() || shared.index.position_of(latest).is_none() {
             let message = "the log that is shared with others cannot be reached now: what was invalidated is not known";
@@ -43,13 +47,13 @@ impl Judge {
                 );
                 return Err(Error::new(ErrorKind::UnknownPosition, message));
             }
-            return Ok(judge(None));
+            return Ok(judge(None, Judged::LogInForce, None));
         }
         if let Some(folder) = options.log_of_then.clone() {
             let (head, accepts) = (newest.index.head, options.accept_unknown_invalidations);
             let then = blocking(move || by_log(&folder, (there, head), accepts)).await?;
-            if then.is_some() {
-                return Ok(judge(then));
+            if let Some((then, last, held)) = then {
+                return Ok(judge(Some(then), Judged::LogOfThen { last }, held));
             }
         } else if !options.accept_unknown_invalidations {
             let message = format!(
@@ -60,7 +64,12 @@ impl Judge {
         }
         let newest = newest.clone();
         let then = blocking(move || Ok(source::index(&*place, &newest)?.to_index(0))).await?;
-        Ok(judge(Some(then)))
+        Ok(judge(Some(then), Judged::Archive, None))
+    }
+
+    /// What it judges by.
+    pub(super) fn judged(&self) -> Judged {
+        self.judged
     }
 
     /// The stamp under which an entry is restored as `key`, which may be another than its own. `None`: something that it depends on was
@@ -95,9 +104,10 @@ impl Judge {
 }
 
 /// All that a log knows of the epoch that a backup was taken in, which knows that epoch up to `head`. It must know at least as much, and be
-/// at its end: what comes after is unknown. Where that is accepted, it is believed as far as it goes; `None`: the backup knows more.
-fn by_log(folder: &Path, (there, head): (Epoch, u64), accepts: bool) -> Result<Option<Index>> {
-    let LogOfThen { epoch, last, index, is_in_use } = match source::log_of_then(folder) {
+/// at its end, which is returned, too: what comes after is unknown. Where that is accepted, it is believed as far as it goes; `None`: the
+/// backup knows more.
+fn by_log(folder: &Path, (there, head): (Epoch, u64), accepts: bool) -> Result<Option<(Index, u64, Option<Held>)>> {
+    let LogOfThen { epoch, last, index, held } = match source::log_of_then(folder) {
         Err(error) if accepts && error.kind() == ErrorKind::UnknownPosition => {
             tracing::warn!(%error, "the log of then cannot be believed, and what was invalidated after the backup is not known");
             return Ok(None);
@@ -108,15 +118,15 @@ fn by_log(folder: &Path, (there, head): (Epoch, u64), accepts: bool) -> Result<O
     let unknown = match (epoch == there, is_known) {
         (false, _) => format!("is of epoch {epoch}, and the backup was taken in {there}"),
         (_, false) => format!("ends at position {last}, before the backup, which knows {head}"),
-        _ if is_in_use => "is in use by a process, so what is still to be invalidated there is not known".to_owned(),
-        _ => return Ok(Some(index)),
+        _ if held.is_none() => "is in use by a process, or may be, so what is still to be invalidated there is not known".to_owned(),
+        _ => return Ok(Some((index, last, held))),
     };
     let message = format!("the log in {} {unknown}", folder.display());
     if !accepts {
         return Err(Error::new(ErrorKind::UnknownPosition, message));
     }
     tracing::warn!("{message}; the restore goes on as it was told to");
-    Ok(is_known.then_some(index))
+    Ok(is_known.then_some((index, last, held)))
 }
 
 fn is_fresh(index: &Index, key: &[u8], kept: &Kept<'_>, stamp: Stamp) -> bool {

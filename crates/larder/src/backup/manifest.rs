@@ -41,6 +41,9 @@ pub(super) const NAMESPACES_MAX: usize = 4096;
 /// The name of the file that has the freshness index.
 pub(super) const INDEX: &str = "index";
 
+/// What the names of the files begin with that have entries.
+pub(super) const SEGMENT: &str = "segment-";
+
 const HEAD: &str = "{\"blake3\":\"";
 const HEAD_END: &str = "\",\n";
 
@@ -272,7 +275,7 @@ struct Format {
 }
 
 pub(super) fn segment_name(number: usize) -> String {
-    format!("segment-{number:06}")
+    format!("{SEGMENT}{number:06}")
 }
 
 /// Reads the manifest of a backup. Blocks.

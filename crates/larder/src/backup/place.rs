@@ -9,7 +9,7 @@
 //!   ROOT/NAME/segment-000001      the files of one backup
 //!   ROOT/NAME/index
 //!   ROOT/NAME/manifest.json       written last: until it is there, there is no such backup
-//!   ROOT/NAME/FILE.part           what was being written when the process ended
+//!   ROOT/NAME/FILE.part           what was being written when the process ended; that of the manifest is there from the beginning
 //! ```
 
 use std::fs::{self, File, TryLockError};
@@ -17,6 +17,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::manifest::{INDEX, SEGMENT};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The file whose being there makes a backup.
@@ -77,11 +78,18 @@ pub trait Place: Send + Sync {
     fn remove(&self, backup: &str) -> io::Result<()>;
 
     /// The backups that were begun and have no manifest: what a process left behind that ended meanwhile. Only while it is held still
-    /// are they surely nobody's.
+    /// are they surely nobody's. What has anything in it that is no [file of a backup](is_file_of_backup) is somebody else's, and none.
     ///
     /// # Errors
     /// What the place says.
     fn unfinished(&self) -> io::Result<Vec<String>>;
+}
+
+/// Whether a file of this name in a backup that has no manifest was written by larder: what has another one in it is not ours to remove.
+pub fn is_file_of_backup(name: &str) -> bool {
+    let name = name.strip_suffix(".part").unwrap_or(name);
+    let is_segment = |number: &str| number.len() >= 6 && number.bytes().all(|digit| digit.is_ascii_digit());
+    name == INDEX || name == MANIFEST || name.strip_prefix(SEGMENT).is_some_and(is_segment)
 }
 
 /// Whether a text can name a backup: it becomes a part of paths and addresses, so it has nothing that either could mistake.
@@ -122,9 +130,11 @@ impl FolderPlace {
         if path.exists() {
             check_is_file(&path)?;
         }
-        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        // Read, too: a file system may lock for others only what can be read, and for itself only what can be written.
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(path)?;
         let locked = if alone { file.try_lock() } else { file.try_lock_shared() };
         match locked {
+            Err(TryLockError::Error(e)) if has_no_locks(&e) => Ok(Box::new(())),
             Ok(()) => Ok(Box::new(file)),
             Err(TryLockError::WouldBlock) => {
                 let who = if alone { "a backup is being written there now" } else { "backups are being removed there now" };
@@ -140,16 +150,20 @@ impl FolderPlace {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        let mut names = Vec::new();
+        let (mut names, mut others) = (Vec::new(), Vec::new());
         for entry in entries {
             let entry = entry?;
             // Not what a link leads to: only what we made is ours to list and to remove.
             let Some(name) = entry.file_name().to_str().map(str::to_owned).filter(|name| check_backup_name(name).is_ok()) else { continue };
-            if entry.file_type()?.is_dir() && entry.path().join(MANIFEST).is_file() == finished {
-                names.push(name);
+            if !entry.file_type()?.is_dir() || entry.path().join(MANIFEST).is_file() != finished {
+                continue;
             }
+            if finished || is_ours(&entry.path(), &name)? { names.push(name) } else { others.push(name) }
         }
         names.sort_unstable();
+        if !others.is_empty() {
+            tracing::warn!(folders = ?others, place = %self.root.display(), "folders that are no backups are among them, and are left alone");
+        }
         Ok(names)
     }
 }
@@ -161,7 +175,10 @@ impl Place for FolderPlace {
 
     fn begin(&self, backup: &str) -> io::Result<Box<dyn Send>> {
         let held = self.lock(false)?;
-        fs::create_dir(self.root.join(backup))?;
+        let folder = self.root.join(backup);
+        fs::create_dir(&folder)?;
+        // Says that the folder is ours, until something else in it does.
+        File::create(folder.join(format!("{MANIFEST}.part")))?;
         sync_folder(&self.root)?;
         Ok(held)
     }
@@ -195,7 +212,11 @@ impl Place for FolderPlace {
         // The manifest itself is what is locked: there is one wherever there is something to read, also where nothing can be written.
         let path = self.root.join(backup).join(MANIFEST);
         let manifest = open(&path)?;
-        manifest.lock_shared()?;
+        match manifest.lock_shared() {
+            // As in a bucket: what is removed while it is read is missed, and said to be.
+            Err(e) if has_no_locks(&e) => {}
+            locked => locked?,
+        }
         // Removed between the two, or another's by now.
         if !is_the_one_at(&manifest, &path)? {
             return Err(io::ErrorKind::NotFound.into());
@@ -209,10 +230,11 @@ impl Place for FolderPlace {
 
     fn remove(&self, backup: &str) -> io::Result<()> {
         let folder = self.root.join(backup);
-        let _alone = match open(&folder.join(MANIFEST)) {
+        let _alone = match open_to_lock(&folder.join(MANIFEST)) {
             Ok(manifest) => match manifest.try_lock() {
                 Ok(()) => Some(manifest),
                 Err(TryLockError::WouldBlock) => return Err(io::Error::new(io::ErrorKind::WouldBlock, "it is being read now")),
+                Err(TryLockError::Error(e)) if has_no_locks(&e) => None,
                 Err(TryLockError::Error(e)) => return Err(e),
             },
             // What cannot be read is held by nobody.
@@ -229,6 +251,38 @@ impl Place for FolderPlace {
 
     fn unfinished(&self) -> io::Result<Vec<String>> {
         self.folders(false)
+    }
+}
+
+/// Whether all in a folder are files that a backup may have.
+fn is_ours(folder: &Path, name: &str) -> io::Result<bool> {
+    let mut is_any = false;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_file() || !entry.file_name().to_str().is_some_and(is_file_of_backup) {
+            return Ok(false);
+        }
+        is_any = true;
+    }
+    // An empty one may be anybody's, unless its name is one that backups get by the clock, as 20261127T033000Z-3f9a.
+    let form: String = name.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let is_by_the_clock = || form.strip_prefix("00000000T000000Z-").is_some_and(|rest| rest.len() == 4);
+    Ok(is_any || is_by_the_clock())
+}
+
+/// Whether a lock failed because there are none on that file system.
+fn has_no_locks(e: &io::Error) -> bool {
+    let none = [rustix::io::Errno::NOLCK, rustix::io::Errno::NOSYS].map(|none| Some(none.raw_os_error()));
+    e.kind() == io::ErrorKind::Unsupported || none.contains(&e.raw_os_error())
+}
+
+/// Opens what is to be locked alone: over NFS only a file that may be written can be.
+fn open_to_lock(path: &Path) -> io::Result<File> {
+    check_is_file(path)?;
+    match File::options().read(true).write(true).open(path) {
+        // It may be removed by who may not write it, and can be locked wherever locks ask nothing of how it was opened.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => open(path),
+        opened => opened,
     }
 }
 
@@ -312,8 +366,46 @@ mod tests {
         assert_eq!(place.get("b", "segment-000001", 10).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(place.get("b", MANIFEST, 10).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(place.hold("b").err().unwrap().kind(), io::ErrorKind::InvalidInput);
-        assert_eq!((place.list().unwrap().len(), place.unfinished().unwrap().len()), (0, 1));
-        place.remove("b").unwrap();
+        assert_eq!((place.list().unwrap().len(), place.unfinished().unwrap().len()), (0, 0), "nobody writes pipes here");
+    }
+
+    #[test]
+    fn what_others_put_there_is_no_backup_that_was_never_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = FolderPlace::new(folder.path());
+        let names =
+            ["index", "segment-000001", "segment-1000000", "manifest.json", "index.part", "segment-000012.part", "manifest.json.part"];
+        for name in names {
+            assert!(is_file_of_backup(name), "{name}");
+        }
+        for name in ["", "index.html", "segment-1", "segment-00000x", "segment-", "notes.txt", "manifest.json.part.part", ".part"] {
+            assert!(!is_file_of_backup(name), "{name}");
+        }
+        for (backup, file) in [("photos", "cat.jpg"), ("mixed", "index"), ("mixed", "notes.txt"), ("nested", "index")] {
+            fs::create_dir_all(folder.path().join(backup)).unwrap();
+            fs::write(folder.path().join(backup).join(file), b"x").unwrap();
+        }
+        for other in ["empty", "nested/index.part", "deep/index", "20261127T033000Z-3f9a"] {
+            fs::create_dir_all(folder.path().join(other)).unwrap();
+        }
+        drop(place.begin("ours").unwrap());
+        let ours = ["20261127T033000Z-3f9a", "ours"];
+        assert_eq!(place.unfinished().unwrap(), ours, "as soon as it was begun");
+        place.put("ours", "segment-000001", b"x").unwrap();
+        assert_eq!(place.unfinished().unwrap(), ours);
+        let pruned = super::super::prune(&place, super::super::Retention { last: 1, ..Default::default() }, false, &()).unwrap();
+        assert_eq!(pruned.unfinished, ours);
+        for other in ["photos/cat.jpg", "mixed/index", "mixed/notes.txt", "nested/index", "nested/index.part", "deep/index", "empty"] {
+            assert!(folder.path().join(other).exists(), "{other} is not ours");
+        }
+        assert!(!folder.path().join("ours").exists());
+    }
+
+    #[test]
+    fn where_there_are_no_locks_none_is_asked_for() {
+        let of = |errno: rustix::io::Errno| has_no_locks(&io::Error::from_raw_os_error(errno.raw_os_error()));
+        assert!(of(rustix::io::Errno::NOLCK) && of(rustix::io::Errno::NOSYS) && of(rustix::io::Errno::OPNOTSUPP));
+        assert!(!of(rustix::io::Errno::BADF) && !of(rustix::io::Errno::ACCESS) && !of(rustix::io::Errno::WOULDBLOCK));
     }
 
     #[test]

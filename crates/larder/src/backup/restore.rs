@@ -24,7 +24,7 @@ use super::chain::Chain;
 use super::frame::bad;
 use super::judge::Judge;
 use super::manifest::NAMESPACES_MAX;
-use super::staging::{Of, Running};
+use super::staging::{Of, Running, epoch_ended};
 use super::{Place, Present, RestoreOptions, Ttl, Watch, blocking, cancelled, chain, source, verify};
 use crate::cache::{Larder, Shared};
 use crate::error::{Error, ErrorKind, Result};
@@ -120,8 +120,9 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
         shared.caught_up(CAUGHT_UP_WITHIN).await;
     }
     let judge = Judge::of(shared, place.clone(), &chain[0], options).await?;
+    let of = Of::restore(options, &chain[0], judge.judged());
     let was_held = shared.index.held().is_some();
-    let hold = if options.dry_run { None } else { Some(running.hold(asked.targets(&chain), Of::restore(options, &chain[0])).await?) };
+    let hold = if options.dry_run { None } else { Some(running.hold(asked.targets(&chain), of).await?) };
     let restored =
         Restored { backups: chain.iter().map(|manifest| manifest.name.clone()).collect(), dry_run: options.dry_run, ..Restored::default() };
     let (by_namespace, superseded) = (HashMap::default(), HashSet::default());
@@ -134,9 +135,9 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
         }
         return Err(error);
     }
-    if !options.dry_run {
+    if let Some((below, _)) = restoring.hold {
         watch.at("making it durable", restoring.restored.restored, None);
-        running.publish().await?;
+        running.publish(below).await?;
     }
     let namespaces = restoring.by_namespace.iter().map(|(name, counts)| (name.escape_ascii().to_string(), *counts)).collect();
     Ok(Restored { namespaces, ..restoring.restored })
@@ -290,8 +291,7 @@ impl Restoring<'_> {
             self.write().await?;
         }
         if self.shared.index.latest().generation() != self.judge.generation() {
-            let message = "the log began another epoch while the backup was restored, so what was written is stale; run it again";
-            return Err(Error::new(ErrorKind::UnknownPosition, message));
+            return Err(epoch_ended());
         }
         Ok(())
     }
@@ -351,15 +351,15 @@ impl Restoring<'_> {
     /// When an entry was made, stops being fresh, and ends. `None`: that is over.
     fn times(&self, kept: &Kept<'_>, taken_at: u64, policy: &crate::config::Policy) -> Option<(u64, u64, u64)> {
         let now = self.shared.clock.now_ms();
-        let (created_at, fresh_until, expires_at) = match self.options.ttl {
-            Ttl::Ignore => {
-                let (fresh_until, expires_at) = policy.life(&Default::default(), now).ok()?.times(now);
-                (now, fresh_until, expires_at)
-            }
-            // Where this clock is behind the one of then, the time in between is not known, and life does not get longer by it.
-            Ttl::Keep => spans_from(kept, taken_at.min(now)),
-            Ttl::Shift => spans_from(kept, now),
+        // Where this clock is behind the one of then, the time in between is not known, and life does not get longer by it.
+        let then = taken_at.min(now);
+        let (fresh_until, expires_at) = match self.options.ttl {
+            Ttl::Ignore => policy.life(&Default::default(), now).ok()?.times(now),
+            Ttl::Keep => ends_from(kept, then),
+            Ttl::Shift => ends_from(kept, now),
         };
+        // A longer life makes nothing younger: another restore must still find which of two values was made later.
+        let created_at = then.saturating_sub(kept.age);
         (now < expires_at).then_some((created_at, fresh_until, expires_at))
     }
 
@@ -508,9 +508,9 @@ fn is_newer(there: &Record, ready: &Ready) -> bool {
     (there.epoch, there.seq) == (ready.record.epoch, ready.record.seq) && there.created_at > ready.made_at
 }
 
-/// The moments of an entry whose spans of time are reckoned from one.
-fn spans_from(kept: &Kept<'_>, from: u64) -> (u64, u64, u64) {
-    (from.saturating_sub(kept.age), from.saturating_add(kept.fresh_for), from.saturating_add(kept.lives_for))
+/// When an entry stops being fresh, and ends, whose spans of time are reckoned from a moment.
+fn ends_from(kept: &Kept<'_>, from: u64) -> (u64, u64) {
+    (from.saturating_add(kept.fresh_for), from.saturating_add(kept.lives_for))
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! Reading a backup's files: each is had whole, compared with what the manifest says, and only then taken apart.
 
-use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use super::frame::{FileReader, Kind, bad};
 use super::manifest::{INDEX, Manifest, segment_name};
 use super::{Place, cannot_read};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{Index, Snapshot};
 use crate::log::snapshot_with_replay;
 use crate::position::Epoch;
@@ -48,24 +49,44 @@ pub(super) struct LogOfThen {
     pub(super) last: u64,
     /// The index at its end.
     pub(super) index: Index,
-    /// Whether a process has it open: then it does not end there.
-    pub(super) is_in_use: bool,
+    /// Held until it was judged by, so that no process goes on with it meanwhile. `None`: one has it open, or it cannot be known that none
+    /// does: then it may not end there.
+    pub(super) held: Option<Held>,
 }
+
+/// The locks of a data folder.
+pub(super) struct Held(#[expect(dead_code, reason = "a lock is held as long as its file is open")] Vec<File>);
 
 /// Reads a log, whose folder is given, or the data folder that it is in. Nothing is changed.
 pub(super) fn log_of_then(folder: &Path) -> Result<LogOfThen> {
-    let inside = folder.join("log");
-    let (data, log) = if inside.is_dir() { (Some(folder), &*inside) } else { (folder.parent(), folder) };
+    let unreadable = |e| Error::new(ErrorKind::LogUnavailable, format!("cannot list {}", folder.display())).with_source(e);
+    let whole = fs::canonicalize(folder).map_err(unreadable)?;
+    let inside = whole.join("log");
+    let (data, log) = if inside.is_dir() {
+        (vec![whole], inside)
+    } else {
+        // A log may be a link in the data folder, and what is given a link to a log.
+        let parents = [Some(whole.as_path()), Some(folder)].into_iter().filter_map(|path| path?.parent().map(PathBuf::from)).collect();
+        (parents, whole)
+    };
     // Asked before it is read: who closed it in between appended nothing that is not read.
-    let is_in_use = data.is_some_and(|data| is_locked(&data.join("lock")));
-    let (epoch, last, index) = snapshot_with_replay(log)?;
-    Ok(LogOfThen { epoch, last, index, is_in_use })
+    let held = data.iter().filter_map(|data| hold(&data.join("lock")).transpose()).collect::<io::Result<Vec<File>>>();
+    let held = held.inspect_err(|error| tracing::debug!(%error, folder = %folder.display(), "a log counts as in use")).ok().map(Held);
+    let (epoch, last, index) = snapshot_with_replay(&log)?;
+    Ok(LogOfThen { epoch, last, index, held })
 }
 
-/// Whether a process holds a data folder.
-fn is_locked(lock: &Path) -> bool {
-    let file = lock.is_file().then(|| File::open(lock).ok()).flatten();
-    file.is_some_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+/// Keeps processes from opening a data folder, where it has a lock.
+fn hold(lock: &Path) -> io::Result<Option<File>> {
+    match fs::metadata(lock) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // Opening a pipe waits for who writes to it, for ever.
+        there if !there.as_ref().is_ok_and(fs::Metadata::is_file) => return Err(there.err().unwrap_or(io::ErrorKind::InvalidInput.into())),
+        _ => {}
+    }
+    let file = File::open(lock)?;
+    file.try_lock_shared()?;
+    Ok(Some(file))
 }
 
 fn frames(

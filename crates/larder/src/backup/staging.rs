@@ -5,10 +5,12 @@
 //!     -> "restored" appended -> DATA/restoring removed -> hold let go
 //! ```
 //!
-//! A process that ends anywhere in between finds the file when it opens, and holds again. It is removed only once everything is there,
-//! so after it is gone there is nothing to hold. It says of what the restore is: another one, let go in the end, would show what this one
-//! left half done. Of another epoch than the one in force it means nothing: all that was written is stale.
+//! A process that ends anywhere in between finds the file when it opens, and holds again. It is removed only once everything is there, so
+//! after it is gone there is nothing to hold. It says of what the restore is, and by what it judged: another one, let go in the end, would
+//! show what this one left half done, or took for fresh for want of knowing better. Of another epoch than the one in force it means
+//! nothing: all that was written is stale.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
@@ -32,10 +34,36 @@ use crate::position::{Position, Stamp};
 #[derive(Default)]
 pub(crate) struct Staging {
     running: AtomicBool,
+    /// Whether the one that runs writes, or is about to.
+    writing: AtomicBool,
     /// Where it is remembered, if anything outlives the process.
     file: Option<PathBuf>,
     /// What the hold in force is of, where that is known.
     of: Mutex<Option<Of>>,
+    /// The position of the hold in force, where the file says so.
+    at: Mutex<Option<Position>>,
+}
+
+/// What a restore judges entries by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Judged {
+    LogInForce,
+    Archive,
+    /// As far as it went: later it may know more.
+    LogOfThen {
+        last: u64,
+    },
+}
+
+impl fmt::Display for Judged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Judged::LogInForce => write!(f, "the log in force"),
+            Judged::Archive => write!(f, "the archive alone"),
+            Judged::LogOfThen { last } => write!(f, "the log of then up to position {last}"),
+        }
+    }
 }
 
 /// What a restore is of: one that goes on has the same. What it does with what is there, and with spans of time, may be another.
@@ -46,13 +74,23 @@ pub(super) struct Of {
     taken_at_ms: u64,
     pattern: Option<String>,
     rename: Vec<(String, String)>,
+    /// Who knows more would leave in place what the one before wrote and should not have.
+    judged: Judged,
 }
 
 impl Of {
-    pub(super) fn restore(options: &RestoreOptions, newest: &Manifest) -> Self {
+    pub(super) fn restore(options: &RestoreOptions, newest: &Manifest, judged: Judged) -> Self {
         let (mut rename, pattern) = (options.rename.clone(), options.pattern.clone());
         rename.sort_unstable();
-        Of { backup: newest.name.clone(), taken_at_ms: newest.taken_at_ms, pattern, rename }
+        Of { backup: newest.name.clone(), taken_at_ms: newest.taken_at_ms, pattern, rename, judged }
+    }
+}
+
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " from the backup \"{}\"", self.backup)?;
+        self.pattern.iter().try_for_each(|pattern| write!(f, " matching \"{pattern}\""))?;
+        self.rename.iter().try_for_each(|(from, to)| write!(f, ", \"{from}\" as \"{to}\""))
     }
 }
 
@@ -87,7 +125,7 @@ impl Staging {
                     let namespaces = remembered.namespaces.map(|names| names.into_iter().map(Vec::into_boxed_slice).collect());
                     Hold { below, namespaces }
                 }
-                None => return self.forget(),
+                None => return self.forget(Some(position)),
             },
             // Damaged: whatever was being restored, it is as old as this at least.
             _ => Hold { below: shared.index.latest(), namespaces: None },
@@ -96,7 +134,7 @@ impl Staging {
             namespaces = %shown(&hold),
             "a restore was interrupted: what is older than it in these namespaces counts as invalidated until it is run again or given up"
         );
-        *self.of.lock() = of;
+        (*self.of.lock(), *self.at.lock()) = (of, position);
         shared.index.hold(Some(hold));
         Ok(())
     }
@@ -116,8 +154,15 @@ impl Staging {
         write().map_err(|e| failed("write", file, e))
     }
 
-    fn forget(&self) -> Result<()> {
+    /// Removes the file, unless it is of another hold than the one at this position.
+    fn forget(&self, at: Option<Position>) -> Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
+        let there = fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Remembered>(&bytes).ok());
+        let there = there.and_then(|there| there.position.parse::<Position>().ok());
+        if there.is_some() && at.is_some() && there != at {
+            tracing::warn!(file = %file.display(), "it remembers another restore than the one that ended, and stays");
+            return Ok(());
+        }
         match fs::remove_file(file) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", file, e)),
             _ => self.sync_folder().map_err(|e| failed("remove", file, e)),
@@ -150,6 +195,7 @@ pub(super) struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.shared.staging.writing.store(false, Ordering::Release);
         self.shared.staging.running.store(false, Ordering::Release);
     }
 }
@@ -166,8 +212,11 @@ impl Running {
     /// Takes these namespaces out of sight for a restore, and returns the position below which they are.
     pub(super) async fn hold(&self, namespaces: Option<Vec<Box<[u8]>>>, of: Of) -> Result<(Stamp, Position)> {
         let shared = &self.shared;
-        let before = shared.index.held();
-        let of_before = shared.staging.of.lock().clone();
+        // Before its name is appended: whoever sees that it does not write is before that name, or after it ended.
+        shared.staging.writing.store(true, Ordering::SeqCst);
+        // What was written in an epoch that is over is stale, and in nobody's way.
+        let before = shared.index.held().filter(|before| before.below.generation() == shared.index.latest().generation());
+        let of_before = before.as_ref().and_then(|_| shared.staging.of.lock().clone());
         if let Some(before) = &before {
             let covers = match (&namespaces, &before.namespaces) {
                 (None, _) => true,
@@ -175,22 +224,28 @@ impl Running {
                 (Some(now), Some(before)) => before.iter().all(|name| now.contains(name)),
             };
             if !covers || of_before.as_ref().is_some_and(|before| *before != of) {
-                let what = of_before.map_or(String::new(), |of| {
-                    let pattern = of.pattern.map_or(String::new(), |pattern| format!(" matching \"{pattern}\""));
-                    let rename = of.rename.iter().map(|(from, to)| format!(", \"{from}\" as \"{to}\"")).collect::<String>();
-                    format!(" from the backup \"{}\"{pattern}{rename}", of.backup)
-                });
+                let what = of_before.as_ref().map_or(String::new(), Of::to_string);
                 // Letting go in the end would show what that one left half done.
-                let message =
-                    format!("a restore of {}{what} was interrupted: run the same again, or give it up, before another", shown(before));
+                let message = match of_before.filter(|before| covers && Of { judged: of.judged, ..before.clone() } == of) {
+                    Some(Of { judged, .. }) => format!(
+                        "a restore of {}{what} was interrupted, which judged what is stale by {judged}; this one would by {}, and would \
+                         show what that one wrote: run it as it was, or give it up first",
+                        shown(before),
+                        of.judged
+                    ),
+                    None => {
+                        format!("a restore of {}{what} was interrupted: run the same again, or give it up, before another", shown(before))
+                    }
+                };
                 return Err(Error::new(ErrorKind::Overloaded, message));
             }
         }
         // Nobody waits for this name. It is there so that every stamp of what is restored is below `latest`: see `freshness/holds.rs`.
-        let appended = self.append(b"restore").await?;
+        let appended = self.append(BEGUN).await?;
         let hold = Hold { below: appended.stamp, namespaces };
         shared.index.hold(Some(hold.clone()));
         let of_before = shared.staging.of.lock().replace(of.clone());
+        let at_before = shared.staging.at.lock().replace(appended.position);
         let remembering = {
             let (shared, position) = (shared.clone(), appended.position);
             super::blocking(move || shared.staging.remember(&hold, position, of)).await
@@ -198,7 +253,7 @@ impl Running {
         if remembering.is_err() {
             // Nothing was written yet; what a restore before this one left is held as it was.
             shared.index.hold(before);
-            *shared.staging.of.lock() = of_before;
+            (*shared.staging.of.lock(), *shared.staging.at.lock()) = (of_before, at_before);
         }
         remembering.map(|()| (appended.stamp, appended.position))
     }
@@ -223,35 +278,61 @@ impl Running {
         Ok(appended)
     }
 
-    /// Lets all of it be seen, once it is on stable storage.
-    pub(super) async fn publish(self) -> Result<()> {
+    /// Lets all of it be seen that was written below the hold, once it is on stable storage.
+    pub(super) async fn publish(self, below: Stamp) -> Result<()> {
         if let Some(tier) = &self.shared.tier {
             tier.flush().await?;
         }
         // After the last entry: a backup whose position is before this one may have missed some of them.
-        self.append(RESTORED).await?;
+        let appended = self.append(RESTORED).await?;
+        if appended.stamp.generation() != below.generation() {
+            return Err(epoch_ended());
+        }
         self.let_go().await
     }
 
     /// Lets go of what is held.
     pub(super) async fn let_go(&self) -> Result<()> {
         let shared = self.shared.clone();
-        super::blocking(move || shared.staging.forget()).await?;
+        let at = *shared.staging.at.lock();
+        super::blocking(move || shared.staging.forget(at)).await?;
         self.shared.index.hold(None);
-        *self.shared.staging.of.lock() = None;
+        (*self.shared.staging.of.lock(), *self.shared.staging.at.lock()) = (None, None);
         // Those who were told of keys, that they are not there, must ask again.
         self.shared.index.notices.lost();
         Ok(())
     }
 }
 
+/// The name that is appended when a restore begins to write.
+const BEGUN: &[u8] = b"restore";
+
 /// The name that is appended when a restore is complete.
 const RESTORED: &[u8] = b"restored";
 
-/// Whether a restore was completed since: what it brought has stamps of before.
+/// Whether a restore was begun or completed since: what it brought has stamps of before, also where it was never completed.
 pub(super) fn restored_since(index: &Index, since: Stamp) -> bool {
-    let key = [RESERVED, RESTORED].concat();
-    index.judge_for_good(Named::of(&key, &index.hashes(&key, &[])), since).is_some()
+    [BEGUN, RESTORED].into_iter().any(|name| {
+        let key = [RESERVED, name].concat();
+        index.judge_for_good(Named::of(&key, &index.hashes(&key, &[])), since).is_some()
+    })
+}
+
+/// What a backup that is taken now may lack, and whoever stands on it would take for known: what a restore has still to write, under stamps
+/// of before. Where that one is never completed, nothing tells.
+pub(super) fn check_no_restore(shared: &Shared) -> Result<()> {
+    if shared.staging.writing.load(Ordering::SeqCst) {
+        return Err(Error::new(
+            ErrorKind::Overloaded,
+            "a restore is under way, and a backup would have half of it: take one when it is over",
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn epoch_ended() -> Error {
+    let message = "the log began another epoch while the backup was restored, so what was written is stale; run it again";
+    Error::new(ErrorKind::UnknownPosition, message)
 }
 
 /// See [`Larder::abandon_restore`].

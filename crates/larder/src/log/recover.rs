@@ -218,15 +218,16 @@ fn list(folder: &Path) -> io::Result<(Vec<u64>, Vec<u64>)> {
         let Some((kind, number)) = name.to_str().and_then(|name| name.split_once('-')) else { continue };
         // An unfinished file has an extension and is no number.
         let Ok(number) = u64::from_str_radix(number, 16) else { continue };
-        // Opening a pipe waits for who writes to it, for ever; without it, the file is missing.
+        let numbers = match kind {
+            "segment" => &mut segments,
+            "checkpoint" => &mut checkpoints,
+            _ => continue,
+        };
+        // Opening a pipe waits for who writes to it, for ever; and without it a log would seem to end before it.
         if !fs::metadata(entry.path())?.is_file() {
-            continue;
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no file", entry.path().display())));
         }
-        match kind {
-            "segment" => segments.push(number),
-            "checkpoint" => checkpoints.push(number),
-            _ => {}
-        }
+        numbers.push(number);
     }
     segments.sort_unstable();
     checkpoints.sort_unstable();

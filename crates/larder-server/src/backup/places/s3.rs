@@ -7,13 +7,14 @@
 //! A store has no locks. So two who remove backups, or one who removes what another is about to stand on, are not kept apart; and
 //! what has no manifest counts as left behind only when it is a day old.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use larder::backup::{MANIFEST, Place};
+use larder::backup::{MANIFEST, Place, is_file_of_backup};
 use rustls::crypto::ring::default_provider;
 use rusty_s3::actions::{ListObjectsV2, ListObjectsV2Response, S3Action};
 use rusty_s3::{Bucket, Credentials, UrlStyle};
@@ -171,10 +172,19 @@ enum Tried<T> {
 
 /// An object of a listing.
 struct Object {
-    /// The backup that it is of, and its name there.
+    /// The backup that it is of, and its name there, in which slashes say that it is none of ours.
     backup: String,
     file: String,
     changed_at: Option<Timestamp>,
+}
+
+/// What is there below the name of a backup.
+#[derive(Default)]
+struct Rest {
+    is_finished: bool,
+    /// Something is there that larder did not put there.
+    is_others: bool,
+    is_young: bool,
 }
 
 impl S3Place {
@@ -268,7 +278,7 @@ impl S3Place {
             for one in page.contents {
                 let Some((backup, file)) = one.key.strip_prefix(&self.prefix).and_then(|rest| rest.split_once('/')) else { continue };
                 // What is no name is not ours.
-                if larder::backup::check_backup_name(backup).is_ok() && !file.contains('/') {
+                if larder::backup::check_backup_name(backup).is_ok() {
                     let changed_at = one.last_modified.and_then(|text| text.parse().ok());
                     objects.push(Object { backup: backup.to_owned(), file: file.to_owned(), changed_at });
                 }
@@ -380,6 +390,8 @@ impl Place for S3Place {
 
     fn remove(&self, backup: &str) -> io::Result<()> {
         let mut files: Vec<String> = self.objects(&format!("{backup}/"))?.into_iter().map(|object| object.file).collect();
+        // Somebody else may have put something beside.
+        files.retain(|file| is_file_of_backup(file));
         // The manifest first.
         files.sort_unstable_by_key(|file| file != MANIFEST);
         files.iter().try_for_each(|file| {
@@ -397,16 +409,20 @@ impl Place for S3Place {
     }
 
     fn unfinished(&self) -> io::Result<Vec<String>> {
-        let objects = self.objects("")?;
         let young = Timestamp::now().checked_sub(LEFT_BEHIND_AFTER).map_err(io::Error::other)?;
-        let is_old = |name: &str| {
-            let of = || objects.iter().filter(|object| object.backup == name);
+        let mut all: BTreeMap<String, Rest> = BTreeMap::new();
+        for Object { backup, file, changed_at } in self.objects("")? {
+            let rest = all.entry(backup).or_default();
+            rest.is_finished |= file == MANIFEST;
+            rest.is_others |= !is_file_of_backup(&file);
             // One whose age is not told is not taken for old.
-            of().all(|object| object.file != MANIFEST && object.changed_at.is_some_and(|at| at < young))
-        };
-        let mut names: Vec<String> = objects.iter().map(|object| object.backup.clone()).filter(|name| is_old(name)).collect();
-        names.sort_unstable();
-        names.dedup();
-        Ok(names)
+            rest.is_young |= changed_at.is_none_or(|at| at >= young);
+        }
+        all.retain(|_, rest| !rest.is_finished);
+        let others: Vec<&str> = all.iter().filter(|(_, rest)| rest.is_others).map(|(name, _)| name.as_str()).collect();
+        if !others.is_empty() {
+            tracing::warn!(prefixes = ?others, place = self.shown, "objects that are of no backup are among them, and are left alone");
+        }
+        Ok(all.into_iter().filter(|(_, rest)| !rest.is_others && !rest.is_young).map(|(name, _)| name).collect())
     }
 }

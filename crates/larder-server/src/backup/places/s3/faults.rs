@@ -60,6 +60,40 @@ fn unclear(error: &Error) -> Option<String> {
     (!is_clear || !is_discreet || !is_known).then(|| format!("an error that does not say what: {told} ({:?})", error.kind()))
 }
 
+#[test]
+fn what_was_never_finished_is_removed_when_it_is_old_and_all_of_it_is_ours() {
+    let store = Store::start();
+    let place = place(&store, patient());
+    let put = |name: &str, files: &[&str]| files.iter().for_each(|file| place.put(name, file, b"x").expect("it is put"));
+    put("old", &["segment-000001", "segment-000002", "segment-000003", "segment-000004", "index"]);
+    put("young", &["segment-000001", "segment-000002"]);
+    // The last page has what tells.
+    put("photos", &["cat.jpg"]);
+    put("site", &["index", "segment-000001", "segment-000002", "segment-000003", "style.css"]);
+    put("nested", &["index", "pages/index"]);
+    put("folder", &[""]);
+    put("whole", &["index", "segment-000001"]);
+    store.put_now(true);
+    put("young", &["segment-000003"]);
+    put("new", &["segment-000001"]);
+    store.put_now(false);
+    assert_eq!(place.unfinished().expect("it can be listed"), ["old", "whole"]);
+    put("whole", &[larder::backup::MANIFEST]);
+    assert_eq!(
+        (place.unfinished().expect("it can be listed"), place.list().expect("it can be listed")),
+        (vec!["old".into()], vec!["whole".into()])
+    );
+    let retention = Retention { last: 1, ..Retention::default() };
+    assert_eq!(prune(&*place, retention, false, &()).expect("it is pruned").unfinished, ["old"]);
+    for (name, file) in [("photos", "cat.jpg"), ("site", "style.css"), ("site", "index"), ("nested", "pages/index"), ("nested", "index")] {
+        assert_eq!(place.get(name, file, 9).expect("it is not ours to remove"), b"x", "{name}/{file}");
+    }
+    assert!(place.get("young", "segment-000001", 9).is_ok() && place.get("new", "segment-000001", 9).is_ok());
+    assert!(["segment-000001", "segment-000004", "index"].iter().all(|file| place.get("old", file, 9).is_err()));
+    assert!(store.went_on() > 10, "listings had several pages");
+    assert!(place.begin("nested").is_err() && place.begin("folder").is_err() && place.begin("old").is_ok());
+}
+
 /// What failed, and what is wrong with it.
 #[derive(Default)]
 struct Found {

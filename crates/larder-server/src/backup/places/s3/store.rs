@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use url::Url;
 
@@ -42,9 +43,17 @@ pub(super) struct Plan {
     pub(super) in_a_row: u32,
 }
 
+/// Objects on a page of a listing: few, so that every listing goes on.
+const PAGE: usize = 3;
+
 #[derive(Default)]
 struct Kept {
-    objects: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// When each was put, and what it has.
+    objects: Mutex<BTreeMap<String, (Timestamp, Vec<u8>)>>,
+    /// Whether what is put is put now, and not long ago.
+    is_present: AtomicBool,
+    /// Pages that were not the last.
+    went_on: AtomicU64,
     /// Requests that failed as they were told to.
     failed: AtomicU64,
     is_over: AtomicBool,
@@ -93,6 +102,16 @@ impl Store {
             let rng = fastrand::Rng::with_seed(plan.seed);
             (plan, rng, 0)
         });
+    }
+
+    /// Whether what is put from now on is put now, and not years ago.
+    pub(super) fn put_now(&self, is_now: bool) {
+        self.kept.is_present.store(is_now, Ordering::SeqCst);
+    }
+
+    /// Pages of listings that were not the last one.
+    pub(super) fn went_on(&self) -> u64 {
+        self.kept.went_on.load(Ordering::SeqCst)
     }
 
     pub(super) fn failed(&self) -> u64 {
@@ -186,7 +205,8 @@ fn done(first: &str, body: Vec<u8>, from: usize, kept: &Kept) -> Answer {
     let mut objects = kept.objects.lock();
     match method {
         "PUT" => {
-            objects.insert(key, body);
+            let at = if kept.is_present.load(Ordering::SeqCst) { Timestamp::now() } else { Timestamp::UNIX_EPOCH };
+            objects.insert(key, (at, body));
             ("200 OK", None, Vec::new())
         }
         "DELETE" => {
@@ -194,28 +214,38 @@ fn done(first: &str, body: Vec<u8>, from: usize, kept: &Kept) -> Answer {
             ("204 No Content", None, Vec::new())
         }
         _ if key.is_empty() => {
-            let prefix = url.query_pairs().find(|(name, _)| name == "prefix").map_or(String::new(), |(_, prefix)| prefix.into_owned());
-            let listed: String = objects
-                .keys()
-                .filter(|key| key.starts_with(&prefix))
-                .map(|key| {
+            let of = |asked: &str| url.query_pairs().find(|(name, _)| name == asked).map(|(_, value)| value.into_owned());
+            let (prefix, after) = (of("prefix").unwrap_or_default(), of("continuation-token"));
+            let is_asked = |key: &str| key.starts_with(&prefix) && after.as_deref().is_none_or(|after| key > after);
+            let mut page: Vec<(&String, Timestamp)> =
+                objects.iter().filter(|(key, _)| is_asked(key)).map(|(key, (at, _))| (key, *at)).take(PAGE + 1).collect();
+            let is_cut = page.len() > PAGE;
+            page.truncate(PAGE);
+            let next = page.last().filter(|_| is_cut).map(|(last, _)| {
+                kept.went_on.fetch_add(1, Ordering::SeqCst);
+                format!("<NextContinuationToken>{last}</NextContinuationToken>")
+            });
+            let next = next.unwrap_or_default();
+            let listed: String = page
+                .iter()
+                .map(|(key, at)| {
                     format!(
-                        "<Contents><ETag>\"x\"</ETag><Key>{key}</Key><LastModified>2020-01-01T00:00:00.000Z</LastModified><Size>1</Size>\
+                        "<Contents><ETag>\"x\"</ETag><Key>{key}</Key><LastModified>{at}</LastModified><Size>1</Size>\
                          <StorageClass>STANDARD</StorageClass></Contents>"
                     )
                 })
                 .collect();
             let xml = format!(
                 "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
-                 <Name>b</Name><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>{listed}</ListBucketResult>"
+                 <Name>b</Name><MaxKeys>{PAGE}</MaxKeys><IsTruncated>{is_cut}</IsTruncated>{next}{listed}</ListBucketResult>"
             );
             ("200 OK", None, xml.into_bytes())
         }
         _ => match objects.get(&key) {
             None => ("404 Not Found", None, Vec::new()),
-            Some(bytes) if from > 0 && from >= bytes.len() => ("416 Range Not Satisfiable", None, Vec::new()),
-            Some(bytes) if from > 0 => ("206 Partial Content", Some((from, bytes.len())), bytes[from..].to_vec()),
-            Some(bytes) => ("200 OK", None, bytes.clone()),
+            Some((_, bytes)) if from > 0 && from >= bytes.len() => ("416 Range Not Satisfiable", None, Vec::new()),
+            Some((_, bytes)) if from > 0 => ("206 Partial Content", Some((from, bytes.len())), bytes[from..].to_vec()),
+            Some((_, bytes)) => ("200 OK", None, bytes.clone()),
         },
     }
 }
