@@ -7,7 +7,7 @@
 //! - **serde values** ([`Json`]) are equal if their canonical JSON is: see [`canonical`](self::canonical_json);
 //! - **arrays of numbers** ([`Array`]) are equal if type, shape and every element are.
 //!
-//! It knows nothing of entries, but for [`Print`], which is where they keep theirs.
+//! It knows nothing of entries, but for `Print`, which is where they keep theirs.
 
 use std::fmt;
 use std::str::FromStr;
