@@ -27,6 +27,7 @@ use super::manifest::NAMESPACES_MAX;
 use super::staging::{Of, Running, epoch_ended};
 use super::{Place, Present, RestoreOptions, Ttl, Watch, blocking, cancelled, chain, source, verify};
 use crate::cache::{Larder, Shared};
+use crate::entry::Slot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KEY_LEN_MAX, check_namespace, is_reserved, namespace_of};
 use crate::metrics::Count;
@@ -450,17 +451,21 @@ impl Restoring<'_> {
 
     /// Whether memory has one that is live, and newer; `another`: and was made later.
     fn is_newer_in_memory(&self, ready: &Ready, another: bool) -> bool {
-        let space = self.shared.space_of(&ready.key);
-        let there = space.pool().peek(space.pool().query(&ready.key));
-        there.is_some_and(|slot| {
-            let (meta, created_at) = (slot.meta(), slot.meta().times().created_at);
-            ready.is_older(meta.stamp(), created_at) && (!another || created_at > ready.made_at) && self.is_live_in_memory(&ready.key)
+        self.live_in_memory(&ready.key).is_some_and(|slot| {
+            let (stamp, created_at) = (slot.meta().stamp(), slot.meta().times().created_at);
+            ready.is_older(stamp, created_at) && (!another || created_at > ready.made_at)
         })
     }
 
     fn is_live_in_memory(&self, key: &[u8]) -> bool {
+        self.live_in_memory(key).is_some()
+    }
+
+    /// What memory has of a key, if that may be served.
+    fn live_in_memory(&self, key: &[u8]) -> Option<Arc<dyn Slot>> {
         let space = self.shared.space_of(key);
-        space.pool().peek(space.pool().query(key)).is_some_and(|slot| {
+        let there = space.pool().peek(space.pool().query(key));
+        there.filter(|slot| {
             let meta = slot.meta();
             let in_time = self.shared.clock.now_ms() < meta.times().expires_at && !slot.is_negative();
             in_time && self.shared.index.judge_for_good(meta.named(key), meta.stamp()).is_none()
