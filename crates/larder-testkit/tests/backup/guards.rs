@@ -13,6 +13,8 @@ use larder::{Clock, ErrorKind, Item, Larder, Names};
 use larder_testkit::wait;
 use tokio::sync::Notify;
 
+use crate::world::Stops;
+
 /// Long enough for anything that should happen, on a machine that is busy with all other tests.
 const LONG: Duration = Duration::from_secs(20);
 
@@ -125,19 +127,6 @@ async fn what_is_being_verified_is_not_pruned() {
     assert_eq!(prune(&*place(folder.path()), last, false, &()).unwrap().removed, ["one"]);
 }
 
-/// Stops what it looks on at its first step of this kind.
-struct Stops(&'static str, AtomicBool);
-
-impl Watch for Stops {
-    fn at(&self, doing: &str, _done: u64, _of: Option<u64>) {
-        self.1.fetch_or(doing == self.0, Ordering::SeqCst);
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.1.load(Ordering::SeqCst)
-    }
-}
-
 #[tokio::test]
 async fn an_interrupted_restore_is_ended_by_the_same_alone_also_after_a_restart() {
     let (data, folder, clock) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), clock());
@@ -150,7 +139,7 @@ async fn an_interrupted_restore_is_ended_by_the_same_alone_also_after_a_restart(
         pattern: Some(pattern.into()),
         ..RestoreOptions::new(name)
     };
-    let stopping = Arc::new(Stops("restoring", AtomicBool::new(false)));
+    let stopping = Arc::new(Stops::at("restoring"));
     larder.restore(place(folder.path()), &of("one", "both", "both:*"), stopping).await.unwrap_err();
     for restarted in [false, true] {
         if restarted {
@@ -194,7 +183,7 @@ async fn an_interrupted_restore_is_not_ended_by_one_that_knows_more_of_what_is_s
     let mut larder = crate::world::open(Some(data.path()), &clock, None).await;
     let accepts = RestoreOptions { accept_unknown_invalidations: true, ..RestoreOptions::new("b") };
     let knows = RestoreOptions { log_of_then: Some(then.path().into()), ..RestoreOptions::new("b") };
-    let stopping = Arc::new(Stops("restoring", AtomicBool::new(false)));
+    let stopping = Arc::new(Stops::at("restoring"));
     larder.restore(place(folder.path()), &accepts, stopping).await.unwrap_err();
     for restarted in [false, true] {
         if restarted {
@@ -227,7 +216,7 @@ async fn a_backup_of_what_changed_has_what_a_restore_brought_meanwhile() {
     clock.advance(Duration::from_secs(60));
     assert_eq!(take(&larder, folder.path(), "nothing", Some("full")).await, 0);
     // These have stamps of before, and were made before.
-    let stopping = Arc::new(Stops("restoring", AtomicBool::new(false)));
+    let stopping = Arc::new(Stops::at("restoring"));
     larder.restore(place(folder.path()), &RestoreOptions::new("old"), stopping).await.unwrap_err();
     assert_ne!(take(&larder, folder.path(), "half", Some("nothing")).await, 0, "what was written of one that may never be completed");
     larder.restore(place(folder.path()), &RestoreOptions::new("old"), Arc::new(())).await.unwrap();

@@ -1,13 +1,14 @@
 //! What a restore can be told, one thing at a time; what an interrupted one leaves; what a backup of what changed has.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder::backup::{BackupOptions, FolderPlace, Present, RestoreOptions, Restored, Ttl, Watch, diff, read_manifest, verify};
+use larder::backup::{BackupOptions, FolderPlace, Present, RestoreOptions, Restored, Ttl, diff, read_manifest, verify};
 use larder::{Clock, ErrorKind, Item, Larder, Names, Policy};
 use tempfile::TempDir;
+
+use crate::world::Stops;
 
 /// A cache in memory over a clock of the test's, and a place.
 struct Bench {
@@ -188,19 +189,6 @@ async fn the_time_in_the_archive_counts_or_not() {
     }
 }
 
-/// Stops what it looks on at its first step of this kind.
-struct Stops(&'static str, AtomicBool);
-
-impl Watch for Stops {
-    fn at(&self, doing: &str, _done: u64, _of: Option<u64>) {
-        self.1.fetch_or(doing == self.0, Ordering::SeqCst);
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.1.load(Ordering::SeqCst)
-    }
-}
-
 #[tokio::test]
 async fn half_a_restore_is_seen_by_nobody_also_after_a_restart_until_it_is_run_again() {
     let (data, clock) = (tempfile::tempdir().unwrap(), Clock::manual());
@@ -212,7 +200,7 @@ async fn half_a_restore_is_seen_by_nobody_also_after_a_restart_until_it_is_run_a
         larder.raw().put(format!("both:{n}"), Bytes::from("v")).await.unwrap();
     }
     larder.backup(place(), &BackupOptions::new("b"), Arc::new(())).await.unwrap();
-    let stopping = Arc::new(Stops("restoring", AtomicBool::new(false)));
+    let stopping = Arc::new(Stops::at("restoring"));
     let error = larder.restore(place(), &RestoreOptions::new("b"), stopping).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     let seen = async |larder: &Larder| {
@@ -236,7 +224,7 @@ async fn half_a_restore_is_seen_by_nobody_also_after_a_restart_until_it_is_run_a
     larder.restore(place(), &RestoreOptions::new("b"), Arc::new(())).await.unwrap();
     assert_eq!(seen(&larder).await, 300, "now all of it is");
 
-    let stopping = Arc::new(Stops("restoring", AtomicBool::new(false)));
+    let stopping = Arc::new(Stops::at("restoring"));
     larder.restore(place(), &RestoreOptions::new("b"), stopping).await.unwrap_err();
     assert!(larder.abandon_restore().await.unwrap() && !larder.abandon_restore().await.unwrap());
     assert_eq!(seen(&larder).await, 0, "what was given up is gone");
@@ -251,7 +239,7 @@ async fn half_a_restore_is_seen_by_nobody_also_after_a_restart_until_it_is_run_a
 async fn a_cancelled_backup_is_none() {
     let bench = Bench::begin().await;
     bench.put("both:k", "v").await;
-    let stopping = Arc::new(Stops("memory", AtomicBool::new(false)));
+    let stopping = Arc::new(Stops::at("memory"));
     let error = bench.larder.backup(bench.place(), &BackupOptions::new("b"), stopping).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert_eq!(verify(&*bench.place(), "b", &()).unwrap_err().kind(), ErrorKind::NotFound);

@@ -16,6 +16,14 @@ async fn instance(url: &str) -> Larder {
     Larder::builder().redis(options).index_bytes(1 << 16).memory(16 << 20).build().await.expect("an instance opens")
 }
 
+/// Has Redis lose everything, and waits until that was noticed. What has to happen meanwhile may be a task of the very thread that waits.
+fn lose_the_log(server: &Server, larder: &Larder) {
+    let epoch = larder.position().epoch();
+    server.command(&["FLUSHALL"]).expect("it is there");
+    let adopted = tokio::task::block_in_place(|| larder_testkit::wait::until(LONG, || larder.position().epoch() != epoch));
+    assert!(adopted, "a new epoch is adopted");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_instance_invalidated_since_stays_dead_and_so_does_all_when_the_log_is_lost() {
     let Some(server) = or_skip(Server::start(ServerOptions::default())) else { return };
@@ -34,10 +42,7 @@ async fn what_another_instance_invalidated_since_stays_dead_and_so_does_all_when
     assert!(other.raw().lookup("n:7").await.unwrap().fresh().is_none());
     assert!(one.raw().lookup("n:8").await.unwrap().fresh().is_some());
 
-    let epoch = other.position().epoch();
-    server.command(&["FLUSHALL"]).unwrap();
-    let adopted = tokio::task::block_in_place(|| larder_testkit::wait::until(LONG, || other.position().epoch() != epoch));
-    assert!(adopted, "a new epoch is adopted");
+    lose_the_log(&server, &other);
     let refused = other.restore(place(), &RestoreOptions::new("b"), Arc::new(())).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::UnknownPosition, "{refused}");
     other.invalidate(Names::new().key("n:9")).await.unwrap();
@@ -57,11 +62,7 @@ struct LosesTheLog {
 impl Watch for LosesTheLog {
     fn at(&self, doing: &str, _done: u64, _of: Option<u64>) {
         if doing == "making it durable" {
-            let epoch = self.larder.position().epoch();
-            self.server.command(&["FLUSHALL"]).expect("it is there");
-            // What has to happen meanwhile may be a task of this very thread.
-            let adopted = tokio::task::block_in_place(|| larder_testkit::wait::until(LONG, || self.larder.position().epoch() != epoch));
-            assert!(adopted, "a new epoch is adopted");
+            lose_the_log(&self.server, &self.larder);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +30,25 @@ pub struct Given {
     pub since: u64,
     /// The how manieth it is.
     pub number: u64,
+}
+
+/// Stops what it looks on at its first step of this kind.
+pub struct Stops(&'static str, AtomicBool);
+
+impl Stops {
+    pub fn at(step: &'static str) -> Self {
+        Stops(step, AtomicBool::new(false))
+    }
+}
+
+impl Watch for Stops {
+    fn at(&self, doing: &str, _done: u64, _of: Option<u64>) {
+        self.1.fetch_or(doing == self.0, Ordering::SeqCst);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.1.load(Ordering::SeqCst)
+    }
 }
 
 /// See the head of this file.
