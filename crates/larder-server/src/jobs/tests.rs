@@ -48,6 +48,20 @@ impl Site {
         site
     }
 
+    /// One whose duties are in Redis, by the test's clock all the same.
+    async fn over(redis: &Server, works: Works, pace: Pace) -> Site {
+        let options = larder::RedisOptions::parse(&redis.url()).expect("an address");
+        let larder = Larder::builder().redis(options).build().await.expect("a cache");
+        let clock = Clock::manual();
+        let now = clock.clone();
+        let pace = Pace { now: Some(Arc::new(move || now.now_ms())), ..pace };
+        let settings = JobSettings { jobs: vec![hourly("cleanup")], runs_kept: 20, ..JobSettings::default() };
+        let running = Running::begin(&larder, None, &settings, works, pace).await.expect("they begin");
+        let site = Site { larder, running, clock };
+        site.jobs().view("cleanup", 1).await.expect("there is one");
+        site
+    }
+
     fn jobs(&self) -> &Jobs {
         self.running.jobs()
     }
@@ -274,15 +288,7 @@ async fn what_kills_its_server_is_not_begun_for_ever() {
 async fn a_redis_that_lost_everything_has_nothing_done_again() {
     let Some(redis) = or_skip(Server::start(ServerOptions::default())) else { return };
     let (works, begun) = works("cleanup", |number, tools, _| async move { good(number, &tools) });
-    let options = larder::RedisOptions::parse(&redis.url()).expect("an address");
-    let larder = Larder::builder().redis(options).build().await.expect("a cache");
-    let clock = Clock::manual();
-    let now = clock.clone();
-    let pace = Pace { now: Some(Arc::new(move || now.now_ms())), ..pace() };
-    let settings = JobSettings { jobs: vec![hourly("cleanup")], runs_kept: 20, ..JobSettings::default() };
-    let running = Running::begin(&larder, None, &settings, works, pace).await.expect("they begin");
-    let site = Site { larder, running, clock };
-    site.jobs().view("cleanup", 1).await.expect("there is one");
+    let site = Site::over(&redis, works, pace()).await;
     site.clock.advance(HOUR);
     site.until_last(Outcome::Ok);
     site.jobs().pause("cleanup", true).await.expect("it is paused");
@@ -314,16 +320,8 @@ async fn work_that_somebody_stopped_is_no_failure() {
 async fn who_enrols_first_in_a_redis_that_lost_everything_need_not_know_everything() {
     let Some(redis) = or_skip(Server::start(ServerOptions::default())) else { return };
     let (works, begun) = works("cleanup", |number, tools, _| async move { good(number, &tools) });
-    let options = larder::RedisOptions::parse(&redis.url()).expect("an address");
-    let larder = Larder::builder().redis(options).build().await.expect("a cache");
-    let clock = Clock::manual();
-    let now = clock.clone();
     // It looks when it is asked to.
-    let pace = Pace { now: Some(Arc::new(move || now.now_ms())), look_every: HOUR, ..pace() };
-    let settings = JobSettings { jobs: vec![hourly("cleanup")], runs_kept: 20, ..JobSettings::default() };
-    let running = Running::begin(&larder, None, &settings, works, pace).await.expect("they begin");
-    let site = Site { larder, running, clock };
-    site.jobs().view("cleanup", 1).await.expect("there is one");
+    let site = Site::over(&redis, works, Pace { look_every: HOUR, ..pace() }).await;
     site.jobs().run_now("cleanup", None).await.expect("it begins");
     site.until_last(Outcome::Ok);
     site.jobs().pause("cleanup", true).await.expect("it is paused");
