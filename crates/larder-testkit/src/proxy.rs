@@ -42,7 +42,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(10);
 /// let mut client = TcpStream::connect(proxy.address())?;
 /// client.write_all(b"hello")?;
 /// let mut heard = [0; 5];
-/// server.accept()?.0.read_exact(&mut heard)?;
+/// let (mut upstream, _) = server.accept()?;
+/// upstream.read_exact(&mut heard)?;
 /// assert_eq!(&heard, b"hello");
 ///
 /// proxy.cut();
