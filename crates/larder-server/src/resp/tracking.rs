@@ -159,12 +159,12 @@ impl Tracking {
     /// Whether a notice is of a client's own change, or waits until that is known.
     fn is_own(&self, client: u64, key: &[u8], position: Option<Position>) -> bool {
         let mut own = self.own.lock();
-        if let Some((_, waiting)) = own.under_way.get_mut(key).and_then(|all| all.iter_mut().find(|(other, _)| *other == client)) {
-            waiting.push(position);
+        // Before what is under way: the notice of a change may come while the client's next command of the same key runs, and is not its.
+        if own.made.get(key).is_some_and(|made| made.iter().any(|(other, at)| *other == client && Some(*at) == position)) {
             return true;
         }
-        let Some(made) = own.made.get(key) else { return false };
-        made.iter().any(|(other, at)| *other == client && Some(*at) == position)
+        let waiting = own.under_way.get_mut(key).and_then(|all| all.iter_mut().find(|(other, _)| *other == client));
+        waiting.map(|(_, waiting)| waiting.push(position)).is_some()
     }
 }
 
@@ -553,5 +553,26 @@ pub fn forget(resp: &Resp, session: &mut Session) {
             made.retain(|(client, _)| *client != id);
             !made.is_empty()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_notice_of_an_own_change_may_come_while_the_next_command_of_its_key_runs() {
+        let (tracking, client, key) = (Tracking::default(), 7, b"features:A:1".as_slice());
+        let [mine, theirs] = [3, 4].map(|number| format!("00000000000000aa-{number}").parse::<Position>().expect("it is a position"));
+        {
+            let mut own = tracking.own.lock();
+            own.made.entry(key.into()).or_default().push((client, mine));
+            own.under_way.entry(key.into()).or_default().push((client, Vec::new()));
+        }
+        assert!(tracking.is_own(client, key, Some(mine)), "it is not told");
+        assert!(!tracking.is_own(client + 1, key, Some(mine)), "others are");
+        assert!(tracking.is_own(client, key, Some(theirs)), "whose that is shows at the end of the command");
+        assert_eq!(tracking.own.lock().ends(client, key), [Some(theirs)], "and the own one does not wait for that");
+        assert!(!tracking.is_own(client, key, Some(theirs)));
     }
 }
