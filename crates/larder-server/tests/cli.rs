@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use larder_testkit::port::Port;
 use larder_testkit::process::Killed;
 use larder_testkit::program;
 
@@ -184,7 +185,10 @@ fn what_an_entry_was_computed_from_can_be_told_and_asked() {
 #[test]
 fn events_are_watched_over_a_restart_of_the_server() {
     let folder = tempfile::tempdir().expect("temporary files can be written");
-    let server = Server::start(folder.path());
+    // Held while no server listens there: it would be anybody's.
+    let port = Port::reserve().expect("there is a port left");
+    let address = format!("127.0.0.1:{}", port.number());
+    let server = Server::start_at(&address, folder.path(), &[]);
     let emit = |server: &Server, id: &str| {
         let done = server.ask(&["emit", "market_data_update", "--data", r#"{"symbol": "AAPL"}"#, "--id", id, "--source", "feed"]);
         assert!(done.status.success(), "{done:?}");
@@ -205,7 +209,6 @@ fn events_are_watched_over_a_restart_of_the_server() {
     assert_eq!(next()["id"], "1", "it begins with what was before");
     emit(&server, "2");
     assert_eq!(next()["id"], "2");
-    let address = server.url.trim_start_matches("http://").to_owned();
     server.stop();
     let server = Server::start_at(&address, folder.path(), &[]);
     emit(&server, "3");
