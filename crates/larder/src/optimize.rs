@@ -119,6 +119,8 @@ struct State {
     agreed: u32,
     undone: u32,
     decisions: VecDeque<Decision>,
+    /// What part of a core it may take at most.
+    share_max: f64,
     spent: Duration,
     since: Instant,
     window_began: Instant,
@@ -173,6 +175,7 @@ impl Sizer {
             agreed: 0,
             undone: 0,
             decisions: VecDeque::new(),
+            share_max: SHARE_OF_A_CORE,
             spent: Duration::ZERO,
             since: now,
             window_began: now,
@@ -235,7 +238,7 @@ impl Sizer {
         }
         state.spent += began.elapsed();
         let all = state.since.elapsed();
-        let is_dear = all > WINDOW / 4 && state.spent.as_secs_f64() > all.as_secs_f64() * SHARE_OF_A_CORE;
+        let is_dear = all > WINDOW / 4 && state.spent.as_secs_f64() > all.as_secs_f64() * state.share_max;
         if lost || is_dear {
             self.lower(state);
         }
