@@ -15,6 +15,7 @@ use crate::lookup::Lookup;
 use crate::name::Names;
 use crate::namespace::Namespace;
 use crate::position::Receipt;
+use crate::task;
 use crate::write::Updated;
 
 /// A [`Namespace`] for callers that are not async: see [`Namespace::blocking`].
@@ -50,7 +51,7 @@ impl<V: Value> BlockingNamespace<V> {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Cached<V>>> {
         match self.namespace.quick(key.as_ref()) {
             Some(hit) => Ok(Some(hit)),
-            None => self.runtime.block_on(self.namespace.get(key)),
+            None => task::block_on(&self.runtime, self.namespace.get(key)),
         }
     }
 
@@ -66,7 +67,7 @@ impl<V: Value> BlockingNamespace<V> {
     /// # Errors
     /// As there.
     pub fn lookup(&self, key: impl AsRef<[u8]>) -> Result<Lookup<V>> {
-        self.runtime.block_on(self.namespace.lookup(key))
+        task::block_on(&self.runtime, self.namespace.lookup(key))
     }
 
     /// As [`Namespace::get_or_load`]; the loader runs on a thread where it may block.
@@ -81,7 +82,7 @@ impl<V: Value> BlockingNamespace<V> {
     {
         match self.namespace.quick(key.as_ref()) {
             Some(hit) => Ok(hit),
-            None => self.runtime.block_on(self.namespace.get_or_load(key, || on_a_blocking_thread(loader))),
+            None => task::block_on(&self.runtime, self.namespace.get_or_load(key, || on_a_blocking_thread(loader))),
         }
     }
 
@@ -90,7 +91,7 @@ impl<V: Value> BlockingNamespace<V> {
     /// # Errors
     /// As there.
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Cached<V>>>> {
-        self.runtime.block_on(self.namespace.get_many(keys))
+        task::block_on(&self.runtime, self.namespace.get_many(keys))
     }
 
     /// As [`Namespace::get_many_or_load`]; the loader runs on a thread where it may block.
@@ -108,7 +109,7 @@ impl<V: Value> BlockingNamespace<V> {
             let loader = loader.clone();
             on_a_blocking_thread(move || loader(missing))
         };
-        self.runtime.block_on(self.namespace.get_many_or_load(keys, load))
+        task::block_on(&self.runtime, self.namespace.get_many_or_load(keys, load))
     }
 
     /// As [`Namespace::put`].
@@ -116,7 +117,7 @@ impl<V: Value> BlockingNamespace<V> {
     /// # Errors
     /// As there.
     pub fn put(&self, key: impl AsRef<[u8]>, item: impl Into<Item<V>>) -> Result<Receipt> {
-        self.runtime.block_on(self.namespace.put(key, item))
+        task::block_on(&self.runtime, self.namespace.put(key, item))
     }
 
     /// As [`Namespace::put_many`].
@@ -124,7 +125,7 @@ impl<V: Value> BlockingNamespace<V> {
     /// # Errors
     /// As there.
     pub fn put_many<K: AsRef<[u8]>, I: Into<Item<V>>>(&self, items: impl IntoIterator<Item = (K, I)>) -> Result<Receipt> {
-        self.runtime.block_on(self.namespace.put_many(items))
+        task::block_on(&self.runtime, self.namespace.put_many(items))
     }
 
     /// As [`Namespace::update`]; the change runs on a thread where it may block.
@@ -137,7 +138,7 @@ impl<V: Value> BlockingNamespace<V> {
         I: Into<Item<V>> + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
     {
-        self.runtime.block_on(self.namespace.update(key, || on_a_blocking_thread(change)))
+        task::block_on(&self.runtime, self.namespace.update(key, || on_a_blocking_thread(change)))
     }
 
     /// As [`Namespace::put_if_changed`].
@@ -145,7 +146,7 @@ impl<V: Value> BlockingNamespace<V> {
     /// # Errors
     /// As there.
     pub fn put_if_changed(&self, key: impl AsRef<[u8]>, item: impl Into<Item<V>>) -> Result<Option<Receipt>> {
-        self.runtime.block_on(self.namespace.put_if_changed(key, item))
+        task::block_on(&self.runtime, self.namespace.put_if_changed(key, item))
     }
 
     /// As [`Namespace::refresh`]; the loader runs on a thread where it may block.
@@ -158,7 +159,7 @@ impl<V: Value> BlockingNamespace<V> {
         I: Into<Item<V>> + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
     {
-        self.runtime.block_on(self.namespace.refresh(key, || on_a_blocking_thread(loader)))
+        task::block_on(&self.runtime, self.namespace.refresh(key, || on_a_blocking_thread(loader)))
     }
 
     /// As [`Namespace::remove`].
@@ -166,7 +167,7 @@ impl<V: Value> BlockingNamespace<V> {
     /// # Errors
     /// As there.
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<Receipt> {
-        self.runtime.block_on(self.namespace.remove(key))
+        task::block_on(&self.runtime, self.namespace.remove(key))
     }
 
     /// As [`Namespace::touch`].
@@ -174,7 +175,7 @@ impl<V: Value> BlockingNamespace<V> {
     /// # Errors
     /// As there.
     pub fn touch(&self, key: impl AsRef<[u8]>, ttl: Option<Duration>) -> Result<bool> {
-        self.runtime.block_on(self.namespace.touch(key, ttl))
+        task::block_on(&self.runtime, self.namespace.touch(key, ttl))
     }
 
     /// As [`Namespace::contains`].
@@ -182,7 +183,7 @@ impl<V: Value> BlockingNamespace<V> {
     /// # Errors
     /// As there.
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.runtime.block_on(self.namespace.contains(key))
+        task::block_on(&self.runtime, self.namespace.contains(key))
     }
 
     /// As [`Namespace::keys`].
@@ -190,7 +191,7 @@ impl<V: Value> BlockingNamespace<V> {
     /// # Errors
     /// As there.
     pub fn keys(&self, pattern: impl AsRef<[u8]>, cursor: Cursor, limit: usize) -> Result<Keys> {
-        self.runtime.block_on(self.namespace.keys(pattern, cursor, limit))
+        task::block_on(&self.runtime, self.namespace.keys(pattern, cursor, limit))
     }
 }
 
@@ -218,7 +219,7 @@ impl Larder {
     /// # Panics
     /// When called inside an async task.
     pub fn invalidate_blocking(&self, names: Names) -> Result<Receipt> {
-        self.0.runtime.block_on(self.invalidate(names))
+        task::block_on(&self.0.runtime, self.invalidate(names))
     }
 
     /// As [`close`](Self::close), for callers that are not async.
@@ -229,6 +230,6 @@ impl Larder {
     /// # Panics
     /// When called inside an async task.
     pub fn close_blocking(&self) -> Result<()> {
-        self.0.runtime.block_on(self.close())
+        task::block_on(&self.0.runtime, self.close())
     }
 }

@@ -3,7 +3,6 @@
 //!
 //! Fingerprints live in the entries, so there is no second list of them to grow; see [`fingerprint`](crate::fingerprint).
 
-use std::future::Future;
 use std::sync::Arc;
 
 use crate::cache::Larder;
@@ -17,6 +16,8 @@ use crate::key::check_key;
 use crate::metrics::Count;
 use crate::position::{Receipt, Stamp};
 use crate::read::Asked;
+use crate::read::loader::Loading;
+use crate::task;
 use crate::view::{Made, View};
 use crate::write::Updated;
 
@@ -164,20 +165,13 @@ impl<V: Value> View<V> {
     /// Loads a key again, whatever is there: as an update, if the content changed, and without an append if it did not.
     ///
     /// Runs in a task of its own, as loads do: what the loader returned is not lost with a caller that stops waiting.
-    pub(crate) async fn refresh<L, F, I, E>(&self, key: &[u8], loader: L) -> Result<Refreshed<V>>
-    where
-        L: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<I, E>> + Send + 'static,
-        I: Into<Item<V>> + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
-    {
+    pub(crate) async fn refresh(&self, key: &[u8], loader: Loading<V>) -> Result<Refreshed<V>> {
         check_key(key)?;
         // Before the source is asked for what could not be kept.
         drop(self.shared.writes.enter()?);
         let (view, key, limit) = (self.clone(), Box::<[u8]>::from(key), self.space.policy.load_timeout);
-        let refreshing = self.shared.runtime.spawn(async move {
-            let load = || async { loader().await.map(|loaded| Some(loaded.into())) };
-            let asking = tokio::time::timeout(limit, view.ask_source(&key, load)).await;
+        let refreshing = task::spawn(&self.shared.runtime, async move {
+            let asking = tokio::time::timeout(limit, view.ask_source(&key, loader)).await;
             let Asked { item, stamp, .. } = asking.unwrap_or_else(|_| Err(view.timed_out(limit)))?;
             view.keep_refreshed(&key, item.expect("this loader always finds something"), stamp).await
         });

@@ -71,6 +71,7 @@ mod read;
 mod space;
 mod spans;
 mod sweep;
+mod task;
 mod turns;
 mod view;
 mod warm_up;

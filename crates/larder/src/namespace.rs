@@ -17,6 +17,7 @@ use crate::item::Item;
 use crate::keys::{Cursor, Keys};
 use crate::lookup::{Answer, Freshness, Lookup, Source};
 use crate::position::{Position, Receipt};
+use crate::read::loader::{self, Loading};
 use crate::read::quick::QuickRead;
 use crate::tier::memory::{NamespaceHash, Query};
 use crate::view::View;
@@ -170,7 +171,7 @@ impl<V: Value> Namespace<V> {
         if let Some(hit) = self.quick(key.as_ref()) {
             return Ok(hit);
         }
-        Box::pin(self.look_or_load(key.as_ref(), loader)).await.map(|answer| answer.value)
+        Box::pin(self.look_or_load(key.as_ref(), loader::always(loader))).await.map(|answer| answer.value)
     }
 
     /// The same, with what is known about the answer.
@@ -187,19 +188,13 @@ impl<V: Value> Namespace<V> {
         if let Some(Cached(entry)) = self.quick(key.as_ref()) {
             return Ok(self.view.answer(entry, Source::Memory, Freshness::Fresh));
         }
-        Box::pin(self.look_or_load(key.as_ref(), loader)).await
+        Box::pin(self.look_or_load(key.as_ref(), loader::always(loader))).await
     }
 
     /// What the quick way did not answer.
-    async fn look_or_load<L, F, I, E>(&self, key: &[u8], loader: L) -> Result<Answer<V>>
-    where
-        L: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<I, E>> + Send + 'static,
-        I: Into<Item<V>> + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
-    {
+    async fn look_or_load(&self, key: &[u8], loader: Loading<V>) -> Result<Answer<V>> {
         let full = self.checked("get_or_load", key)?;
-        let answer = self.view.load(&full, || async { loader().await.map(|loaded| Some(loaded.into())) }).await?;
+        let answer = self.view.load(&full, loader).await?;
         let not_found = || {
             Error::new(ErrorKind::NotFound, "a loader said that there is no such thing, and that is still fresh")
                 .during("get_or_load", &full)
@@ -220,7 +215,7 @@ impl<V: Value> Namespace<V> {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         let full = self.checked("get_or_find", key.as_ref())?;
-        let answer = self.view.load(&full, || async { loader().await.map(|loaded| loaded.map(Into::into)) }).await?;
+        let answer = self.view.load(&full, loader::perhaps(loader)).await?;
         Ok(answer.map(|answer| answer.value))
     }
 
@@ -313,7 +308,7 @@ impl<V: Value> Namespace<V> {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
     {
         let full = self.checked("update", key.as_ref())?;
-        self.view.update(&full, change).await.map_err(|error| error.during("update", &full))
+        self.view.update(&full, loader::always(change)).await.map_err(|error| error.during("update", &full))
     }
 
     /// Puts a value unless the same is there already: then that lives on, as long as the new one would, without an append to the
@@ -363,7 +358,7 @@ impl<V: Value> Namespace<V> {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
     {
         let full = self.checked("refresh", key.as_ref())?;
-        self.view.refresh(&full, loader).await.map_err(|error| error.during("refresh", &full))
+        self.view.refresh(&full, loader::always(loader)).await.map_err(|error| error.during("refresh", &full))
     }
 
     /// Invalidates a key and takes it out of both tiers.
@@ -488,6 +483,6 @@ impl<V: Value> AtLeast<'_, V> {
             return self.namespace.get_or_load(key, loader).await;
         }
         let full = self.namespace.checked("get_or_load", key.as_ref())?;
-        self.namespace.view.load_past(&full, loader).await.map_err(|error| error.during("get_or_load", &full))
+        self.namespace.view.load_past(&full, loader::always(loader)).await.map_err(|error| error.during("get_or_load", &full))
     }
 }

@@ -32,6 +32,7 @@ use crate::mutation::Mutation;
 use crate::position::Stamp;
 use crate::record::Record;
 use crate::spans;
+use crate::task;
 use crate::tier::memory::{Inserted, Query};
 use crate::tier::{Tier, TierFuture, Wait};
 use crate::view::View;
@@ -245,12 +246,7 @@ impl<V: Value> View<V> {
     }
 
     /// Reads with a loader.
-    pub(crate) async fn load<L, F, E>(&self, key: &[u8], loader: L) -> Result<Option<Answer<V>>>
-    where
-        L: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<Option<Item<V>>, E>> + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
-    {
+    pub(crate) async fn load(&self, key: &[u8], loader: Loading<V>) -> Result<Option<Answer<V>>> {
         crate::key::check_key(key)?;
         let ask = Ask::new(key);
         if self.is_unverified() {
@@ -351,12 +347,7 @@ impl<V: Value> View<V> {
     }
 
     /// Loads a key again while its readers have what they need.
-    fn load_behind<L, F, E>(&self, key: &[u8], loader: Option<L>)
-    where
-        L: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<Option<Item<V>>, E>> + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
-    {
+    fn load_behind(&self, key: &[u8], loader: Option<Loading<V>>) {
         if let (Some(loader), Part::Lead(lease)) = (loader, self.fills().join_or_lead(key)) {
             self.spawn_load(lease, loader, Before::Loader);
         }
@@ -367,12 +358,7 @@ impl<V: Value> View<V> {
     }
 
     /// The flight's task.
-    fn spawn_load<L, F, E>(&self, lease: Lease<V>, loader: L, before: Before)
-    where
-        L: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<Option<Item<V>>, E>> + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
-    {
+    fn spawn_load(&self, lease: Lease<V>, loader: Loading<V>, before: Before) {
         let (view, span) = (self.clone(), spans::load(&self.space.name, lease.key()));
         let flying = async move {
             let key: Box<[u8]> = lease.key().into();
@@ -393,7 +379,7 @@ impl<V: Value> View<V> {
             lease.end(outcome.map_err(|error| error.during("get_or_load", &key)));
             view.end_turn(&key, turn).await;
         };
-        self.shared.runtime.spawn(flying.instrument(span));
+        drop(task::spawn(&self.shared.runtime, flying.instrument(span)));
     }
 
     /// What makes a load unnecessary: another one ended between this caller's miss and its lead, or the backing tier has
@@ -417,12 +403,7 @@ impl<V: Value> View<V> {
     }
 
     /// (5) The loader, for no longer than it may take.
-    async fn run_loader_in_time<L, F, E>(&self, key: &[u8], loader: L) -> Result<Landed<V>>
-    where
-        L: FnOnce() -> F,
-        F: Future<Output = Result<Option<Item<V>>, E>>,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn run_loader_in_time(&self, key: &[u8], loader: Loading<V>) -> Result<Landed<V>> {
         let limit = self.space.policy.load_timeout;
         let landed = tokio::time::timeout(limit, self.run_loader(key, loader)).await.unwrap_or_else(|_| Err(self.timed_out(limit)));
         match &landed {
@@ -435,28 +416,18 @@ impl<V: Value> View<V> {
     }
 
     /// The loader.
-    async fn run_loader<L, F, E>(&self, key: &[u8], loader: L) -> Result<Landed<V>>
-    where
-        L: FnOnce() -> F,
-        F: Future<Output = Result<Option<Item<V>>, E>>,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn run_loader(&self, key: &[u8], loader: Loading<V>) -> Result<Landed<V>> {
         let Asked { item, stamp, took } = self.ask_source(key, loader).await?;
         self.keep_loaded(key, item, stamp, took).await
     }
 
     /// Asks the source, once there is a place for one more load.
-    pub(crate) async fn ask_source<L, F, E>(&self, key: &[u8], loader: L) -> Result<Asked<V>>
-    where
-        L: FnOnce() -> F,
-        F: Future<Output = Result<Option<Item<V>>, E>>,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub(crate) async fn ask_source(&self, key: &[u8], loader: Loading<V>) -> Result<Asked<V>> {
         let _turn = self.space.loads.acquire().await.map_err(|_| Error::new(ErrorKind::Closed, "the cache was closed"))?;
         // Step 5: before the loader runs. Whatever is invalidated from here on may be missing from what it reads.
         let mut stamp = self.shared.index.latest();
         let begun = Instant::now();
-        let loaded = loader().await;
+        let loaded = loader.await;
         if self.shared.mutations.on(Mutation::StampAfterLoad) {
             stamp = self.shared.index.latest();
         }
@@ -472,27 +443,15 @@ impl<V: Value> View<V> {
     }
 
     /// Loads past the tiers, for a read at a position that this instance did not reach.
-    pub(crate) async fn load_past<L, F, I, E>(&self, key: &[u8], loader: L) -> Result<Cached<V>>
-    where
-        L: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<I, E>> + Send + 'static,
-        I: Into<Item<V>> + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
-    {
-        let load = || async { loader().await.map(|loaded| Some(loaded.into())) };
-        let answer = self.load_alone(key, load, Ask::new(key)).await?;
+    pub(crate) async fn load_past(&self, key: &[u8], loader: Loading<V>) -> Result<Cached<V>> {
+        let answer = self.load_alone(key, loader, Ask::new(key)).await?;
         Ok(answer.expect("this loader always finds something").value)
     }
 
     /// Loads past the tiers and past other loads, for reads that neither may answer.
-    async fn load_alone<L, F, E>(&self, key: &[u8], loader: L, ask: Ask<'_>) -> Result<Option<Answer<V>>>
-    where
-        L: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<Option<Item<V>>, E>> + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
-    {
+    async fn load_alone(&self, key: &[u8], loader: Loading<V>, ask: Ask<'_>) -> Result<Option<Answer<V>>> {
         let (view, owned, span) = (self.clone(), Box::<[u8]>::from(key), spans::load(&self.space.name, key));
-        let task = self.shared.runtime.spawn(async move { view.run_loader_in_time(&owned, loader).await }.instrument(span));
+        let task = task::spawn(&self.shared.runtime, async move { view.run_loader_in_time(&owned, loader).await }.instrument(span));
         let gone = |_| Error::new(ErrorKind::LoadPanicked, "the loader panicked, or its runtime was shut down");
         let ended = task.await.map_err(gone).and_then(|ended| ended);
         let landed = ended.map_err(|error| self.failed(error, ask))?;
@@ -576,9 +535,11 @@ fn within(meta: &Meta, window: u64, now: Millis) -> bool {
 }
 
 pub(crate) mod current;
+pub(crate) mod loader;
 mod look;
 mod many;
 mod outcome;
 pub(crate) mod quick;
 
+use loader::Loading;
 pub(crate) use look::Look;

@@ -1,7 +1,6 @@
 //! Writes across the tiers: put, fill, update, remove, touch. Each appends to the log first where the protocol says so,
 //! and stores under the position it got.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,9 @@ use crate::metrics::Count;
 use crate::mutation::Mutation;
 use crate::name::Name;
 use crate::position::{Position, Receipt, Stamp};
+use crate::read::loader::Loading;
 use crate::spans;
+use crate::task;
 use crate::tier::{Action, Outcome, Wait, Write};
 use crate::view::{Made, View};
 
@@ -231,26 +232,14 @@ impl<V: Value> View<V> {
     ///
     /// Runs in a task of its own: a caller that stops waiting between the change of the source and the append must not
     /// leave the cache believing the old value.
-    pub(crate) async fn update<C, F, I, E>(&self, key: &[u8], change: C) -> Result<Updated<V>>
-    where
-        C: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<I, E>> + Send + 'static,
-        I: Into<Item<V>> + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
-    {
+    pub(crate) async fn update(&self, key: &[u8], change: Loading<V>) -> Result<Updated<V>> {
         check_key(key)?;
         let (view, key): (Self, Box<[u8]>) = (self.clone(), key.into());
-        let task = self.shared.runtime.spawn(async move { view.change_and_append(&key, change).await });
+        let task = task::spawn(&self.shared.runtime, async move { view.change_and_append(&key, change).await });
         task.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::LoadPanicked, "the change panicked, or its runtime was shut down")))
     }
 
-    async fn change_and_append<C, F, I, E>(&self, key: &[u8], change: C) -> Result<Updated<V>>
-    where
-        C: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<I, E>> + Send + 'static,
-        I: Into<Item<V>> + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
-    {
+    async fn change_and_append(&self, key: &[u8], change: Loading<V>) -> Result<Updated<V>> {
         // Before the source is changed: a change that is refused has not begun.
         let _let_in = self.shared.writes.enter()?;
         let since = self.shared.index.latest();
@@ -258,14 +247,14 @@ impl<V: Value> View<V> {
         // after the source may have changed.
         let (view, owned) = (self.clone(), Box::<[u8]>::from(key));
         let changing = async move {
-            let item = change().await.map_err(|e| {
+            let item = change.await.map_err(|e| {
                 Error::new(ErrorKind::Load, "the change failed; the key was invalidated, since the source may have changed").with_source(e)
             })?;
-            let mut item = item.into();
+            let mut item = item.expect("a change always finds something");
             let outdated = view.settle(&owned, &mut item).await?;
             Ok((view.make(&owned, item, since, 0)?, outdated.is_none()))
         };
-        let changed = self.shared.runtime.spawn(changing).await;
+        let changed = task::spawn(&self.shared.runtime, changing).await;
         let since = if self.shared.mutations.on(Mutation::UpdateStampLate) { self.shared.index.latest() } else { since };
         let panicked = "the change panicked; the key was invalidated, since the source may have changed";
         match changed.unwrap_or_else(|_| Err(Error::new(ErrorKind::LoadPanicked, panicked))) {

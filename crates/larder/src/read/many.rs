@@ -226,7 +226,7 @@ impl<V: Value> View<V> {
         let view = self.clone();
         let span = spans::load_many(&self.space.name);
         span.record("keys", missing.len());
-        self.shared.runtime.spawn(async move { view.run_loader_many(missing, stamp, loading).await }.instrument(span));
+        drop(task::spawn(&self.shared.runtime, async move { view.run_loader_many(missing, stamp, loading).await }.instrument(span)));
     }
 
     async fn run_loader_many<K, F, E>(&self, leases: Vec<(K, Lease<V>)>, stamp: Stamp, loading: F)
