@@ -102,7 +102,8 @@ fn workspace_pass(arguments: &[String], has_nextest: bool) -> Pass {
     if !arguments.iter().any(names_package) {
         words.push("--workspace");
     }
-    if !has_nextest && arguments.is_empty() {
+    if arguments.is_empty() {
+        // Examples have none. They are linted with everything else, and building them takes as long as a few of the tests.
         words.push("--tests");
     }
     let arguments = words.into_iter().map(str::to_owned).chain(arguments.iter().cloned()).collect();
@@ -152,7 +153,7 @@ mod tests {
     #[test]
     fn a_whole_run_has_the_workspace_the_doc_tests_and_the_extra_passes() {
         let shuttle = "test --package larder --features shuttle --features test-mutations --lib schedules";
-        assert_eq!(command_lines("", true, true), ["nextest run --workspace", "test --workspace --doc", shuttle]);
+        assert_eq!(command_lines("", true, true), ["nextest run --workspace --tests", "test --workspace --doc", shuttle]);
         assert_eq!(command_lines("", false, false), ["test --workspace --tests", "test --workspace --doc"]);
     }
 
