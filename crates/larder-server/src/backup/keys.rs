@@ -63,7 +63,9 @@ impl FromStr for Recipient {
     fn from_str(text: &str) -> Result<Self, String> {
         if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
             // Shown to nobody, and known to too many by now.
-            return Err(format!("a secret key stands where its public one belongs, which `age-keygen -y` tells; expected {RECIPIENT_EXPECTED}"));
+            return Err(format!(
+                "a secret key stands where its public one belongs, which `age-keygen -y` tells; expected {RECIPIENT_EXPECTED}"
+            ));
         }
         text.parse().map(Recipient).map_err(|_| format!("expected {RECIPIENT_EXPECTED}; keys of ssh and of plugins cannot be used"))
     }

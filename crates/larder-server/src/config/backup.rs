@@ -18,12 +18,7 @@ use crate::backup::places::{PLACE_EXPECTED, PlaceAddress};
 const FOLDER: &str = "backups";
 
 /// What the section says, and what is wrong with it. `None`: there is no place for any.
-pub fn of(
-    givens: &Givens,
-    data: Option<&Path>,
-    environment: &BTreeMap<String, String>,
-    faults: &mut Vec<Fault>,
-) -> Option<BackupSettings> {
+pub fn of(givens: &Givens, data: Option<&Path>, environment: &BTreeMap<String, String>, faults: &mut Vec<Fault>) -> Option<BackupSettings> {
     let section = BACKUP.name;
     let typed = Typed(givens);
     let mut address = |name: &str, text: &str| {

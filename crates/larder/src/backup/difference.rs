@@ -41,7 +41,8 @@ pub struct Difference {
 /// Compares two backups, each with those that it stands on: what is in the second against the first. Blocks.
 ///
 /// # Errors
-/// As [`verify`](super::verify()); [`ErrorKind::Sealed`] also without an opener where one is encrypted; and [`ErrorKind::Overloaded`] for more than 33 million entries.
+/// As [`verify`](super::verify()); [`ErrorKind::Sealed`] also without an opener where one is encrypted;
+/// [`ErrorKind::Overloaded`] for more than 33 million entries.
 pub fn diff(place: &dyn Place, first: &str, second: &str, opener: Option<&dyn Opener>, watch: &dyn Watch) -> Result<Difference> {
     let (first, second) = (chain::load(place, first, opener)?, chain::load(place, second, opener)?);
     first.check_open().and_then(|()| second.check_open())?;

@@ -167,8 +167,12 @@ impl Manifest {
 
     /// All bytes of its files but the manifest.
     pub fn stored_bytes(&self) -> u64 {
-        let key = self.encryption.as_ref().and_then(|encryption| encryption.key.as_ref()).map_or(0, |key| key.bytes);
-        self.segments.iter().map(|segment| segment.bytes).sum::<u64>() + self.index.bytes + key
+        self.segments.iter().map(|segment| segment.bytes).sum::<u64>() + self.index.bytes + self.key_bytes()
+    }
+
+    /// The bytes of the file with its own key, if it has one.
+    pub(super) fn key_bytes(&self) -> u64 {
+        self.encryption.as_ref().and_then(|encryption| encryption.key.as_ref()).map_or(0, |key| key.bytes)
     }
 
     /// The manifest as it is kept, and its digest.

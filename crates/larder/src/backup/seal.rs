@@ -179,3 +179,162 @@ fn not_opened(manifest: &Manifest, why: NotOpened) -> Error {
         NotOpened::Unknown(why) => Error::new(ErrorKind::UnknownFormat, format!("{name} {why}; nothing was touched")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::manifest::read_sealed;
+    use super::super::{BackupOptions, FolderPlace, MANIFEST, RestoreOptions, diff, verify};
+    use super::*;
+    use crate::Larder;
+
+    /// No cipher: it turns every bit over, under a head that names the key.
+    #[derive(Clone, Debug)]
+    struct Turned(&'static str, Option<&'static [u8]>);
+
+    impl Sealer for Turned {
+        fn scheme(&self) -> &str {
+            "turned"
+        }
+
+        fn recipients(&self) -> Vec<String> {
+            vec![self.0.to_owned()]
+        }
+
+        fn key(&self) -> Option<&[u8]> {
+            self.1
+        }
+
+        fn seal(&self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+            Ok(self.0.bytes().chain(bytes.iter().map(|byte| !byte)).collect())
+        }
+    }
+
+    impl Opener for Turned {
+        fn unseal(&self, encryption: &Encryption, key: Option<&[u8]>) -> std::result::Result<Arc<dyn Unsealed>, NotOpened> {
+            match key {
+                _ if encryption.scheme != "turned" => Err(NotOpened::Unknown("is of another scheme".into())),
+                Some(key) if Some(key) != self.1 => Err(NotOpened::Damaged("has another key".into())),
+                _ if encryption.recipients != [self.0] => Err(NotOpened::NoKey(format!("is for {}", encryption.recipients.join(", ")))),
+                _ => Ok(Arc::new(self.clone())),
+            }
+        }
+    }
+
+    impl Unsealed for Turned {
+        fn open(&self, sealed: &[u8]) -> std::result::Result<Vec<u8>, String> {
+            let inside = sealed.strip_prefix(self.0.as_bytes()).ok_or("is not sealed")?;
+            Ok(inside.iter().map(|byte| !byte).collect())
+        }
+    }
+
+    const ONE: Turned = Turned("one", None);
+    const OTHER: Turned = Turned("other", Some(b"a key"));
+
+    fn sealed_by(name: &str, sealer: Turned, parent: Option<&str>) -> BackupOptions {
+        BackupOptions { sealer: Some(Arc::new(sealer)), parent: parent.map(str::to_owned), ..BackupOptions::new(name) }
+    }
+
+    /// Two entries in a backup for one key, and one more in a backup on top of it for the other.
+    async fn chain(folder: &std::path::Path) -> (Larder, Arc<FolderPlace>) {
+        let larder = Larder::builder().memory(16 << 20).index_bytes(1 << 12).build().await.unwrap();
+        let place = Arc::new(FolderPlace::new(folder));
+        larder.raw().put("a:1", Bytes::from("needle")).await.unwrap();
+        larder.raw().put("a:2", Bytes::from("v")).await.unwrap();
+        let first = larder.backup(place.clone(), &sealed_by("first", ONE, None), Arc::new(())).await.unwrap();
+        assert_eq!((first.format, first.encryption.unwrap().recipients), (2, vec!["one".to_owned()]));
+        larder.raw().remove(["a:2"]).await.unwrap();
+        larder.raw().put("a:3", Bytes::from("v")).await.unwrap();
+        let second = larder.backup(place.clone(), &sealed_by("second", OTHER, Some("first")), Arc::new(())).await.unwrap();
+        assert!(second.encryption.unwrap().key.is_some(), "only the parent's manifest was needed");
+        (larder, place)
+    }
+
+    /// Knows both.
+    #[derive(Debug)]
+    struct Both;
+
+    impl Opener for Both {
+        fn unseal(&self, encryption: &Encryption, key: Option<&[u8]>) -> std::result::Result<Arc<dyn Unsealed>, NotOpened> {
+            ONE.unseal(encryption, key).or_else(|_| OTHER.unseal(encryption, key))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_chain_of_two_keys_is_compared_without_them_and_opened_with_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let (larder, place) = chain(folder.path()).await;
+        let stored = verify(&*place, "second", None, &()).unwrap();
+        assert_eq!((stored.entries, stored.unopened), (0, vec!["second".to_owned(), "first".to_owned()]));
+        let all: u64 = ["first", "second"].map(|name| read_sealed(&*place, name).unwrap().0.stored_bytes()).iter().sum();
+        assert_eq!(stored.bytes, all);
+        let whole = verify(&*place, "second", Some(&Both), &()).unwrap();
+        assert_eq!((whole.entries, whole.bytes, whole.unopened.len()), (4, all, 0), "a:1 is in both: it was young");
+        assert_eq!(diff(&*place, "first", "second", Some(&Both), &()).unwrap().added, 1);
+
+        let before = larder.position();
+        let refused = |opener: Option<Arc<dyn Opener>>| {
+            let (larder, place) = (larder.clone(), place.clone());
+            async move {
+                let options = RestoreOptions { opener, ..RestoreOptions::new("second") };
+                larder.restore(place, &options, Arc::new(())).await.unwrap_err()
+            }
+        };
+        let (none, half) = (refused(None).await, refused(Some(Arc::new(OTHER))).await);
+        assert_eq!((none.kind(), half.kind()), (ErrorKind::Sealed, ErrorKind::Sealed), "{none}, {half}");
+        assert!(
+            none.to_string().contains("second is encrypted by a passphrase") && half.to_string().contains("first is for one"),
+            "{half}"
+        );
+        assert_eq!(diff(&*place, "first", "first", None, &()).unwrap_err().kind(), ErrorKind::Sealed);
+        assert_eq!(verify(&*place, "second", Some(&ONE), &()).unwrap_err().kind(), ErrorKind::BadArchive, "what is inside of its key");
+        assert_eq!(larder.position(), before, "nothing was touched");
+        let options = RestoreOptions { opener: Some(Arc::new(Both)), ..RestoreOptions::new("second") };
+        let restored = larder.restore(place, &options, Arc::new(())).await.unwrap();
+        assert_eq!(restored.dead_invalidated, 1, "what was removed in between stays so: {restored:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_is_compared_before_it_is_opened_and_what_comes_out_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_larder, place) = chain(folder.path()).await;
+        for file in ["key.age", "index", "segment-000001"] {
+            let path = folder.path().join("second").join(file);
+            let whole = std::fs::read(&path).unwrap();
+            for damaged in [&whole[..whole.len() - 1], &[&whole[..1], b"x", &whole[2..]].concat(), b""] {
+                std::fs::write(&path, damaged).unwrap();
+                for opener in [None, Some(&Both as &dyn Opener)] {
+                    let error = verify(&*place, "second", opener, &()).unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::BadArchive, "{error}");
+                    assert!(error.to_string().contains(&format!("second/{file}")), "{error}");
+                }
+            }
+            std::fs::write(&path, &whole).unwrap();
+        }
+        // Somebody who writes there makes digests fit.
+        let whole = read_sealed(&*place, "first").unwrap().0;
+        let mut refused = |bytes: &[u8]| {
+            std::fs::write(folder.path().join("first/segment-000001"), bytes).unwrap();
+            let mut changed = whole.clone();
+            (changed.segments[0].bytes, changed.segments[0].blake3) = (bytes.len() as u64, blake3::hash(bytes).to_hex().to_string());
+            place.put("first", MANIFEST, &changed.encode().unwrap().0).unwrap();
+            let error = verify(&*place, "first", Some(&ONE), &()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BadArchive, "{error}");
+            error.to_string()
+        };
+        assert!(refused(b"xxxxxxxxxxxxxxxxxxxx").contains("first/segment-000001 is not sealed"));
+        assert!(refused(&ONE.seal(b"no frames at all").unwrap()).contains("first/segment-000001 (opened) is no file of a larder backup"));
+        assert!(refused(&ONE.seal(b"").unwrap()[..3]).contains("larger than any can be"), "none is shorter than its head");
+    }
+
+    #[tokio::test]
+    async fn what_no_reader_would_take_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let larder = Larder::builder().build().await.unwrap();
+        let place = Arc::new(FolderPlace::new(folder.path()));
+        let error = larder.backup(place.clone(), &sealed_by("b", Turned("", None), None), Arc::new(())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+        assert!(place.list().unwrap().is_empty() && place.unfinished().unwrap().is_empty());
+    }
+}

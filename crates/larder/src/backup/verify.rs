@@ -30,7 +30,8 @@ pub struct Verified {
 ///
 /// # Errors
 /// [`ErrorKind::BadArchive`] names the file, and where in it something is wrong; [`ErrorKind::UnknownFormat`];
-/// [`ErrorKind::Sealed`] where the opener has not what opens it; [`ErrorKind::NotFound`]; [`ErrorKind::Backup`] where the place cannot be read; [`ErrorKind::Cancelled`].
+/// [`ErrorKind::Sealed`] where the opener has not what opens it;
+/// [`ErrorKind::NotFound`]; [`ErrorKind::Backup`] where the place cannot be read; [`ErrorKind::Cancelled`].
 pub fn verify(place: &dyn Place, name: &str, opener: Option<&dyn Opener>, watch: &dyn Watch) -> Result<Verified> {
     verify_chain(place, &chain::load(place, name, opener)?, watch)
 }
@@ -48,6 +49,7 @@ pub(super) fn verify_chain(place: &dyn Place, chain: &Chain, watch: &dyn Watch) 
             verified.unopened.push(manifest.name.clone());
             continue;
         }
+        verified.bytes += manifest.key_bytes();
         source::index(place, manifest)?;
         let namespaces = manifest.all_namespaces();
         verified.bytes += manifest.index.bytes;

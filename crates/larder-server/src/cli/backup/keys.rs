@@ -25,7 +25,8 @@ impl SealArgs {
     /// What is asked of the server.
     pub fn read(&self) -> Result<(Vec<String>, Option<Hidden>), Failure> {
         for key in &self.encrypt_to {
-            key.parse::<Recipient>().map_err(|what| Failure::new(format!("--encrypt-to: {what}")).hint("`age-keygen -o KEY` makes a key"))?;
+            key.parse::<Recipient>()
+                .map_err(|what| Failure::new(format!("--encrypt-to: {what}")).hint("`age-keygen -o KEY` makes a key"))?;
         }
         let text = self.passphrase.as_deref().map(|at| secret("--passphrase", at)).transpose()?;
         if let Some(text) = &text {

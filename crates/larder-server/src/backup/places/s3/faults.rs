@@ -115,7 +115,8 @@ impl Found {
         let calm = place(store, patient());
         let listed = calm.list().expect("nothing fails now");
         for name in &listed {
-            self.wrong.extend(verify(&*calm, name, None, &()).err().map(|error| format!("{when}: {name} is listed, and is not whole: {error}")));
+            self.wrong
+                .extend(verify(&*calm, name, None, &()).err().map(|error| format!("{when}: {name} is listed, and is not whole: {error}")));
         }
         listed
     }
