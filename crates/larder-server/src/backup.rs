@@ -233,12 +233,14 @@ mod tests {
         let settings = BackupSettings {
             incrementals: 1,
             retention: Retention { last: 2, ..Retention::default() },
+            seal_by: Some(SealBy::Recipients(vec![keys::EXAMPLE.parse().expect("a key")])),
             ..BackupSettings::in_folder(folder.path())
         };
         let mut taken = Vec::new();
         for n in 0..3 {
             larder.raw().put(format!("a:{n}"), bytes::Bytes::from("x")).await.expect("a put");
             let told = run(&larder, &settings, &Arc::default()).await.expect("it runs");
+            assert_eq!(told["backup"]["encryption"]["recipients"], json!([keys::EXAMPLE]), "{told}");
             taken.push((told["backup"]["name"].as_str().expect("a name").to_owned(), told["backup"]["parent"].clone()));
         }
         assert_eq!(taken[1].1, json!(taken[0].0), "the second stands on the first");

@@ -39,8 +39,8 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Whom a backup can be sealed to at once; the same as the library's bound.
 pub const RECIPIENTS_MAX: usize = 64;
 
-/// What a recipient looks like, for messages.
-pub const RECIPIENT_EXPECTED: &str = "a public key of age, as age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+/// A public key, that of age's own documentation.
+pub const EXAMPLE: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
 
 /// A text that is not shown.
 #[derive(Clone, Serialize, Deserialize)]
@@ -64,10 +64,12 @@ impl FromStr for Recipient {
         if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
             // Shown to nobody, and known to too many by now.
             return Err(format!(
-                "a secret key stands where its public one belongs, which `age-keygen -y` tells; expected {RECIPIENT_EXPECTED}"
+                "a secret key stands where its public one belongs, which `age-keygen -y` tells; expected a public key of age, as {EXAMPLE}"
             ));
         }
-        text.parse().map(Recipient).map_err(|_| format!("expected {RECIPIENT_EXPECTED}; keys of ssh and of plugins cannot be used"))
+        text.parse()
+            .map(Recipient)
+            .map_err(|_| format!("expected a public key of age, as {EXAMPLE}; keys of ssh and of plugins cannot be used"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The section about backups.
 
 use super::{Section, optional, setting};
+use crate::backup::keys::EXAMPLE;
 use crate::config::value::Kind;
 
 /// How many of some kind of backup stay.
@@ -34,7 +35,7 @@ pub const BACKUP: Section = Section {
         ),
         optional(
             "encrypt_to",
-            Kind::Texts("age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"),
+            Kind::Texts(EXAMPLE),
             "Public keys of age (age-keygen makes them) that backups are encrypted to: whoever has the secret key of any of them can open one, and this server cannot, unless it is among its identities. Without it and without passphrase, they are not encrypted.",
         ),
         optional(
