@@ -34,8 +34,9 @@ struct Requirement {
 }
 
 /// All of them. A new one is a new line.
-const REQUIREMENTS: [Requirement; 7] = [
+const REQUIREMENTS: [Requirement; 8] = [
     Requirement { package: "redis-server", program: "redis-server", service: Some("redis-server"), needed_by: "the Redis tier's tests" },
+    Requirement { package: "age", program: "age", service: None, needed_by: "the tests of encrypted backups by age's own program" },
     Requirement { package: "openssl", program: "openssl", service: None, needed_by: "the tests of Redis over TLS" },
     Requirement {
         package: "postgresql",

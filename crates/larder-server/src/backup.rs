@@ -6,14 +6,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use larder::backup::{BackupOptions, Manifest, Place, Retention, Watch, prune, read_manifest};
+use larder::backup::{BackupOptions, Manifest, Place, Retention, Sealer, Watch, prune, read_manifest};
 use larder::{ErrorKind, Larder};
 use serde_json::{Value as Json, json};
 
 use crate::moment::timestamp;
 use crate::progress::Progress;
+use keys::{Keys, SealBy};
 use places::PlaceAddress;
 
+pub mod keys;
 pub mod places;
 pub mod runs;
 
@@ -30,6 +32,10 @@ pub struct BackupSettings {
     pub incrementals: u32,
     /// The namespaces that the scheduled work takes; empty: all.
     pub namespaces: Vec<String>,
+    /// What backups are sealed by, unless something else is asked for; `None`: they are not.
+    pub seal_by: Option<SealBy>,
+    /// What opens those that are sealed.
+    pub keys: Keys,
     /// Whether backups are taken by schedule. Default: where a place is named. Nobody is to find a disk full of what they did not ask for.
     pub scheduled: bool,
 }
@@ -43,6 +49,8 @@ impl BackupSettings {
             retention: Retention::default(),
             incrementals: 0,
             namespaces: Vec::new(),
+            seal_by: None,
+            keys: Keys::default(),
             scheduled: true,
         }
     }
@@ -63,6 +71,15 @@ impl BackupSettings {
             }
         };
         address.open().map_err(BackupError::Refused)
+    }
+
+    /// What seals one backup, by what is asked for or by what is configured.
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub async fn sealer(&self, asked: Option<SealBy>) -> Result<Option<Arc<dyn Sealer>>, BackupError> {
+        let Some(seal_by) = asked.or_else(|| self.seal_by.clone()) else { return Ok(None) };
+        aside(move || seal_by.sealer().map(Some).map_err(BackupError::Refused)).await
     }
 }
 
@@ -126,7 +143,8 @@ pub async fn run(larder: &Larder, settings: &BackupSettings, progress: &Arc<Prog
     let place = settings.place(None)?;
     let parent = parent(larder, settings, place.clone()).await?;
     let name = name_at(larder.clock().refresh());
-    let options = BackupOptions { namespaces: settings.namespaces.clone(), parent, ..BackupOptions::new(name) };
+    let sealer = settings.sealer(None).await?;
+    let options = BackupOptions { namespaces: settings.namespaces.clone(), parent, sealer, ..BackupOptions::new(name) };
     let manifest = larder.backup(place.clone(), &options, progress.clone()).await?;
     let (retention, watch) = (settings.retention, progress.clone());
     let pruned = aside(move || Ok(prune(&*place, retention, false, &*watch)?)).await?;
@@ -215,12 +233,14 @@ mod tests {
         let settings = BackupSettings {
             incrementals: 1,
             retention: Retention { last: 2, ..Retention::default() },
+            seal_by: Some(SealBy::Recipients(vec![keys::EXAMPLE.parse().expect("a key")])),
             ..BackupSettings::in_folder(folder.path())
         };
         let mut taken = Vec::new();
         for n in 0..3 {
             larder.raw().put(format!("a:{n}"), bytes::Bytes::from("x")).await.expect("a put");
             let told = run(&larder, &settings, &Arc::default()).await.expect("it runs");
+            assert_eq!(told["backup"]["encryption"]["recipients"], json!([keys::EXAMPLE]), "{told}");
             taken.push((told["backup"]["name"].as_str().expect("a name").to_owned(), told["backup"]["parent"].clone()));
         }
         assert_eq!(taken[1].1, json!(taken[0].0), "the second stands on the first");

@@ -184,7 +184,7 @@ impl Config {
         let history = history::of(&document.fixed[HISTORY.name], (data.as_deref(), instance), &mut faults);
         let beside = data.clone().or_else(|| history.as_ref().and_then(|history| Some(history.file.as_ref()?.parent()?.to_owned())));
         let jobs = jobs::of(&document.jobs, (data.as_deref(), beside.as_deref()), &mut faults);
-        let backup = backup::of(&document.fixed[BACKUP.name], data.as_deref(), &mut faults);
+        let backup = backup::of(&document.fixed[BACKUP.name], data.as_deref(), &environment, &mut faults);
         let lists = (document.list(&ROLE), document.list(&PRINCIPAL));
         let access = access::of(&document.fixed[ACCESS.name], lists, data.as_deref(), &environment, &mut faults);
         let (audit_folder, audit) = audit::of(&document.fixed[AUDIT.name], data.as_deref(), &environment, &mut faults);

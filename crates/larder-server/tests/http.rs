@@ -31,6 +31,8 @@ mod optimize;
 mod otlp;
 #[path = "http/races.rs"]
 mod races;
+#[path = "http/restore_killed.rs"]
+mod restore_killed;
 #[path = "http/shared.rs"]
 mod shared;
 #[path = "http/upkeep.rs"]

@@ -184,7 +184,7 @@ async fn through(entries: u64, value_bytes: usize) {
     };
     step("taken", taken().0 - before - made_up);
     let (before, _) = taken();
-    assert_eq!(verify(&*place, "b", &()).expect("it is whole").entries, entries);
+    assert_eq!(verify(&*place, "b", None, &()).expect("it is whole").entries, entries);
     step("verified", taken().0 - before);
     let (before, _) = taken();
     let restored = larder.restore(place, &RestoreOptions::new("b"), Arc::new(())).await.expect("it is restored");

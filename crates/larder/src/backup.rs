@@ -44,16 +44,18 @@ mod manifest;
 mod place;
 mod restore;
 mod retention;
+mod seal;
 mod source;
 mod staging;
 mod verify;
 mod writer;
 
 pub use difference::{Difference, diff};
-pub use manifest::{Encryption, FileSeal, IndexSeal, Manifest, NamespaceCount, Parent, read_manifest};
+pub use manifest::{FileSeal, IndexSeal, Manifest, NamespaceCount, Parent, read_manifest};
 pub use place::{BACKUP_NAME_LEN_MAX, FolderPlace, MANIFEST, Place, check_backup_name, is_file_of_backup};
 pub use restore::{NamespaceRestored, Restored};
 pub use retention::{Pruned, Retention, prune};
+pub use seal::{Encryption, KeySeal, NotOpened, Opener, Sealer, Unsealed};
 pub use verify::{Verified, verify};
 
 pub(crate) use staging::Staging;
@@ -84,8 +86,8 @@ pub struct BackupOptions {
     /// A backup in the same place and of the same epoch to stand on: only what came or changed since is taken. An entry whose life alone
     /// was changed by a [`touch`](crate::Namespace::touch) did not.
     pub parent: Option<String>,
-    /// What the manifest says about how the place encrypts files.
-    pub encryption: Option<Encryption>,
+    /// What seals its files, all but the manifest: see [`Sealer`].
+    pub sealer: Option<Arc<dyn Sealer>>,
     /// How long to rest after each mebibyte or so, for readers' sake.
     pub pause: Duration,
 }
@@ -93,7 +95,7 @@ pub struct BackupOptions {
 impl BackupOptions {
     /// A full backup of everything.
     pub fn new(name: impl Into<String>) -> Self {
-        BackupOptions { name: name.into(), namespaces: Vec::new(), parent: None, encryption: None, pause: Duration::from_millis(1) }
+        BackupOptions { name: name.into(), namespaces: Vec::new(), parent: None, sealer: None, pause: Duration::from_millis(1) }
     }
 }
 
@@ -143,6 +145,8 @@ pub struct RestoreOptions {
     pub log_of_then: Option<std::path::PathBuf>,
     /// Goes on where it cannot be known what was invalidated after the backup.
     pub accept_unknown_invalidations: bool,
+    /// What opens those of its backups that are encrypted.
+    pub opener: Option<Arc<dyn Opener>>,
 }
 
 impl RestoreOptions {
@@ -157,7 +161,7 @@ impl Larder {
     ///
     /// When its future is dropped it is cancelled, and removes by itself what it wrote.
     ///
-    /// What it holds is bounded, whatever the cache holds: a few mebibytes, one segment of 64 MiB, and the index.
+    /// What it holds is bounded, whatever the cache holds: a few mebibytes, one segment of 64 MiB (two where it is sealed), and the index.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] for names; [`ErrorKind::UnknownPosition`] for a parent of another epoch, or when the epoch ends
@@ -195,7 +199,8 @@ impl Larder {
     /// under way are held as if they had been invalidated, and it can be run again.
     ///
     /// # Errors
-    /// [`ErrorKind::BadArchive`], [`ErrorKind::UnknownFormat`]: the archive; nothing was touched. [`ErrorKind::UnknownPosition`]: it
+    /// [`ErrorKind::BadArchive`], [`ErrorKind::UnknownFormat`]: the archive; nothing was touched. [`ErrorKind::Sealed`]: it is encrypted,
+    /// and nothing that was given opens it; nothing was touched. [`ErrorKind::UnknownPosition`]: it
     /// cannot be known what was invalidated since; nothing was touched. [`ErrorKind::Overloaded`]: another restore is under way, or was
     /// interrupted, or the same was and judged by another log of then or none: see [`abandon_restore`](Self::abandon_restore).
     /// [`ErrorKind::Tier`], [`ErrorKind::LogUnavailable`], [`ErrorKind::Cancelled`]: it was interrupted.

@@ -71,6 +71,8 @@ pub enum ErrorKind {
     Maintenance,
     /// A backup is damaged, cut short, or was not written by larder. Nothing was touched; the message names the file and the place in it.
     BadArchive,
+    /// A backup is encrypted, and nothing that was given opens it. Nothing was touched; the message says to whom it is encrypted.
+    Sealed,
     /// The place where backups are kept failed, or refused.
     Backup,
     /// It was told to stop, and did.

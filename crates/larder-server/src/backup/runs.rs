@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use larder::Larder;
-use larder::backup::{BackupOptions, Present, RestoreOptions, Ttl, diff, prune, verify};
+use larder::backup::{BackupOptions, Opener, Present, RestoreOptions, Ttl, diff, prune, verify};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
+use super::keys::{Hidden, Passphrase, SealBy};
 use super::{BackupError, BackupSettings, aside, name_at, summary};
 use crate::progress::{Progress, Step};
 
@@ -33,6 +34,12 @@ pub enum Ask {
         /// What it is to stand on.
         #[serde(default)]
         parent: Option<String>,
+        /// Public keys to encrypt it to, in the place of what is configured.
+        #[serde(default)]
+        encrypt_to: Vec<String>,
+        /// A passphrase to encrypt it by, in the place of what is configured.
+        #[serde(default)]
+        passphrase: Option<Hidden>,
         /// Where; the configured place without.
         #[serde(default)]
         place: Option<String>,
@@ -41,6 +48,12 @@ pub enum Ask {
     Verify {
         /// Which.
         name: String,
+        /// Secret keys that open it, in the form of `age-keygen`'s files, beside those that are configured.
+        #[serde(default)]
+        identities: Vec<Hidden>,
+        /// A passphrase that opens it.
+        #[serde(default)]
+        passphrase: Option<Hidden>,
         /// Where; the configured place without.
         #[serde(default)]
         place: Option<String>,
@@ -65,6 +78,12 @@ pub enum Ask {
         first: String,
         /// The second.
         second: String,
+        /// Secret keys that open it, in the form of `age-keygen`'s files, beside those that are configured.
+        #[serde(default)]
+        identities: Vec<Hidden>,
+        /// A passphrase that opens it.
+        #[serde(default)]
+        passphrase: Option<Hidden>,
         /// Where; the configured place without.
         #[serde(default)]
         place: Option<String>,
@@ -97,6 +116,10 @@ pub struct AskRestore {
     pub log_of_then: Option<std::path::PathBuf>,
     /// Goes on where it cannot be known what was invalidated since.
     pub accept_unknown_invalidations: bool,
+    /// Secret keys that open it, in the form of `age-keygen`'s files, beside those that are configured.
+    pub identities: Vec<Hidden>,
+    /// A passphrase that opens it.
+    pub passphrase: Option<Hidden>,
 }
 
 /// See [`Present`].
@@ -279,33 +302,62 @@ impl Backups {
         self.runs.lock().1.iter().for_each(|run| run.progress.cancel());
     }
 
+    /// What opens backups: what is configured, and what was asked with.
+    fn opener(&self, identities: &[Hidden], passphrase: Option<&Hidden>) -> Result<Option<Arc<dyn Opener>>, BackupError> {
+        let mut keys = self.settings.keys.clone();
+        for Hidden(text) in identities {
+            keys.add_identities(text).map_err(|why| BackupError::Refused(format!("identities: {why}")))?;
+        }
+        passphrase.into_iter().for_each(|Hidden(text)| keys.add_passphrase(Passphrase::new(text.clone())));
+        Ok(keys.opener())
+    }
+
     async fn carry_out(&self, ask: Ask, progress: Arc<Progress>) -> Result<Json, BackupError> {
         match ask {
-            Ask::Create { name, namespaces, parent, place } => {
+            Ask::Create { name, namespaces, parent, encrypt_to, passphrase, place } => {
                 let place = self.settings.place(place.as_deref())?;
+                let sealer = self.settings.sealer(seal_by(&encrypt_to, passphrase)?).await?;
                 let name = name.unwrap_or_else(|| name_at(self.larder.clock().refresh()));
-                let options = BackupOptions { namespaces, parent, ..BackupOptions::new(name) };
+                let options = BackupOptions { namespaces, parent, sealer, ..BackupOptions::new(name) };
                 Ok(summary(&self.larder.backup(place, &options, progress).await?))
             }
             Ask::Restore(ask) => {
                 let place = self.settings.place(ask.place.as_deref())?;
-                Ok(json!(self.larder.restore(place, &ask.options(), progress).await?))
+                let opener = self.opener(&ask.identities, ask.passphrase.as_ref())?;
+                let options = RestoreOptions { opener, ..ask.options() };
+                Ok(json!(self.larder.restore(place, &options, progress).await?))
             }
             Ask::Abandon {} => Ok(json!({ "abandoned": self.larder.abandon_restore().await? })),
-            Ask::Verify { name, place } => {
+            Ask::Verify { name, identities, passphrase, place } => {
                 let place = self.settings.place(place.as_deref())?;
-                aside(move || Ok(json!(verify(&*place, &name, &*progress)?))).await
+                let opener = self.opener(&identities, passphrase.as_ref())?;
+                aside(move || Ok(json!(verify(&*place, &name, opener.as_deref(), &*progress)?))).await
             }
             Ask::Prune { keep, dry_run, place } => {
                 let place = self.settings.place(place.as_deref())?;
                 let retention = keep.map_or(self.settings.retention, Into::into);
                 aside(move || Ok(json!(prune(&*place, retention, dry_run, &*progress)?))).await
             }
-            Ask::Diff { first, second, place } => {
+            Ask::Diff { first, second, identities, passphrase, place } => {
                 let place = self.settings.place(place.as_deref())?;
-                aside(move || Ok(json!(diff(&*place, &first, &second, &*progress)?))).await
+                let opener = self.opener(&identities, passphrase.as_ref())?;
+                aside(move || Ok(json!(diff(&*place, &first, &second, opener.as_deref(), &*progress)?))).await
             }
         }
+    }
+}
+
+/// What a backup is to be sealed by, if anything was asked for.
+fn seal_by(encrypt_to: &[String], passphrase: Option<Hidden>) -> Result<Option<SealBy>, BackupError> {
+    let refused = BackupError::Refused;
+    match (encrypt_to, passphrase) {
+        ([], None) => Ok(None),
+        ([], Some(Hidden(text))) => Passphrase::to_seal_by(text).map(|passphrase| Some(SealBy::Passphrase(passphrase))).map_err(refused),
+        (keys, None) => {
+            let recipients = keys.iter().map(|key| key.parse()).collect::<Result<_, String>>();
+            recipients.map(|recipients| Some(SealBy::Recipients(recipients))).map_err(|why| refused(format!("encrypt_to: {why}")))
+        }
+        _ => Err(refused("a backup is encrypted to keys or by a passphrase, not both".to_owned())),
     }
 }
 
@@ -335,7 +387,7 @@ impl Drop for Turn {
 }
 
 impl AskRestore {
-    /// The same for the library.
+    /// The same for the library, without what opens it.
     pub fn options(&self) -> RestoreOptions {
         let present = match self.present {
             OnPresent::IfNewer => Present::KeepNewer,
@@ -357,6 +409,7 @@ impl AskRestore {
             dry_run: self.dry_run,
             log_of_then: self.log_of_then.clone(),
             accept_unknown_invalidations: self.accept_unknown_invalidations,
+            opener: None,
         }
     }
 }
@@ -369,6 +422,7 @@ fn kind_of(error: &BackupError) -> String {
         BackupError::Failed(error) => match error.kind() {
             ErrorKind::BadArchive | ErrorKind::UnknownFormat => "bad-archive",
             ErrorKind::NotFound => "not-found",
+            ErrorKind::Sealed => "sealed",
             ErrorKind::UnknownPosition => "unknown-invalidations",
             ErrorKind::Cancelled => "cancelled",
             ErrorKind::InvalidConfig | ErrorKind::InvalidPattern => "refused",

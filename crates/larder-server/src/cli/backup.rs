@@ -23,6 +23,9 @@ use crate::backup::runs::{Ask, AskRestore, Keep, OnPresent, OnTtl, Told};
 use crate::backup::{BackupError, listing};
 use crate::config::units::Size;
 use crate::moment::date_and_time;
+use keys::{KeyArgs, SealArgs};
+
+mod keys;
 
 /// How often a run is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -36,16 +39,19 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 Examples:
   larder backup create                                what the cache has, while it serves
   larder backup create --parent 20261127T033000Z-3f9a only what changed since
+  larder backup create --encrypt-to age1...           for whoever has the secret key
   larder backup list
   larder backup verify NAME --at /mnt/usb/larder      every byte, without a server
   larder backup restore NAME --dry-run
+  larder backup restore NAME --identity file:KEY      of an encrypted one
   larder backup restore NAME --namespace features --rename features=trial
   larder backup restore NAME --log-of /mnt/old/larder of another machine, which is gone, and whose data folder is not
   larder backup prune --keep-last 3 --keep-daily 7
   larder backup diff OLDER NEWER
 
 What was invalidated after a backup stays dead when it is restored. Where that cannot be known, because the log of that time is gone, a
-restore is refused; --accept-unknown-invalidations goes on. Exits with 1 where a backup is not there or not whole.")]
+restore is refused; --accept-unknown-invalidations goes on. Without a key, `verify` compares what is stored of an encrypted backup, and says
+that it did not look into it. Exits with 1 where a backup is not there or not whole.")]
 pub struct BackupCommand {
     #[command(subcommand)]
     what: What,
@@ -69,6 +75,8 @@ enum What {
         /// Which
         name: String,
         #[command(flatten)]
+        keys: KeyArgs,
+        #[command(flatten)]
         at: Where,
     },
     /// Bring back what is still true
@@ -81,6 +89,8 @@ enum What {
         first: String,
         /// The second
         second: String,
+        #[command(flatten)]
+        keys: KeyArgs,
         #[command(flatten)]
         at: Where,
     },
@@ -110,6 +120,8 @@ struct CreateArgs {
     /// Where to put it: the server's backup.place, or one of its backup.more_places
     #[arg(long, value_name = "URL")]
     to: Option<String>,
+    #[command(flatten)]
+    seal: SealArgs,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -152,6 +164,8 @@ struct RestoreArgs {
     /// Go on where it cannot be known what was invalidated after the backup
     #[arg(long)]
     accept_unknown_invalidations: bool,
+    #[command(flatten)]
+    keys: KeyArgs,
     /// Give up a restore that was interrupted, in the place of beginning one
     #[arg(long, conflicts_with = "name")]
     abandon: bool,
@@ -197,13 +211,15 @@ fn renaming(text: &str) -> Result<(String, String), String> {
 /// Carries out `larder backup`.
 pub fn backup(command: &BackupCommand, out: Output) -> Result<ExitCode, Failure> {
     match &command.what {
-        What::Create(CreateArgs { name, namespace, parent, to, server }) => {
-            let ask = Ask::Create { name: name.clone(), namespaces: namespace.clone(), parent: parent.clone(), place: to.clone() };
+        What::Create(CreateArgs { name, namespace, parent, to, seal, server }) => {
+            let (encrypt_to, passphrase) = seal.read()?;
+            let (name, namespaces, parent, place) = (name.clone(), namespace.clone(), parent.clone(), to.clone());
+            let ask = Ask::Create { name, namespaces, parent, encrypt_to, passphrase, place };
             asked(server, &ask, out, created)
         }
         What::Restore(args) => {
             let name = args.name.clone().unwrap_or_default();
-            let ask = if args.abandon { Ask::Abandon {} } else { Ask::Restore(Box::new(restore(args, name))) };
+            let ask = if args.abandon { Ask::Abandon {} } else { Ask::Restore(Box::new(restore(args, name)?)) };
             asked(&args.server, &ask, out, if args.abandon { abandoned } else { restored })
         }
         What::List(at) => {
@@ -215,9 +231,10 @@ pub fn backup(command: &BackupCommand, out: Output) -> Result<ExitCode, Failure>
             Ok(ExitCode::SUCCESS)
         }
         What::Show { name, at } => show(name, at, out),
-        What::Verify { name, at } => {
-            let ask = Ask::Verify { name: name.clone(), place: None };
-            either(at, &ask, out, verified, |place, watch| Ok(json!(verify(place, name, watch)?)))
+        What::Verify { name, keys, at } => {
+            let ((identities, passphrase), opener) = (keys.read()?, keys.keys()?.opener());
+            let ask = Ask::Verify { name: name.clone(), identities, passphrase, place: None };
+            either(at, &ask, out, verified, |place, watch| Ok(json!(verify(place, name, opener.as_deref(), watch)?)))
         }
         What::Prune(args) => {
             let ask = Ask::Prune { keep: args.keep(), dry_run: args.dry_run, place: None };
@@ -228,15 +245,17 @@ pub fn backup(command: &BackupCommand, out: Output) -> Result<ExitCode, Failure>
                 Ok(json!(prune(place, keep.into(), args.dry_run, watch)?))
             })
         }
-        What::Diff { first, second, at } => {
-            let ask = Ask::Diff { first: first.clone(), second: second.clone(), place: None };
-            either(at, &ask, out, differing, |place, watch| Ok(json!(diff(place, first, second, watch)?)))
+        What::Diff { first, second, keys, at } => {
+            let ((identities, passphrase), opener) = (keys.read()?, keys.keys()?.opener());
+            let ask = Ask::Diff { first: first.clone(), second: second.clone(), identities, passphrase, place: None };
+            either(at, &ask, out, differing, |place, watch| Ok(json!(diff(place, first, second, opener.as_deref(), watch)?)))
         }
     }
 }
 
-fn restore(args: &RestoreArgs, name: String) -> AskRestore {
-    AskRestore {
+fn restore(args: &RestoreArgs, name: String) -> Result<AskRestore, Failure> {
+    let (identities, passphrase) = args.keys.read()?;
+    Ok(AskRestore {
         name,
         place: args.from.clone(),
         namespaces: args.namespace.clone(),
@@ -251,7 +270,9 @@ fn restore(args: &RestoreArgs, name: String) -> AskRestore {
         dry_run: args.dry_run,
         log_of_then: args.log_of.clone(),
         accept_unknown_invalidations: args.accept_unknown_invalidations,
-    }
+        identities,
+        passphrase,
+    })
 }
 
 fn open(place: &PlaceAddress) -> Result<Arc<dyn Place>, Failure> {
@@ -310,6 +331,7 @@ fn either(
             let kind = match error.kind() {
                 ErrorKind::BadArchive | ErrorKind::UnknownFormat => "bad-archive",
                 ErrorKind::NotFound => "not-found",
+                ErrorKind::Sealed => "sealed",
                 _ => "failed",
             };
             ended_badly(Some(kind), &error.to_string(), out)
@@ -327,6 +349,9 @@ fn ended_badly(kind: Option<&str>, error: &str, out: Output) -> Result<ExitCode,
         }
         Some("unknown-invalidations") => Err(failed(error).hint(
             "--log-of DIR gives the log of that time; --accept-unknown-invalidations goes on, and what was invalidated since comes back",
+        )),
+        Some("sealed") => Err(failed(error).hint(
+            "--identity file:PATH gives a file of secret keys as age-keygen writes it, --passphrase file:PATH or env:NAME a passphrase",
         )),
         _ => Err(failed(error)),
     }
@@ -406,6 +431,7 @@ fn described(manifest: &Json) -> String {
     if let Some(parent) = manifest["parent"]["name"].as_str() {
         lines.push(format!("only what changed since {}", plain(parent)));
     }
+    lines.extend(encrypted(manifest).map(|by| format!("encrypted with age, {by}")));
     if manifest["fuzzy"].as_bool() == Some(true) {
         lines.push("a scan of a tier that others wrote to meanwhile; its stamps make it exact when it is restored".into());
     }
@@ -415,15 +441,34 @@ fn described(manifest: &Json) -> String {
     lines.join("\n")
 }
 
+/// To whom or by what a backup is encrypted, if it is.
+fn encrypted(backup: &Json) -> Option<String> {
+    let encryption = &backup["encryption"];
+    let recipients = encryption["recipients"].as_array()?.iter().filter_map(Json::as_str);
+    let to = || format!("to {}", plain(&recipients.collect::<Vec<_>>().join(", ")));
+    Some(if encryption["key"].is_null() { to() } else { "by a passphrase".to_owned() })
+}
+
 fn created(backup: &Json) -> String {
     let on = backup["parent"].as_str().map(|parent| format!(", on top of {}", plain(parent))).unwrap_or_default();
-    format!("{}: {}, {}{on}", text(backup, "name"), plural(number(backup, "entries"), "entry"), size(backup, "stored_bytes"))
+    let by = encrypted(backup).map(|by| format!(", encrypted {by}")).unwrap_or_default();
+    format!("{}: {}, {}{on}{by}", text(backup, "name"), plural(number(backup, "entries"), "entry"), size(backup, "stored_bytes"))
 }
 
 fn verified(found: &Json) -> String {
     let backups = found["backups"].as_array().map_or(0, Vec::len) as u64;
     let chain = if backups > 1 { format!(" in a chain of {backups} backups") } else { String::new() };
-    format!("whole: {}, {}{chain}", plural(number(found, "entries"), "entry"), size(found, "bytes"))
+    let unopened: Vec<String> =
+        found["unopened"].as_array().into_iter().flatten().map(|name| plain(name.as_str().unwrap_or("-"))).collect();
+    let told = format!("whole: {}, {}{chain}", plural(number(found, "entries"), "entry"), size(found, "bytes"));
+    match unopened.len() as u64 {
+        0 => told,
+        all if all == backups => format!(
+            "as it was stored: {}{chain}; it is encrypted, and without a key (--identity, --passphrase) what is in it was not looked at",
+            size(found, "bytes")
+        ),
+        _ => format!("{told}; without a key (--identity, --passphrase) what is in {} was not looked at", unopened.join(", ")),
+    }
 }
 
 fn restored(found: &Json) -> String {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod access;
+mod backup;
 
 fn read(text: &str) -> Result<Config, Faults> {
     Config::read(Some((Path::new("larder.toml"), text)), [], &[])

@@ -163,7 +163,7 @@ impl From<ErrorKind> for Kind {
             ErrorKind::Maintenance => Kind::Maintenance,
             ErrorKind::Closed => Kind::Draining,
             ErrorKind::BadArchive | ErrorKind::UnknownFormat => Kind::BadArchive,
-            ErrorKind::Backup | ErrorKind::Cancelled => Kind::BackupFailed,
+            ErrorKind::Backup | ErrorKind::Cancelled | ErrorKind::Sealed => Kind::BackupFailed,
             // Loaders, types and files are the server's own affair; a request cannot ask for them.
             _ => Kind::Internal,
         }

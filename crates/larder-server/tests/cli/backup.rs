@@ -93,6 +93,68 @@ fn backups_in_a_folder_through_the_command_line() {
     server.stop();
 }
 
+/// What `age-keygen` made once, for this test alone.
+const KEY: &str = "AGE-SECRET-KEY-12SXFTKGU9J8EG06UMNGTETPPM9F8LAPVLWRJ6REKF5TMZG7R5PRQHT66FM";
+const PUBLIC: &str = "age1nzm2yxq03axa553m6uf6tmj9p0d5mzv3xy98y3ny7fchezwtuqpqf6zfcj";
+
+#[test]
+fn encrypted_backups_through_the_command_line() {
+    let (data, keys) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let at = |name: &str, text: &str| {
+        let path = keys.path().join(name);
+        fs::write(&path, text).expect("it can be written");
+        format!("file:{}", path.display())
+    };
+    let (key, words) = (at("key", &format!("# created by age-keygen\n{KEY}\n")), at("words", "correct horse battery staple\n"));
+    let backups = data.path().join("backups");
+    let config = keys.path().join("larder.toml");
+    fs::write(&config, format!("[backup]\nplace = {backups:?}\nencrypt_to = [\"{PUBLIC}\"]\n")).expect("it can be written");
+    let server = Server::start_with(data.path(), &["--config", config.to_str().expect("text")]);
+    assert!(server.ask(&["put", "features:AAPL", "one"]).status.success());
+    let created = server.ask(&["backup", "create", "--name", "configured"]);
+    assert!(text(&created.stdout).contains(&format!("encrypted to {PUBLIC}")), "{created:?}");
+    let created = server.ask(&["backup", "create", "--name", "words", "--passphrase", &words]);
+    assert!(text(&created.stdout).contains("encrypted by a passphrase"), "{created:?}");
+    assert!(text(&server.ask(&["backup", "show", "configured"]).stdout).contains(PUBLIC));
+
+    // Without a key only what is stored is compared; nothing comes back.
+    let stored = server.ask(&["backup", "verify", "configured"]);
+    assert!(stored.status.success() && text(&stored.stdout).contains("was not looked at"), "{stored:?}");
+    let closed = server.ask(&["backup", "restore", "words"]);
+    assert_eq!(closed.status.code(), Some(2), "{closed:?}");
+    let told = text(&closed.stderr);
+    assert!(told.contains("words is encrypted by a passphrase") && told.contains("--passphrase file:PATH"), "{told}");
+    for (name, option, secret) in [("configured", "--identity", &key), ("words", "--passphrase", &words)] {
+        let whole = server.json(&["backup", "verify", name, option, secret]);
+        assert_eq!((&whole["entries"], &whole["unopened"]), (&json!(1), &json!([])), "{whole}");
+        let whole = larder(&["backup", "verify", name, option, secret, "--at", backups.to_str().expect("text")]).output().expect("it runs");
+        assert!(text(&whole.stdout).starts_with("whole: 1 entry"), "{whole:?}");
+        let restored = server.json(&["backup", "restore", name, "--replace", option, secret]);
+        assert_eq!(restored["restored"], 1, "{restored}");
+    }
+    let compared = server.json(&["backup", "diff", "configured", "words", "--identity", &key, "--passphrase", &words]);
+    assert_eq!(compared["same"], 1, "{compared}");
+
+    // What is wrong with a key is told, and the key is not.
+    let literal = [KEY, "hunter2-hunter2"];
+    for wrong in [
+        ["restore", "configured", "--identity", KEY].as_slice(),
+        &["restore", "configured", "--identity", &words],
+        &["restore", "configured", "--passphrase", &words],
+        &["restore", "words", "--passphrase", "hunter2-hunter2"],
+        &["restore", "words", "--passphrase", &key],
+        &["create", "--encrypt-to", KEY],
+        &["create", "--encrypt-to", "ssh-ed25519"],
+        &["create", "--passphrase", &at("short", "hunter2")],
+    ] {
+        let refused = server.ask(&[&["backup"], wrong].concat());
+        let told = format!("{}{}", text(&refused.stdout), text(&refused.stderr));
+        assert_eq!(refused.status.code(), Some(2), "{wrong:?}: {told}");
+        assert!(!literal.iter().any(|secret| told.contains(secret)) && !told.contains("correct horse"), "{wrong:?}: {told}");
+    }
+    server.stop();
+}
+
 /// A server that speaks S3's protocol, with a bucket. `None`: it is not installed, which `cargo xtask setup` does.
 fn store() -> Option<(Killed, String)> {
     let program: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clients/s3/bin/moto_server");

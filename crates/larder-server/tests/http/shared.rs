@@ -95,7 +95,7 @@ fn position(reply: &Reply) -> String {
 }
 
 /// A Redis behind a network that can be cut, or nothing where none is installed.
-fn redis() -> Option<(Redis, Proxy, String)> {
+pub fn redis() -> Option<(Redis, Proxy, String)> {
     let redis = or_skip(Redis::start(ServerOptions::default()))?;
     let proxy = Proxy::start(redis.address()).expect("there is a free port");
     let url = format!("redis://{}", proxy.address());

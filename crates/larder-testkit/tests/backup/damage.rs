@@ -104,13 +104,13 @@ fn each_of_ten_thousand_flipped_bits_is_noticed_and_nothing_is_touched() {
         flipped[bit / 8] ^= 1 << (bit % 8);
         let file = &names[at];
         place.0.insert(file.clone(), flipped);
-        let error = verify(&place, "b", &()).expect_err("a flipped bit");
+        let error = verify(&place, "b", None, &()).expect_err("a flipped bit");
         let told = error.to_string();
         assert!(told.contains(&format!("b/{file}")), "LARDER_SEED={seed}, bit {bit} of {file}: {told}");
         assert!(matches!(error.kind(), ErrorKind::BadArchive | ErrorKind::UnknownFormat), "{told}");
         place.0.insert(file.clone(), whole[at].clone());
     }
-    assert_eq!(verify(&place, "b", &()).unwrap().entries, 12, "it was the bit");
+    assert_eq!(verify(&place, "b", None, &()).unwrap().entries, 12, "it was the bit");
 }
 
 #[tokio::test]
@@ -162,5 +162,5 @@ async fn a_name_that_leads_elsewhere_is_no_name() {
     }
     let again = larder.backup(place.clone(), &BackupOptions::new("b"), Arc::new(())).await.expect_err("it is there already");
     assert!(again.to_string().contains("already"), "{again}");
-    assert_eq!(verify(&*place, "b", &()).unwrap().entries, 3, "it is as it was");
+    assert_eq!(verify(&*place, "b", None, &()).unwrap().entries, 3, "it is as it was");
 }

@@ -116,7 +116,7 @@ async fn what_is_being_verified_is_not_pruned() {
     let watch = HeldAt::new("verifying");
     let verifying = {
         let (place, watch) = (place(folder.path()), watch.clone());
-        tokio::task::spawn_blocking(move || verify(&*place, "one", &*watch))
+        tokio::task::spawn_blocking(move || verify(&*place, "one", None, &*watch))
     };
     watch.is_there.notified().await;
     let last = Retention { last: 1, ..Retention::default() };

@@ -93,7 +93,7 @@ async fn check(folder: &Path, last_good: Option<&str>, context: &str) {
     let place = FolderPlace::new(folder.join("backups"));
     let listed = place.list().expect("it can be listed");
     for name in &listed {
-        let whole = verify(&place, name, &()).unwrap_or_else(|error| panic!("{context}: {name} is listed and not whole: {error}"));
+        let whole = verify(&place, name, None, &()).unwrap_or_else(|error| panic!("{context}: {name} is listed and not whole: {error}"));
         assert_eq!(whole.entries, ENTRIES as u64, "{context}: {name}");
     }
     if let Some(name) = last_good {

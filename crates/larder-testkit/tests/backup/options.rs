@@ -242,7 +242,7 @@ async fn a_cancelled_backup_is_none() {
     let stopping = Arc::new(Stops::at("memory"));
     let error = bench.larder.backup(bench.place(), &BackupOptions::new("b"), stopping).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
-    assert_eq!(verify(&*bench.place(), "b", &()).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(verify(&*bench.place(), "b", None, &()).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(bench.back_up("b", None).await, 1, "nothing is in the way of another");
 }
 
@@ -271,7 +271,7 @@ async fn a_backup_of_what_changed_has_that_and_stands_on_the_very_one_it_was_tak
     assert_eq!(shows("both:changed").await.as_deref(), Some("new"));
     assert_eq!((shows("both:added").await.as_deref(), shows("both:removed").await), (Some("new"), None));
 
-    let difference = diff(&*bench.place(), "full", "most", &()).unwrap();
+    let difference = diff(&*bench.place(), "full", "most", None, &()).unwrap();
     assert_eq!((difference.same, difference.changed, difference.added), (2, 1, 1));
     assert_eq!(difference.added_keys, ["both:added"]);
 

@@ -4,8 +4,16 @@ use std::sync::Arc;
 
 use super::manifest::{CHAIN_MAX, Manifest, read_sealed};
 use super::place::{MANIFEST, check_backup_name};
+use super::seal::{Opener, Readable};
 use super::{Place, blocking};
 use crate::error::{Error, ErrorKind, Result};
+
+impl Chain {
+    /// Refuses one of which anything is sealed that nothing was given to open.
+    pub(super) fn check_open(&self) -> Result<()> {
+        self.iter().find(|backup| backup.is_closed()).map_or(Ok(()), |closed| Err(closed.closed()))
+    }
+}
 
 /// The manifest of a backup, and its digest.
 pub(super) async fn sealed(place: &Arc<dyn Place>, name: &str) -> Result<(Manifest, String)> {
@@ -15,23 +23,23 @@ pub(super) async fn sealed(place: &Arc<dyn Place>, name: &str) -> Result<(Manife
 
 /// A backup and all that it stands on, the newest first, none of which is removed where that can be prevented, until it is dropped.
 pub(super) struct Chain {
-    manifests: Vec<Manifest>,
+    backups: Vec<Readable>,
     _held: Vec<Box<dyn Send + Sync>>,
 }
 
 impl std::ops::Deref for Chain {
-    type Target = [Manifest];
+    type Target = [Readable];
 
-    fn deref(&self) -> &[Manifest] {
-        &self.manifests
+    fn deref(&self) -> &[Readable] {
+        &self.backups
     }
 }
 
-/// A backup and all that it stands on, the newest first. Blocks.
+/// A backup and all that it stands on, the newest first, each ready to be read if that takes no key, or with what the opener has. Blocks.
 ///
 /// Each is the very one that the next was taken on, by its digest, so that there can be no circle, and nothing stands on another backup
 /// that got its name.
-pub(super) fn load(place: &dyn Place, name: &str) -> Result<Chain> {
+pub(super) fn load(place: &dyn Place, name: &str, opener: Option<&dyn Opener>) -> Result<Chain> {
     check_backup_name(name)?;
     let hold = |name: &str| place.hold(name).map_err(|e| super::cannot_read(place, name, MANIFEST, e));
     // From the newest on: who prunes leaves alone what one that is held stands on.
@@ -56,5 +64,7 @@ pub(super) fn load(place: &dyn Place, name: &str) -> Result<Chain> {
         chain.push(manifest);
         debug_assert!(chain.len() <= CHAIN_MAX as usize + 1, "depths were compared");
     }
-    Ok(Chain { manifests: chain, _held: held })
+    // Only when all of it is known to be there: a passphrase takes a while to try.
+    let backups = chain.into_iter().map(|manifest| Readable::of(place, manifest, opener)).collect::<Result<_>>()?;
+    Ok(Chain { backups, _held: held })
 }

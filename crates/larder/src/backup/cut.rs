@@ -25,10 +25,10 @@ use parking_lot::Mutex;
 use super::archive;
 use super::chain;
 use super::frame::FRAME_BYTES_MAX;
-use super::manifest::{FORMAT, Manifest, Parent};
+use super::manifest::{FORMAT, FORMAT_SEALED, Manifest, Parent};
 use super::place::{MANIFEST, check_backup_name};
 use super::staging::{check_no_restore, restored_since};
-use super::writer::{Filling, Segments, Tally, keep_index};
+use super::writer::{Filling, Segments, Tally, keep_index, keep_key};
 use super::{BackupOptions, Place, Watch, blocking, cancelled, cannot_write};
 use crate::cache::Shared;
 use crate::entry::{Slot, Times, typed};
@@ -124,7 +124,11 @@ async fn take_claimed(shared: &Arc<Shared>, place: Arc<dyn Place>, options: &Bac
         parent: stands_on,
         taken: Mutex::default(),
     });
-    let mut segments = Segments::begin(place.clone(), &options.name);
+    let encryption = match &options.sealer {
+        Some(sealer) => Some(keep_key(place.clone(), &options.name, sealer.clone()).await?),
+        None => None,
+    };
+    let mut segments = Segments::begin(place.clone(), &options.name, options.sealer.clone());
     let walked = cut.walk(&mut segments, options, &*watch).await;
     // Also after a failure: who removes what was written must not meet who still writes it.
     let written = segments.finish().await;
@@ -141,10 +145,10 @@ async fn take_claimed(shared: &Arc<Shared>, place: Arc<dyn Place>, options: &Bac
         let message = "the log began another epoch while the backup was taken, so what is in it is stale; take another one";
         return Err(Error::new(ErrorKind::UnknownPosition, message));
     }
-    let index = keep_index(place.clone(), &options.name, snapshot).await?;
+    let index = keep_index(place.clone(), &options.name, options.sealer.clone(), snapshot).await?;
     let depth = parent.as_ref().map_or(0, |(parent, _)| parent.depth + 1);
     let manifest = Manifest {
-        format: FORMAT,
+        format: if encryption.is_some() { FORMAT_SEALED } else { FORMAT },
         larder: env!("CARGO_PKG_VERSION").into(),
         name: options.name.clone(),
         epoch: at.epoch.to_string(),
@@ -162,7 +166,7 @@ async fn take_claimed(shared: &Arc<Shared>, place: Arc<dyn Place>, options: &Bac
         namespaces: tally.into_counts(),
         segments,
         index,
-        encryption: options.encryption.clone(),
+        encryption,
     };
     if watch.is_cancelled() {
         return Err(cancelled("backup"));

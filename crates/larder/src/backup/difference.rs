@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use super::archive::{self, Kept};
 use super::chain::Chain;
 use super::frame::bad;
+use super::seal::Opener;
 use super::{Place, Watch, cancelled, chain, source};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -40,9 +41,11 @@ pub struct Difference {
 /// Compares two backups, each with those that it stands on: what is in the second against the first. Blocks.
 ///
 /// # Errors
-/// As [`verify`](super::verify()), and [`ErrorKind::Overloaded`] for more than 33 million entries.
-pub fn diff(place: &dyn Place, first: &str, second: &str, watch: &dyn Watch) -> Result<Difference> {
-    let (first, second) = (chain::load(place, first)?, chain::load(place, second)?);
+/// As [`verify`](super::verify()); [`ErrorKind::Sealed`] also without an opener where one is encrypted;
+/// [`ErrorKind::Overloaded`] for more than 33 million entries.
+pub fn diff(place: &dyn Place, first: &str, second: &str, opener: Option<&dyn Opener>, watch: &dyn Watch) -> Result<Difference> {
+    let (first, second) = (chain::load(place, first, opener)?, chain::load(place, second, opener)?);
+    first.check_open().and_then(|()| second.check_open())?;
     let mut known: HashMap<u64, (u64, bool), foldhash::fast::RandomState> = HashMap::default();
     each(place, &first, watch, &mut |kept| {
         // The newest backup comes first, and what it has of a key is what counts.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::archive::Kept;
-use super::manifest::Manifest;
+use super::seal::Readable;
 use super::source::{Held, LogOfThen};
 use super::staging::Judged;
 use super::{Place, RestoreOptions, blocking, source};
@@ -29,7 +29,7 @@ pub(super) struct Judge {
 
 impl Judge {
     /// Who can judge the entries of a chain, whose newest backup is given.
-    pub(super) async fn of(shared: &Arc<Shared>, place: Arc<dyn Place>, newest: &Manifest, options: &RestoreOptions) -> Result<Self> {
+    pub(super) async fn of(shared: &Arc<Shared>, place: Arc<dyn Place>, newest: &Readable, options: &RestoreOptions) -> Result<Self> {
         let latest = shared.index.latest();
         let generation = latest.generation();
         let judge = |then, judged, held| Judge { shared: shared.clone(), generation, then, judged, _held: held };

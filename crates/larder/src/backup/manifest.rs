@@ -14,11 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{FILE_HEADER, FRAME_BYTES_MAX};
 use super::place::{MANIFEST, Place, check_backup_name};
+use super::seal::Encryption;
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::{Epoch, Position, SEQ_MAX};
 
-/// The format that is written, and the newest that is read.
+/// The format of a backup that anybody can read, and that of one that is sealed: who knows only the first must not take it for damaged.
 pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT_SEALED: u32 = 2;
 
 /// What a manifest may have: a thousand segments take about 200 KB, so it has room for the largest of caches.
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
@@ -28,6 +30,11 @@ pub(super) const SEGMENT_BYTES: usize = 64 << 20;
 
 /// The most a segment may have: one that was about to be closed, and one more frame of the largest, which does not compress.
 const SEGMENT_BYTES_MAX: u64 = (SEGMENT_BYTES + FRAME_BYTES_MAX + (4 << 20)) as u64;
+
+/// How much longer a sealed file may be: a head, and a thousandth for what is kept of each piece of it.
+fn sealed_bytes_max(plain: u64) -> u64 {
+    plain + plain / 1000 + (64 << 10)
+}
 
 /// The most that the freshness index of an archive may have before compression.
 pub(super) const INDEX_BYTES_MAX: u64 = 1 << 30;
@@ -142,16 +149,6 @@ pub struct IndexSeal {
     pub head: u64,
 }
 
-/// How a backup's files are encrypted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Encryption {
-    /// The scheme, such as `age`.
-    pub scheme: String,
-    /// Which key, for people; it opens nothing.
-    pub key: String,
-}
-
 impl Manifest {
     /// Where the backup is a cut.
     pub fn position(&self) -> Position {
@@ -170,7 +167,12 @@ impl Manifest {
 
     /// All bytes of its files but the manifest.
     pub fn stored_bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.bytes).sum::<u64>() + self.index.bytes
+        self.segments.iter().map(|segment| segment.bytes).sum::<u64>() + self.index.bytes + self.key_bytes()
+    }
+
+    /// The bytes of the file with its own key, if it has one.
+    pub(super) fn key_bytes(&self) -> u64 {
+        self.encryption.as_ref().and_then(|encryption| encryption.key.as_ref()).map_or(0, |key| key.bytes)
     }
 
     /// The manifest as it is kept, and its digest.
@@ -196,9 +198,9 @@ impl Manifest {
         }
         let json = format!("{{{body}");
         let format = serde_json::from_str::<Format>(&json).map_err(|e| bad(&format!("cannot be read: {e}")))?.format;
-        if format != FORMAT {
-            let message =
-                format!("{} is of format {format}, and this version of larder knows format {FORMAT}; nothing was touched", file());
+        if format != FORMAT && format != FORMAT_SEALED {
+            let known = format!("formats {FORMAT} and {FORMAT_SEALED}");
+            let message = format!("{} is of format {format}, and this version of larder knows {known}; nothing was touched", file());
             return Err(Error::new(ErrorKind::UnknownFormat, message));
         }
         let manifest: Manifest = serde_json::from_str(&json).map_err(|e| bad(&format!("cannot be read: {e}")))?;
@@ -219,8 +221,16 @@ impl Manifest {
         if digests.into_iter().any(|digest| blake3::Hash::from_hex(digest).is_err()) {
             return Err("has a digest that is none".into());
         }
-        let too_large = self.segments.iter().any(|segment| segment.bytes > SEGMENT_BYTES_MAX || segment.bytes < FILE_HEADER as u64);
-        if too_large || self.index.bytes > INDEX_BYTES_MAX || self.index.raw_bytes > INDEX_BYTES_MAX {
+        if (self.format == FORMAT_SEALED) != self.encryption.is_some() {
+            return Err(format!("is of format {}, which says whether it is encrypted, and says otherwise", self.format));
+        }
+        if let Some(encryption) = &self.encryption {
+            encryption.check()?;
+        }
+        let bytes_max = |plain: u64| if self.encryption.is_some() { sealed_bytes_max(plain) } else { plain };
+        let segment_max = bytes_max(SEGMENT_BYTES_MAX);
+        let too_large = self.segments.iter().any(|segment| segment.bytes > segment_max || segment.bytes < FILE_HEADER as u64);
+        if too_large || self.index.bytes > bytes_max(INDEX_BYTES_MAX) || self.index.raw_bytes > INDEX_BYTES_MAX {
             return Err("has a file that claims to be larger than any can be".into());
         }
         let entries = self.segments.iter().try_fold(0u64, |sum, segment| sum.checked_add(segment.entries));
@@ -295,6 +305,7 @@ pub(super) fn read_sealed(place: &dyn Place, name: &str) -> Result<(Manifest, St
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::seal::KeySeal;
     use super::*;
 
     pub(in crate::backup) fn manifest(name: &str) -> Manifest {
@@ -358,7 +369,17 @@ pub(super) mod tests {
             Manifest::decode("a", &changed.encode().unwrap().0).expect_err("it cannot be").to_string()
         };
         assert!(refused(&|m| m.name = "b".into()).contains("called \"b\""));
-        assert!(refused(&|m| m.format = 2).contains("format 2"));
+        assert!(refused(&|m| m.format = 3).contains("format 3"));
+        assert!(refused(&|m| m.format = 2).contains("says otherwise"));
+        let sealed = |encryption: Encryption| refused(&|m: &mut Manifest| (m.format, m.encryption) = (2, Some(encryption.clone())));
+        let to = |recipients: Vec<String>| Encryption { scheme: "age".into(), recipients, key: None };
+        assert!(refused(&|m| m.encryption = Some(to(vec!["age1x".into()]))).contains("says otherwise"));
+        assert!(sealed(to(Vec::new())).contains("encrypted to nobody"));
+        assert!(sealed(to(vec!["age1\n".into()])).contains("no name of a key"));
+        assert!(sealed(to(vec!["age1x".into(); 65])).contains("encrypted to nobody"));
+        let key = |bytes, blake3: &str| Encryption { key: Some(KeySeal { bytes, blake3: blake3.into() }), ..to(vec!["age1x".into()]) };
+        assert!(sealed(key(5 << 10, &manifest("a").index.blake3)).contains("larger"));
+        assert!(sealed(key(5, "x")).contains("digest"));
         assert!(refused(&|m| m.epoch = "0000000000000000".into()).contains("epoch"));
         assert!(refused(&|m| m.index.head = 6).contains("position"));
         assert!(refused(&|m| m.segments[0].bytes = u64::MAX).contains("larger"));

@@ -8,6 +8,7 @@
 //!                                 (who reads a backup holds its manifest, which is held alone to remove it)
 //!   ROOT/NAME/segment-000001      the files of one backup
 //!   ROOT/NAME/index
+//!   ROOT/NAME/key.age            where one is sealed by a passphrase
 //!   ROOT/NAME/manifest.json       written last: until it is there, there is no such backup
 //!   ROOT/NAME/FILE.part           what was being written when the process ended; that of the manifest is there from the beginning
 //! ```
@@ -18,6 +19,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{INDEX, SEGMENT};
+use super::seal::KEY;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The file whose being there makes a backup.
@@ -89,7 +91,7 @@ pub trait Place: Send + Sync {
 pub fn is_file_of_backup(name: &str) -> bool {
     let name = name.strip_suffix(".part").unwrap_or(name);
     let is_segment = |number: &str| number.len() >= 6 && number.bytes().all(|digit| digit.is_ascii_digit());
-    name == INDEX || name == MANIFEST || name.strip_prefix(SEGMENT).is_some_and(is_segment)
+    name == INDEX || name == MANIFEST || name == KEY || name.strip_prefix(SEGMENT).is_some_and(is_segment)
 }
 
 /// Whether a text can name a backup: it becomes a part of paths and addresses, so it has nothing that either could mistake.

@@ -109,9 +109,10 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
     let asked = Asked::of(options)?;
     let running = Running::begin(shared)?;
     let chain = {
-        let (place, name, watch) = (place.clone(), options.name.clone(), watch.clone());
+        let (place, name, watch, opener) = (place.clone(), options.name.clone(), watch.clone(), options.opener.clone());
         blocking(move || {
-            let chain = chain::load(&*place, &name)?;
+            let chain = chain::load(&*place, &name, opener.as_deref())?;
+            chain.check_open()?;
             verify::verify_chain(&*place, &chain, &*watch)?;
             Ok(Arc::new(chain))
         })

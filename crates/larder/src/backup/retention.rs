@@ -260,7 +260,7 @@ mod tests {
             place.put(&one.name, MANIFEST, &bytes).unwrap();
             parent = Some(Parent { name: one.name, blake3, position: one.position });
         }
-        let reading = super::super::chain::load(&place, "b1").unwrap();
+        let reading = super::super::chain::load(&place, "b1", None).unwrap();
         let retention = Retention { last: 1, ..Default::default() };
         let pruned = prune(&place, retention, false, &()).unwrap();
         assert_eq!((pruned.removed, pruned.in_use), (vec!["b2".to_owned()], vec!["b1".to_owned(), "b0".into()]));

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::chain::Chain;
 use super::frame::bad;
-use super::manifest::Manifest;
+use super::seal::Opener;
 use super::{Place, Watch, archive, cancelled, chain, source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::namespace_of;
@@ -19,21 +19,37 @@ pub struct Verified {
     pub entries: u64,
     /// Their bytes, as they are kept.
     pub bytes: u64,
+    /// Those of them that are encrypted, and that nothing was given to open: their files are what their manifests say, and what is in them
+    /// was not looked at. Their entries are not counted.
+    pub unopened: Vec<String>,
 }
 
 /// Reads all of a backup, and of those that it stands on, and compares it with what it should be. Blocks.
 ///
+/// One that is encrypted is opened with what the opener has. Without one only what is stored is compared, byte for byte, and said so.
+///
 /// # Errors
 /// [`ErrorKind::BadArchive`] names the file, and where in it something is wrong; [`ErrorKind::UnknownFormat`];
+/// [`ErrorKind::Sealed`] where the opener has not what opens it;
 /// [`ErrorKind::NotFound`]; [`ErrorKind::Backup`] where the place cannot be read; [`ErrorKind::Cancelled`].
-pub fn verify(place: &dyn Place, name: &str, watch: &dyn Watch) -> Result<Verified> {
-    verify_chain(place, &chain::load(place, name)?, watch)
+pub fn verify(place: &dyn Place, name: &str, opener: Option<&dyn Opener>, watch: &dyn Watch) -> Result<Verified> {
+    verify_chain(place, &chain::load(place, name, opener)?, watch)
 }
 
 pub(super) fn verify_chain(place: &dyn Place, chain: &Chain, watch: &dyn Watch) -> Result<Verified> {
-    let of: u64 = chain.iter().map(Manifest::stored_bytes).sum();
+    let of: u64 = chain.iter().map(|backup| backup.stored_bytes()).sum();
     let mut verified = Verified { backups: chain.iter().map(|manifest| manifest.name.clone()).collect(), ..Verified::default() };
     for manifest in chain.iter() {
+        if manifest.is_closed() {
+            source::all_stored(place, manifest, &mut |bytes| {
+                watch.at("verifying", verified.bytes, Some(of));
+                verified.bytes += bytes;
+                if watch.is_cancelled() { Err(cancelled("verification")) } else { Ok(()) }
+            })?;
+            verified.unopened.push(manifest.name.clone());
+            continue;
+        }
+        verified.bytes += manifest.key_bytes();
         source::index(place, manifest)?;
         let namespaces = manifest.all_namespaces();
         verified.bytes += manifest.index.bytes;
@@ -80,7 +96,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::manifest::read_sealed;
+    use super::super::manifest::{Manifest, read_sealed};
     use super::super::{BackupOptions, FolderPlace, MANIFEST};
     use super::*;
     use crate::Larder;
@@ -104,14 +120,14 @@ mod tests {
             let mut changed = whole.clone();
             change(&mut changed);
             place.put("x", MANIFEST, &changed.encode().unwrap().0).unwrap();
-            verify(&place, "x", &()).expect_err("it does not fit").to_string()
+            verify(&place, "x", None, &()).expect_err("it does not fit").to_string()
         };
         let told = refused(&|m| m.namespaces.retain(|namespace| namespace.name != "b"));
         assert!(told.contains("x/segment-000001") && told.contains("namespace that the manifest does not name"), "{told}");
         let told = refused(&|m| m.position -= 1);
         assert!(told.contains("x/segment-000001") && told.contains("past the backup's position"), "{told}");
         place.put("x", MANIFEST, &whole.encode().unwrap().0).unwrap();
-        assert_eq!(verify(&place, "x", &()).unwrap().entries, 4, "it was what was changed");
+        assert_eq!(verify(&place, "x", None, &()).unwrap().entries, 4, "it was what was changed");
     }
 
     /// Stops after so many looks.
@@ -130,7 +146,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = backed_up(folder.path(), 2 << 20).await;
         assert_eq!(read_sealed(&place, "x").unwrap().0.segments.len(), 1);
-        let error = verify(&place, "x", &After(AtomicUsize::new(2))).expect_err("it was told to stop");
+        let error = verify(&place, "x", None, &After(AtomicUsize::new(2))).expect_err("it was told to stop");
         assert_eq!(error.kind(), ErrorKind::Cancelled, "within the segment: {error}");
     }
 }

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::frame::{FRAME_BYTES, FileWriter, Kind};
 use super::manifest::{FileSeal, INDEX, IndexSeal, NAMESPACES_MAX, NamespaceCount, SEGMENT_BYTES, segment_name};
+use super::seal::{Encryption, KEY, KeySeal, Sealer};
 use super::{Place, blocking, cannot_write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::Snapshot;
@@ -62,9 +63,10 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    pub(super) fn begin(place: Arc<dyn Place>, name: &str) -> Self {
+    pub(super) fn begin(place: Arc<dyn Place>, name: &str, sealer: Option<Arc<dyn Sealer>>) -> Self {
         let (frames, mut coming) = mpsc::channel::<Filling>(UNDER_WAY);
         let name = name.to_owned();
+        let keep = move |number, bytes, entries| keep_segment((&*place, &name), sealer.as_deref(), number, bytes, entries);
         let write = move || {
             let mut seals = Vec::new();
             let mut writer = FileWriter::begin(Kind::Records, 1)?;
@@ -74,12 +76,12 @@ impl Segments {
                 entries += frame.entries;
                 if writer.len() >= SEGMENT_BYTES {
                     let bytes = writer.begin_next(Kind::Records, seals.len() as u32 + 2);
-                    seals.push(keep_segment(&*place, &name, seals.len() + 1, &bytes, std::mem::take(&mut entries))?);
+                    seals.push(keep(seals.len() + 1, bytes, std::mem::take(&mut entries))?);
                 }
             }
             if entries > 0 {
                 let bytes = writer.begin_next(Kind::Records, 0);
-                seals.push(keep_segment(&*place, &name, seals.len() + 1, &bytes, entries)?);
+                seals.push(keep(seals.len() + 1, bytes, entries)?);
             }
             Ok(seals)
         };
@@ -112,23 +114,58 @@ fn shut_down() -> Error {
     Error::new(ErrorKind::Closed, "the runtime was shut down while a backup was written")
 }
 
-fn keep_segment(place: &dyn Place, name: &str, number: usize, bytes: &[u8], entries: u64) -> Result<FileSeal> {
+fn keep_segment(
+    (place, name): (&dyn Place, &str),
+    sealer: Option<&dyn Sealer>,
+    number: usize,
+    bytes: Vec<u8>,
+    entries: u64,
+) -> Result<FileSeal> {
     let file = segment_name(number);
-    place.put(name, &file, bytes).map_err(|e| cannot_write(place, name, &file, e))?;
-    Ok(FileSeal { bytes: bytes.len() as u64, entries, blake3: blake3::hash(bytes).to_hex().to_string() })
+    let bytes = sealed(name, &file, sealer, bytes)?;
+    place.put(name, &file, &bytes).map_err(|e| cannot_write(place, name, &file, e))?;
+    Ok(FileSeal { bytes: bytes.len() as u64, entries, blake3: blake3::hash(&bytes).to_hex().to_string() })
+}
+
+/// A file as it is to lie in the place.
+fn sealed(name: &str, file: &str, sealer: Option<&dyn Sealer>, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    let Some(sealer) = sealer else { return Ok(bytes) };
+    let failed = |e| Error::new(ErrorKind::Backup, format!("{name}/{file} cannot be encrypted")).with_source(e);
+    sealer.seal(&bytes).map_err(failed)
 }
 
 /// Keeps the freshness index.
-pub(super) async fn keep_index(place: Arc<dyn Place>, name: &str, snapshot: Snapshot) -> Result<IndexSeal> {
+pub(super) async fn keep_index(
+    place: Arc<dyn Place>,
+    name: &str,
+    sealer: Option<Arc<dyn Sealer>>,
+    snapshot: Snapshot,
+) -> Result<IndexSeal> {
     let name = name.to_owned();
     blocking(move || {
         let raw = snapshot.encode();
         let mut writer = FileWriter::begin(Kind::Index, 1)?;
         raw.chunks(FRAME_BYTES).try_for_each(|chunk| writer.frame(chunk))?;
-        let bytes = writer.begin_next(Kind::Index, 0);
+        let bytes = sealed(&name, INDEX, sealer.as_deref(), writer.begin_next(Kind::Index, 0))?;
         place.put(&name, INDEX, &bytes).map_err(|e| cannot_write(&*place, &name, INDEX, e))?;
         let blake3 = blake3::hash(&bytes).to_hex().to_string();
         Ok(IndexSeal { bytes: bytes.len() as u64, raw_bytes: raw.len() as u64, blake3, head: snapshot.head })
+    })
+    .await
+}
+
+/// Keeps the backup's own key, where it has one, and returns what the manifest says of how it is sealed.
+pub(super) async fn keep_key(place: Arc<dyn Place>, name: &str, sealer: Arc<dyn Sealer>) -> Result<Encryption> {
+    let name = name.to_owned();
+    blocking(move || {
+        let key = sealer.key().map(|bytes| {
+            place.put(&name, KEY, bytes).map_err(|e| cannot_write(&*place, &name, KEY, e))?;
+            Ok(KeySeal { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() })
+        });
+        let encryption = Encryption { scheme: sealer.scheme().to_owned(), recipients: sealer.recipients(), key: key.transpose()? };
+        // What a reader would refuse is not written.
+        encryption.check().map_err(|why| Error::new(ErrorKind::InvalidConfig, format!("the backup {name} {why}")))?;
+        Ok(encryption)
     })
     .await
 }

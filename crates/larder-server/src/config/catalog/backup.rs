@@ -1,6 +1,7 @@
 //! The section about backups.
 
 use super::{Section, optional, setting};
+use crate::backup::keys::EXAMPLE;
 use crate::config::value::Kind;
 
 /// How many of some kind of backup stay.
@@ -31,6 +32,21 @@ pub const BACKUP: Section = Section {
             Kind::Count { least: 0, most: 64 },
             "0",
             "How many backups of what changed alone the scheduled work takes after each full one.",
+        ),
+        optional(
+            "encrypt_to",
+            Kind::Texts(EXAMPLE),
+            "Public keys of age (age-keygen makes them) that backups are encrypted to: whoever has the secret key of any of them can open one, and this server cannot, unless it is among its identities. Without it and without passphrase, they are not encrypted.",
+        ),
+        optional(
+            "passphrase",
+            Kind::Secret,
+            "Where the passphrase is, of 12 characters or more, that backups are encrypted by, in the place of encrypt_to; and that opens those that were.",
+        ),
+        optional(
+            "identities",
+            Kind::Secrets,
+            "Where files of secret keys of age are, which open backups that are verified, compared or restored here. Who asks may give another (--identity).",
         ),
         setting("namespaces", Kind::Texts("features"), "", "The namespaces that the scheduled work takes. Without any, all."),
     ],

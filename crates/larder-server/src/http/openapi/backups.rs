@@ -97,6 +97,7 @@ pub fn schema(name: &str) -> Value {
 fn schemas() -> [(&'static str, Value); 4] {
     let whole = |description: &str| json!({ "type": "integer", "minimum": 0, "description": description });
     let text = |description: &str| json!({ "type": "string", "description": description });
+    let secret = |description: &str| json!({ "type": "string", "writeOnly": true, "description": description });
     let or_null = |schema: Value| json!({ "anyOf": [schema, { "type": "null" }] });
     let object = |required: &[&str], properties: Value| json!({ "type": "object", "required": required, "properties": properties });
     let backups = object(
@@ -112,7 +113,11 @@ fn schemas() -> [(&'static str, Value); 4] {
                 "entries": whole("Entries in it."),
                 "bytes": whole("Their bytes before compression."),
                 "stored_bytes": whole("The bytes of its files."),
-                "encryption": or_null(object(&["scheme", "key"], json!({ "scheme": text("How."), "key": text("Which key.") }))),
+                "encryption": or_null(object(&["scheme", "recipients", "key"], json!({
+                    "scheme": text("How: age."),
+                    "recipients": { "type": "array", "items": text("A public key that it is encrypted to.") },
+                    "key": or_null(json!({ "type": "object", "description": "Its own key, which lies in it, sealed by a passphrase." })),
+                }))),
             })) },
             "unreadable": { "type": "array", "items": object(&["name", "error"], json!({
                 "name": text("Its name."),
@@ -131,7 +136,7 @@ fn schemas() -> [(&'static str, Value); 4] {
             "of": or_null(whole("Of how much; null where that is not known.")),
             "result": { "description": "What came of it; null while it runs, or where it failed." },
             "error": or_null(text("Why it failed.")),
-            "error_kind": or_null(text("The same in one word: bad-archive, not-found, unknown-invalidations, cancelled, refused, failed.")),
+            "error_kind": or_null(text("The same in one word: bad-archive, not-found, sealed, unknown-invalidations, cancelled, refused, failed.")),
         }),
     );
     let names = |description: &str| json!({ "type": "array", "items": { "type": "string" }, "description": description });
@@ -143,6 +148,9 @@ fn schemas() -> [(&'static str, Value); 4] {
             "place": text("Where, if not in the configured place: one of backup.more_places."),
             "namespaces": names("create, restore: which; all without any."),
             "parent": text("create: a backup to stand on, so that only what changed since is taken."),
+            "encrypt_to": names("create: public keys of age (age1...) to encrypt it to, in the place of what is configured."),
+            "passphrase": secret("create: encrypts it by this, of 12 characters or more. verify, restore, diff: opens what was."),
+            "identities": { "type": "array", "items": secret("verify, restore, diff: a file of secret keys of age, beside those configured.") },
             "pattern": text("restore: which keys."),
             "rename": { "type": "array", "items": { "type": "array", "items": { "type": "string" }, "minItems": 2, "maxItems": 2 } },
             "present": { "type": "string", "enum": ["if-newer", "replace", "missing-only"] },

@@ -115,7 +115,8 @@ impl Found {
         let calm = place(store, patient());
         let listed = calm.list().expect("nothing fails now");
         for name in &listed {
-            self.wrong.extend(verify(&*calm, name, &()).err().map(|error| format!("{when}: {name} is listed, and is not whole: {error}")));
+            self.wrong
+                .extend(verify(&*calm, name, None, &()).err().map(|error| format!("{when}: {name} is listed, and is not whole: {error}")));
         }
         listed
     }
@@ -155,7 +156,7 @@ async fn one_life(seed: u64, faults: &[Fault], (percent, in_a_row): (u32, u32), 
     }
     for name in &truly {
         with_faults(true);
-        found.note("verify", verify(&*place, name, &()));
+        found.note("verify", verify(&*place, name, None, &()));
         let elsewhere = cache().await;
         let options = RestoreOptions { accept_unknown_invalidations: true, ..RestoreOptions::new(name) };
         let restored = found.note("restore", elsewhere.restore(place.clone(), &options, Arc::new(())).await);
