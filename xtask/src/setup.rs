@@ -36,7 +36,6 @@ struct Requirement {
 /// All of them. A new one is a new line.
 const REQUIREMENTS: [Requirement; 8] = [
     Requirement { package: "redis-server", program: "redis-server", service: Some("redis-server"), needed_by: "the Redis tier's tests" },
-    Requirement { package: "age", program: "age", service: None, needed_by: "the tests of encrypted backups by age's own program" },
     Requirement { package: "openssl", program: "openssl", service: None, needed_by: "the tests of Redis over TLS" },
     Requirement {
         package: "postgresql",
@@ -44,6 +43,7 @@ const REQUIREMENTS: [Requirement; 8] = [
         service: Some("postgresql"),
         needed_by: "the tests of events from PostgreSQL",
     },
+    Requirement { package: "age", program: "age", service: None, needed_by: "the tests of encrypted backups by age's own program" },
     Requirement {
         package: "prometheus",
         program: "promtool",

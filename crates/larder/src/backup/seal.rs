@@ -314,7 +314,7 @@ mod tests {
         }
         // Somebody who writes there makes digests fit.
         let whole = read_sealed(&*place, "first").unwrap().0;
-        let mut refused = |bytes: &[u8]| {
+        let refused = |bytes: &[u8]| {
             std::fs::write(folder.path().join("first/segment-000001"), bytes).unwrap();
             let mut changed = whole.clone();
             (changed.segments[0].bytes, changed.segments[0].blake3) = (bytes.len() as u64, blake3::hash(bytes).to_hex().to_string());
