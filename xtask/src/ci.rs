@@ -31,10 +31,12 @@ const STAGES: [Stage; 5] = [
     Stage { name: "test", run: || test::run(&[]) },
 ];
 
-/// Lints everything as it ships, and then once more what tests build with other features, all tests included: it is code too.
+/// Lints everything as it ships, and then once more what tests build with other features, with those tests that are not linted so with
+/// the workspace: it is code too.
 fn clippy() -> Result<(), Failure> {
     let root = workspace::root()?;
-    let extra = test::extra_passes(|file| root.join(file).is_file()).map(|pass| [pass.selection, &["--tests"]].concat());
+    let tests = |pass: &test::ExtraPass| if pass.run_with_workspace { [].as_slice() } else { &["--tests"] };
+    let extra = test::extra_passes(|file| root.join(file).is_file()).map(|pass| [pass.selection, tests(pass)].concat());
     for selection in std::iter::once(vec!["--workspace", "--all-targets"]).chain(extra) {
         process::run(process::cargo(&["clippy"])?.args(selection).args(["--", "-D", "warnings"]))?;
     }

@@ -26,6 +26,8 @@ pub struct ExtraPass {
     pub selection: &'static [&'static str],
     /// Which of its tests to run; all, where it is empty.
     pub filter: &'static str,
+    /// What is said to cargo about how to build it, where it is run.
+    pub built: &'static [&'static str],
     /// Whether the workspace's pass has these features on, because the testkit turns them on: then its tests are run there, and it is
     /// linted alone.
     pub run_with_workspace: bool,
@@ -39,6 +41,7 @@ pub const EXTRA_PASSES: [ExtraPass; 2] = [
         // And without Redis: linting it sees that the library can be built so.
         selection: &["--package", "larder", "--features", "test-mutations", "--features", "ndarray", "--lib"],
         filter: "",
+        built: &[],
         run_with_workspace: true,
     },
     ExtraPass {
@@ -47,6 +50,8 @@ pub const EXTRA_PASSES: [ExtraPass; 2] = [
         selection: &["--package", "larder", "--features", "shuttle", "--features", "test-mutations", "--lib"],
         // The primitives of the scheduler work under it alone, so all other tests of the library would fail.
         filter: "schedules",
+        // All tests beside the code are built for these few, and all dependencies anew, which takes longer than they gain by it.
+        built: &["--config", "profile.dev.opt-level=0"],
         run_with_workspace: false,
     },
 ];
@@ -88,8 +93,10 @@ fn passes(arguments: &[String], has_nextest: bool, exists: impl Fn(&str) -> bool
     }
     let doc_tests = counted_pass("doc tests", &["test", "--workspace", "--doc"]);
     let filter = |pass: &'static ExtraPass| Some(pass.filter).filter(|filter| !filter.is_empty());
-    let words =
-        |pass: &'static ExtraPass| ["test"].into_iter().chain(pass.selection.iter().copied()).chain(filter(pass)).collect::<Vec<_>>();
+    let words = |pass: &'static ExtraPass| {
+        let whole = ["test"].into_iter().chain(pass.built.iter().copied()).chain(pass.selection.iter().copied());
+        whole.chain(filter(pass)).collect::<Vec<_>>()
+    };
     let extra = extra_passes(exists).filter(|pass| !pass.run_with_workspace).map(|pass| counted_pass(pass.title, &words(pass)));
     [workspace, doc_tests].into_iter().chain(extra).collect()
 }
@@ -152,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_whole_run_has_the_workspace_the_doc_tests_and_the_extra_passes() {
-        let shuttle = "test --package larder --features shuttle --features test-mutations --lib schedules";
+        let shuttle = "test --config profile.dev.opt-level=0 --package larder --features shuttle --features test-mutations \
+                       --lib schedules";
         assert_eq!(command_lines("", true, true), ["nextest run --workspace --tests", "test --workspace --doc", shuttle]);
         assert_eq!(command_lines("", false, false), ["test --workspace --tests", "test --workspace --doc"]);
     }

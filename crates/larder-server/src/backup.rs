@@ -135,7 +135,8 @@ pub fn name_at(now_ms: u64) -> String {
 /// The scheduled work: takes a backup, then removes those that need not stay.
 ///
 /// It is one with only what changed while there are fewer than [`incrementals`](BackupSettings::incrementals) since the last full one,
-/// which is of the same epoch and the same namespaces.
+/// which is of the same epoch and the same namespaces, and encrypted or not as this one is to be: who begins to encrypt does not expect
+/// that for weeks a backup stands on one that everybody can read.
 ///
 /// # Errors
 /// As [`Larder::backup`]; a backup that was taken stays when pruning fails.
@@ -160,7 +161,8 @@ async fn parent(larder: &Larder, settings: &BackupSettings, place: Arc<dyn Place
     let epoch = larder.position().epoch();
     let newest = manifests.into_iter().max_by_key(|manifest| manifest.taken_at_ms);
     let stands = newest
-        .filter(|newest| newest.position().epoch() == epoch && newest.depth < settings.incrementals && newest.only == settings.namespaces);
+        .filter(|newest| newest.position().epoch() == epoch && newest.depth < settings.incrementals && newest.only == settings.namespaces)
+        .filter(|newest| newest.encryption.is_some() == settings.seal_by.is_some());
     Ok(stands.map(|newest| newest.name))
 }
 
@@ -245,6 +247,22 @@ mod tests {
         }
         assert_eq!(taken[1].1, json!(taken[0].0), "the second stands on the first");
         assert_eq!((&taken[0].1, &taken[2].1), (&Json::Null, &Json::Null));
+        let plain = BackupSettings { seal_by: None, retention: Retention { last: 9, ..Retention::default() }, ..settings.clone() };
+        let told = run(&larder, &plain, &Arc::default()).await.expect("it runs");
+        assert_eq!(told["backup"]["parent"], Json::Null, "none stands on one that is kept in another way: {told}");
+        let told = run(&larder, &settings, &Arc::default()).await.expect("it runs");
+        assert_eq!(told["backup"]["parent"], Json::Null, "{told}");
+    }
+
+    #[tokio::test]
+    async fn what_is_left_is_what_the_retention_says() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let larder = Larder::builder().build().await.expect("a cache");
+        let retention = Retention { last: 2, ..Retention::default() };
+        let settings = BackupSettings { incrementals: 1, retention, ..BackupSettings::in_folder(folder.path()) };
+        for _ in 0..3 {
+            run(&larder, &settings, &Arc::default()).await.expect("it runs");
+        }
         let place = settings.place(None).expect("the place");
         assert_eq!(all(&*place).expect("a list").0.len(), 3, "two are kept, and what one of them stands on");
         assert!(settings.place(Some("file:///elsewhere")).is_err(), "only where the configuration says");

@@ -33,8 +33,12 @@ const WORK_FACTOR: u8 = 16;
 /// The most work that an archive may ask for: what age's own programs ask for, a second and 256 MiB.
 const WORK_FACTOR_MAX: u8 = 18;
 
-/// The most that the head of an age file may have. It is parsed again for each line of it, so that a long one would take hours.
+/// The most that the head of an age file may have.
 const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// The most lines of it: two for each recipient, and what age adds lest readers count on less. It is parsed again for each line, so that
+/// one of nothing but short lines would take seconds.
+const HEAD_LINES_MAX: usize = 4 * RECIPIENTS_MAX + 16;
 
 /// Whom a backup can be sealed to at once; the same as the library's bound.
 pub const RECIPIENTS_MAX: usize = 64;
@@ -264,10 +268,12 @@ impl Keys {
 
     /// What was given that does not help.
     fn instead(&self) -> String {
+        const TOLD: usize = 4;
         match &*self.public() {
             [] => String::new(),
             [one] => format!("; there is the key of {one}"),
-            some => format!("; there are the keys of {}", some.join(", ")),
+            some if some.len() <= TOLD => format!("; there are the keys of {}", some.join(", ")),
+            many => format!("; there are the keys of {} and of {} more", many[..TOLD].join(", "), many.len() - TOLD),
         }
     }
 }
@@ -335,8 +341,12 @@ enum Closed {
 fn opened_by(identity: &dyn age::Identity, sealed: &[u8]) -> Result<Vec<u8>, Closed> {
     let damaged = |why: &str| Closed::Damaged(why.to_owned());
     let head = &sealed[..sealed.len().min(HEAD_BYTES_MAX)];
-    if !head.starts_with(b"age-encryption.org/v1\n") || !head.windows(4).any(|end| end == b"\n---") {
+    let end = head.windows(4).position(|end| end == b"\n---");
+    let Some(end) = end.filter(|_| head.starts_with(b"age-encryption.org/v1\n")) else {
         return Err(damaged("is no file of age, or one whose head has no end"));
+    };
+    if head[..end].iter().filter(|byte| **byte == b'\n').count() > HEAD_LINES_MAX {
+        return Err(damaged("has a head that is longer than any that is written"));
     }
     let closed = |error| match error {
         DecryptError::NoMatchingKeys | DecryptError::DecryptionFailed | DecryptError::KeyDecryptionFailed => Closed::NotForThis,

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use larder::Larder;
 use larder::backup::{BackupOptions, Opener, Present, RestoreOptions, Ttl, diff, prune, verify};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::keys::{Hidden, Passphrase, SealBy};
@@ -35,10 +36,10 @@ pub enum Ask {
         #[serde(default)]
         parent: Option<String>,
         /// Public keys to encrypt it to, in the place of what is configured.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "unshown")]
         encrypt_to: Vec<String>,
         /// A passphrase to encrypt it by, in the place of what is configured.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "unshown")]
         passphrase: Option<Hidden>,
         /// Where; the configured place without.
         #[serde(default)]
@@ -49,10 +50,10 @@ pub enum Ask {
         /// Which.
         name: String,
         /// Secret keys that open it, in the form of `age-keygen`'s files, beside those that are configured.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "unshown")]
         identities: Vec<Hidden>,
         /// A passphrase that opens it.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "unshown")]
         passphrase: Option<Hidden>,
         /// Where; the configured place without.
         #[serde(default)]
@@ -79,10 +80,10 @@ pub enum Ask {
         /// The second.
         second: String,
         /// Secret keys that open it, in the form of `age-keygen`'s files, beside those that are configured.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "unshown")]
         identities: Vec<Hidden>,
         /// A passphrase that opens it.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "unshown")]
         passphrase: Option<Hidden>,
         /// Where; the configured place without.
         #[serde(default)]
@@ -90,6 +91,12 @@ pub enum Ask {
     },
     /// Gives up a restore that was interrupted.
     Abandon {},
+}
+
+/// Reads a key or passphrase so that a message about one of another type does not repeat it.
+fn unshown<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    let wrong = |_| D::Error::custom("a key or passphrase is not of the type that is expected, and is not shown here");
+    serde_json::from_value(Json::deserialize(deserializer)?).map_err(wrong)
 }
 
 /// What to restore, and how.
@@ -117,8 +124,10 @@ pub struct AskRestore {
     /// Goes on where it cannot be known what was invalidated since.
     pub accept_unknown_invalidations: bool,
     /// Secret keys that open it, in the form of `age-keygen`'s files, beside those that are configured.
+    #[serde(deserialize_with = "unshown")]
     pub identities: Vec<Hidden>,
     /// A passphrase that opens it.
+    #[serde(deserialize_with = "unshown")]
     pub passphrase: Option<Hidden>,
 }
 
@@ -430,4 +439,28 @@ fn kind_of(error: &BackupError) -> String {
         },
     };
     word.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_another_type_are_not_repeated() {
+        for ask in [
+            json!({ "do": "verify", "name": "x", "identities": "AGE-SECRET-KEY-1QQQ" }),
+            json!({ "do": "verify", "name": "x", "passphrase": 1_234_567_890_123u64 }),
+            json!({ "do": "diff", "first": "x", "second": "y", "identities": ["a", ["AGE-SECRET-KEY-1QQQ"]] }),
+            json!({ "do": "create", "encrypt_to": "AGE-SECRET-KEY-1QQQ" }),
+            json!({ "do": "create", "passphrase": ["AGE-SECRET-KEY-1QQQ"] }),
+            json!({ "do": "restore", "name": "x", "identities": "AGE-SECRET-KEY-1QQQ" }),
+            json!({ "do": "restore", "name": "x", "passphrase": { "AGE-SECRET-KEY-1QQQ": 1 } }),
+        ] {
+            let told = serde_json::from_str::<Ask>(&ask.to_string()).expect_err("it is of another type").to_string();
+            assert!(told.contains("is not shown here") && !told.contains("QQQ") && !told.contains("123456"), "{told}");
+        }
+        let right = json!({ "do": "verify", "name": "x", "identities": ["key"], "passphrase": "words", "place": null });
+        let read = serde_json::from_value::<Ask>(right.clone()).expect("it is right");
+        assert_eq!(json!(read), right);
+    }
 }

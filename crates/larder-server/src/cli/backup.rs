@@ -232,7 +232,8 @@ pub fn backup(command: &BackupCommand, out: Output) -> Result<ExitCode, Failure>
         }
         What::Show { name, at } => show(name, at, out),
         What::Verify { name, keys, at } => {
-            let ((identities, passphrase), opener) = (keys.read()?, keys.keys()?.opener());
+            let (identities, passphrase) = keys.read()?;
+            let opener = keys::keys(&identities, passphrase.as_ref())?.opener();
             let ask = Ask::Verify { name: name.clone(), identities, passphrase, place: None };
             either(at, &ask, out, verified, |place, watch| Ok(json!(verify(place, name, opener.as_deref(), watch)?)))
         }
@@ -246,7 +247,8 @@ pub fn backup(command: &BackupCommand, out: Output) -> Result<ExitCode, Failure>
             })
         }
         What::Diff { first, second, keys, at } => {
-            let ((identities, passphrase), opener) = (keys.read()?, keys.keys()?.opener());
+            let (identities, passphrase) = keys.read()?;
+            let opener = keys::keys(&identities, passphrase.as_ref())?.opener();
             let ask = Ask::Diff { first: first.clone(), second: second.clone(), identities, passphrase, place: None };
             either(at, &ask, out, differing, |place, watch| Ok(json!(diff(place, first, second, opener.as_deref(), watch)?)))
         }
@@ -431,7 +433,7 @@ fn described(manifest: &Json) -> String {
     if let Some(parent) = manifest["parent"]["name"].as_str() {
         lines.push(format!("only what changed since {}", plain(parent)));
     }
-    lines.extend(encrypted(manifest).map(|by| format!("encrypted with age, {by}")));
+    lines.extend(encrypted(manifest).map(|by| format!("encrypted with {}, {by}", text(&manifest["encryption"], "scheme"))));
     if manifest["fuzzy"].as_bool() == Some(true) {
         lines.push("a scan of a tier that others wrote to meanwhile; its stamps make it exact when it is restored".into());
     }

@@ -157,7 +157,9 @@ impl Kind {
             (Self::Share, DeValue::Integer(number)) => unsigned(number).and_then(|number| share(number as f64)),
             (Self::Texts(_), DeValue::Array(items)) => texts(items.iter()),
             (Self::Secrets, DeValue::Array(items)) => return secrets(items.iter().map(|item| item.get_ref().as_str())),
-            (Self::Secrets, DeValue::String(_)) => return Err(UNSHOWN.to_owned()),
+            (Self::Secret | Self::Secrets, _) => return Err(UNSHOWN.to_owned()),
+            // It may be a secret key in the place of a list of public ones.
+            (Self::Texts(_), DeValue::String(_)) => return Err("one text".to_owned()),
             _ => None,
         };
         value.ok_or_else(|| describe(found))

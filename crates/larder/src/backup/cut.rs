@@ -171,6 +171,8 @@ async fn take_claimed(shared: &Arc<Shared>, place: Arc<dyn Place>, options: &Bac
     if watch.is_cancelled() {
         return Err(cancelled("backup"));
     }
+    // What a reader would refuse is not written: a sealer may have made more of a file than it may.
+    manifest.check(&options.name).map_err(|why| Error::new(ErrorKind::Backup, format!("the backup {} {why}", options.name)))?;
     let (encoded, _) = manifest.encode()?;
     let name = options.name.clone();
     blocking(move || place.put(&name, MANIFEST, &encoded).map_err(|e| cannot_write(&*place, &name, MANIFEST, e))).await?;

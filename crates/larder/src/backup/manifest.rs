@@ -208,7 +208,7 @@ impl Manifest {
         Ok((manifest, digest.to_owned()))
     }
 
-    fn check(&self, name: &str) -> std::result::Result<(), String> {
+    pub(super) fn check(&self, name: &str) -> std::result::Result<(), String> {
         if self.name != name {
             return Err(format!("is of a backup that is called \"{}\"", self.name.escape_debug()));
         }

@@ -44,22 +44,23 @@ pub(super) fn verify_chain(place: &dyn Place, chain: &Chain, watch: &dyn Watch) 
             source::all_stored(place, manifest, &mut |bytes| {
                 watch.at("verifying", verified.bytes, Some(of));
                 verified.bytes += bytes;
-                if watch.is_cancelled() { Err(cancelled("verification")) } else { Ok(()) }
+                go_on(watch)
             })?;
             verified.unopened.push(manifest.name.clone());
             continue;
         }
         verified.bytes += manifest.key_bytes();
+        go_on(watch)?;
         source::index(place, manifest)?;
         let namespaces = manifest.all_namespaces();
         verified.bytes += manifest.index.bytes;
         for (at, seal) in manifest.segments.iter().enumerate() {
             let mut entries = 0;
+            // One may have no frame at all.
+            go_on(watch)?;
             source::segment(place, manifest, at + 1, &mut |file, offset, frame| {
                 watch.at("verifying", verified.bytes + offset, Some(of));
-                if watch.is_cancelled() {
-                    return Err(cancelled("verification"));
-                }
+                go_on(watch)?;
                 entries += records(file, offset, &frame, manifest.position, namespaces.as_ref())?;
                 Ok(())
             })?;
@@ -73,6 +74,10 @@ pub(super) fn verify_chain(place: &dyn Place, chain: &Chain, watch: &dyn Watch) 
     }
     watch.at("verifying", of, Some(of));
     Ok(verified)
+}
+
+fn go_on(watch: &dyn Watch) -> Result<()> {
+    if watch.is_cancelled() { Err(cancelled("verification")) } else { Ok(()) }
 }
 
 /// How many records a frame has. All of them must be of the namespaces that the manifest names, where it names all: a restore takes those
@@ -142,11 +147,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_asked_for_each_frame_whether_to_stop() {
+    async fn it_is_asked_for_each_file_and_frame_whether_to_stop() {
         let folder = tempfile::tempdir().unwrap();
         let place = backed_up(folder.path(), 2 << 20).await;
         assert_eq!(read_sealed(&place, "x").unwrap().0.segments.len(), 1);
-        let error = verify(&place, "x", None, &After(AtomicUsize::new(2))).expect_err("it was told to stop");
-        assert_eq!(error.kind(), ErrorKind::Cancelled, "within the segment: {error}");
+        // Before the index, before the segment, and within it.
+        for looks in [0, 1, 2, 4] {
+            let error = verify(&place, "x", None, &After(AtomicUsize::new(looks))).expect_err("it was told to stop");
+            assert_eq!(error.kind(), ErrorKind::Cancelled, "after {looks} looks: {error}");
+        }
     }
 }

@@ -147,6 +147,11 @@ fn what_means_no_good_costs_little_and_is_told_without_secrets() {
     let unsealed = keys(&[&secret], &[]).unseal(&encryption(&[&public]), None).expect("a key of it");
     let endless = [b"age-encryption.org/v1\n".as_slice(), &b"-> x y\n\n".repeat(1 << 20)].concat();
     assert!(unsealed.open(&endless).expect_err("it has no end").contains("head has no end"));
+    let ended = [b"age-encryption.org/v1\n".as_slice(), &b"-> x\n\n".repeat(5_000), b"--- mac\n"].concat();
+    assert!(unsealed.open(&ended).expect_err("it ends late").contains("longer than any that is written"));
+    let all: Vec<Recipient> = (1..RECIPIENTS_MAX).map(|_| key().1).chain([public.clone()]).collect();
+    let to_all = SealBy::Recipients(all).sealer().expect("as many as there may be").seal(b"x").expect("it is sealed");
+    assert_eq!(unsealed.open(&to_all).expect("a head of as many as there may be"), b"x");
     let elsewhere = SealBy::Recipients(vec![to_other.clone()]).sealer().and_then(|s| s.seal(b"x").map_err(|e| e.to_string()));
     let told = unsealed.open(&elsewhere.expect("it is sealed")).expect_err("to another");
     assert_eq!(told, format!("is not encrypted to {public}, as its manifest says"));

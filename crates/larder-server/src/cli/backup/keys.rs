@@ -60,17 +60,16 @@ impl KeyArgs {
         let passphrase = self.passphrase.as_deref().map(|at| secret("--passphrase", at).map(Hidden)).transpose()?;
         Ok((identities, passphrase))
     }
+}
 
-    /// The same for who opens it here.
-    pub fn keys(&self) -> Result<Keys, Failure> {
-        let mut keys = Keys::default();
-        let (identities, passphrase) = self.read()?;
-        for Hidden(text) in identities {
-            keys.add_identities(&text).map_err(|what| Failure::new(format!("--identity: {what}")))?;
-        }
-        passphrase.into_iter().for_each(|Hidden(text)| keys.add_passphrase(Passphrase::new(text)));
-        Ok(keys)
+/// What was read, for who opens it here. It is read once: what comes through a pipe is there once.
+pub fn keys(identities: &[Hidden], passphrase: Option<&Hidden>) -> Result<Keys, Failure> {
+    let mut keys = Keys::default();
+    for Hidden(text) in identities {
+        keys.add_identities(text).map_err(|what| Failure::new(format!("--identity: {what}")))?;
     }
+    passphrase.into_iter().for_each(|Hidden(text)| keys.add_passphrase(Passphrase::new(text.clone())));
+    Ok(keys)
 }
 
 fn secret(option: &str, at: &str) -> Result<String, Failure> {

@@ -22,6 +22,8 @@ fn backups_are_encrypted_as_the_section_says_and_its_secrets_are_shown_nowhere()
     let cases = [
         ("encrypt_to = []".to_owned(), "found 0 keys, expected 1 to 64"),
         (format!("encrypt_to = [\"{public}\", \"{key}\"]"), "backup.encrypt_to: key 2: a secret key stands where its public one belongs"),
+        (format!("encrypt_to = \"{key}\""), "backup.encrypt_to: found one text"),
+        ("passphrase = 1234567890123".to_owned(), "backup.passphrase: found a text that is not shown here"),
         ("encrypt_to = [\"ssh-ed25519 AAAA\"]".to_owned(), "key 1: expected a public key of age"),
         (format!("passphrase = \"env:WORDS\"\nencrypt_to = [\"{public}\"]"), "found beside passphrase; expected one of the two"),
         ("passphrase = \"env:SHORT\"".to_owned(), "has 12 characters or more, and this one 7"),
@@ -32,6 +34,6 @@ fn backups_are_encrypted_as_the_section_says_and_its_secrets_are_shown_nowhere()
     for (section, words) in cases {
         let told = with(&section).expect_err(words).to_string();
         assert!(told.contains(words), "{words}: {told}");
-        assert!(!told.contains(key) && !told.contains("horse") && !told.contains("hunter2"), "{told}");
+        assert!(!told.contains(key) && !told.contains("horse") && !told.contains("hunter2") && !told.contains("123456"), "{told}");
     }
 }
