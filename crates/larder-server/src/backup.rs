@@ -247,24 +247,13 @@ mod tests {
         }
         assert_eq!(taken[1].1, json!(taken[0].0), "the second stands on the first");
         assert_eq!((&taken[0].1, &taken[2].1), (&Json::Null, &Json::Null));
+        let place = settings.place(None).expect("the place");
+        assert_eq!(all(&*place).expect("a list").0.len(), 3, "two are kept, and what one of them stands on");
+        assert!(settings.place(Some("file:///elsewhere")).is_err(), "only where the configuration says");
         let plain = BackupSettings { seal_by: None, retention: Retention { last: 9, ..Retention::default() }, ..settings.clone() };
         let told = run(&larder, &plain, &Arc::default()).await.expect("it runs");
         assert_eq!(told["backup"]["parent"], Json::Null, "none stands on one that is kept in another way: {told}");
         let told = run(&larder, &settings, &Arc::default()).await.expect("it runs");
         assert_eq!(told["backup"]["parent"], Json::Null, "{told}");
-    }
-
-    #[tokio::test]
-    async fn what_is_left_is_what_the_retention_says() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let larder = Larder::builder().build().await.expect("a cache");
-        let retention = Retention { last: 2, ..Retention::default() };
-        let settings = BackupSettings { incrementals: 1, retention, ..BackupSettings::in_folder(folder.path()) };
-        for _ in 0..3 {
-            run(&larder, &settings, &Arc::default()).await.expect("it runs");
-        }
-        let place = settings.place(None).expect("the place");
-        assert_eq!(all(&*place).expect("a list").0.len(), 3, "two are kept, and what one of them stands on");
-        assert!(settings.place(Some("file:///elsewhere")).is_err(), "only where the configuration says");
     }
 }

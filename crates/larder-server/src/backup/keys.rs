@@ -226,6 +226,16 @@ impl Keys {
         self.passphrases.push(passphrase);
     }
 
+    /// Adds what somebody gave to open a backup with.
+    ///
+    /// # Errors
+    /// As [`add_identities`](Self::add_identities).
+    pub fn add_given(&mut self, identities: &[Hidden], passphrase: Option<&Hidden>) -> Result<(), String> {
+        identities.iter().try_for_each(|Hidden(text)| self.add_identities(text))?;
+        passphrase.into_iter().for_each(|Hidden(text)| self.add_passphrase(Passphrase::new(text.clone())));
+        Ok(())
+    }
+
     /// What opens with all of them; nothing where there are none, so that who verifies without a key is told that nothing was opened.
     pub fn opener(&self) -> Option<Arc<dyn Opener>> {
         let is_any = !self.identities.is_empty() || !self.passphrases.is_empty();

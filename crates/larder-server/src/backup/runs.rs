@@ -314,10 +314,7 @@ impl Backups {
     /// What opens backups: what is configured, and what was asked with.
     fn opener(&self, identities: &[Hidden], passphrase: Option<&Hidden>) -> Result<Option<Arc<dyn Opener>>, BackupError> {
         let mut keys = self.settings.keys.clone();
-        for Hidden(text) in identities {
-            keys.add_identities(text).map_err(|why| BackupError::Refused(format!("identities: {why}")))?;
-        }
-        passphrase.into_iter().for_each(|Hidden(text)| keys.add_passphrase(Passphrase::new(text.clone())));
+        keys.add_given(identities, passphrase).map_err(|why| BackupError::Refused(format!("identities: {why}")))?;
         Ok(keys.opener())
     }
 

@@ -8,13 +8,6 @@ use super::seal::{Opener, Readable};
 use super::{Place, blocking};
 use crate::error::{Error, ErrorKind, Result};
 
-impl Chain {
-    /// Refuses one of which anything is sealed that nothing was given to open.
-    pub(super) fn check_open(&self) -> Result<()> {
-        self.iter().find(|backup| backup.is_closed()).map_or(Ok(()), |closed| Err(closed.closed()))
-    }
-}
-
 /// The manifest of a backup, and its digest.
 pub(super) async fn sealed(place: &Arc<dyn Place>, name: &str) -> Result<(Manifest, String)> {
     let (place, name) = (place.clone(), name.to_owned());
@@ -25,6 +18,13 @@ pub(super) async fn sealed(place: &Arc<dyn Place>, name: &str) -> Result<(Manife
 pub(super) struct Chain {
     backups: Vec<Readable>,
     _held: Vec<Box<dyn Send + Sync>>,
+}
+
+impl Chain {
+    /// Refuses one of which anything is sealed that nothing was given to open.
+    pub(super) fn check_open(&self) -> Result<()> {
+        self.iter().find(|backup| backup.is_closed()).map_or(Ok(()), |closed| Err(closed.closed()))
+    }
 }
 
 impl std::ops::Deref for Chain {

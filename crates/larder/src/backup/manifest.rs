@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{FILE_HEADER, FRAME_BYTES_MAX};
 use super::place::{MANIFEST, Place, check_backup_name};
-use super::seal::Encryption;
+use super::seal::{Encryption, KeySeal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::{Epoch, Position, SEQ_MAX};
 
@@ -172,7 +172,12 @@ impl Manifest {
 
     /// The bytes of the file with its own key, if it has one.
     pub(super) fn key_bytes(&self) -> u64 {
-        self.encryption.as_ref().and_then(|encryption| encryption.key.as_ref()).map_or(0, |key| key.bytes)
+        self.key().map_or(0, |key| key.bytes)
+    }
+
+    /// What the file with its own key must be, if it has one.
+    pub(super) fn key(&self) -> Option<&KeySeal> {
+        self.encryption.as_ref()?.key.as_ref()
     }
 
     /// The manifest as it is kept, and its digest.

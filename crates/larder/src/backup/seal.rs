@@ -163,7 +163,7 @@ impl Readable {
     /// What is told of one that is [closed](Self::is_closed).
     pub(super) fn closed(&self) -> Error {
         let recipients = self.encryption.iter().flat_map(|encryption| &encryption.recipients).map(String::as_str);
-        let by = match self.encryption.as_ref().and_then(|encryption| encryption.key.as_ref()) {
+        let by = match self.key() {
             Some(_) => "by a passphrase".to_owned(),
             None => format!("to {}", recipients.collect::<Vec<_>>().join(", ")),
         };

@@ -92,13 +92,12 @@ fn hold(lock: &Path) -> io::Result<Option<File>> {
 
 /// The file with a backup's own key, which is still sealed itself, where it says that it has one.
 pub(super) fn key(place: &dyn Place, manifest: &Manifest) -> Result<Option<Vec<u8>>> {
-    let seal = manifest.encryption.as_ref().and_then(|encryption| encryption.key.as_ref());
-    seal.map(|seal| stored(place, manifest, KEY, (seal.bytes, &seal.blake3))).transpose()
+    manifest.key().map(|seal| stored(place, manifest, KEY, (seal.bytes, &seal.blake3))).transpose()
 }
 
 /// Whether the files of a backup that cannot be looked into are what they should be. `each` is told the bytes of each before it is read.
 pub(super) fn all_stored(place: &dyn Place, manifest: &Manifest, each: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
-    if let Some(seal) = manifest.encryption.as_ref().and_then(|encryption| encryption.key.as_ref()) {
+    if let Some(seal) = manifest.key() {
         each(seal.bytes)?;
         key(place, manifest)?;
     }

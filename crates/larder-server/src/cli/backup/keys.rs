@@ -65,10 +65,7 @@ impl KeyArgs {
 /// What was read, for who opens it here. It is read once: what comes through a pipe is there once.
 pub fn keys(identities: &[Hidden], passphrase: Option<&Hidden>) -> Result<Keys, Failure> {
     let mut keys = Keys::default();
-    for Hidden(text) in identities {
-        keys.add_identities(text).map_err(|what| Failure::new(format!("--identity: {what}")))?;
-    }
-    passphrase.into_iter().for_each(|Hidden(text)| keys.add_passphrase(Passphrase::new(text.clone())));
+    keys.add_given(identities, passphrase).map_err(|what| Failure::new(format!("--identity: {what}")))?;
     Ok(keys)
 }
 
