@@ -31,7 +31,7 @@ fn scenario_for(mutation: Mutation) -> Scenario {
         Mutation::EventsForgotten => unreachable!("no rule of freshness; tests/sources takes it away"),
         Mutation::FinishUnfenced => unreachable!("no rule of freshness; tests/shared/election.rs takes it away"),
         Mutation::ChangeWithoutGuard => unreachable!("no rule of freshness; tests/shared/change.rs takes it away"),
-        Mutation::RestoreStampsAnew => unreachable!("no rule of reads; tests/backup takes it away"),
+        Mutation::RestoreStampsAnew | Mutation::HoldsUnasked => unreachable!("no rule of reads; tests/backup takes it away"),
         Mutation::HitUnchecked | Mutation::StampAfterLoad | Mutation::JoinersDoNotCheck | Mutation::OwnAppendsLate => mixed,
         Mutation::UpdateWithoutCheck | Mutation::UpdateStampLate => mixed,
         Mutation::RestampAfterCheck | Mutation::PublishBeforeRecord => staged::race,

@@ -22,8 +22,8 @@
 //! under way, which is an invalidation that can be taken back. Held entries are misses; what is loaded or put meanwhile is newer than
 //! the hold, and served. When all of it is written, and on stable storage, the hold is let go in one step. It is remembered in the data
 //! folder, so that a process that ends under way opens with it, until the restore is run again, or
-//! [given up](crate::Larder::abandon_restore). Other instances over a shared tier do not know of it: they see entries as they are
-//! written, each of them fresh.
+//! [given up](crate::Larder::abandon_restore). Instances that share a tier share the hold, too: it is in their log, and what was written
+//! under it says so, so all of them see all of it at once. Any of them can run the restore again, or give it up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,6 +59,8 @@ pub use seal::{Encryption, KeySeal, NotOpened, Opener, Sealer, Unsealed};
 pub use verify::{Verified, verify};
 
 pub(crate) use staging::Staging;
+#[cfg(feature = "redis")]
+pub(crate) use staging::is_seen;
 
 /// Who looks on while something long is done. Asked between small steps, and never waited for.
 pub trait Watch: Send + Sync {

@@ -30,7 +30,7 @@ use crate::invalidations::InvalidationCounters;
 use crate::key::{check_namespace, namespace_of};
 use crate::log::{Append, Appended, Durability, Log, Spread};
 use crate::metrics::NamespaceStats;
-use crate::mutation::Mutations;
+use crate::mutation::{Mutation, Mutations};
 use crate::namespace::Namespace;
 use crate::needless::Needless;
 use crate::optimize::{Sizer, SizingMode};
@@ -457,7 +457,13 @@ impl Shared {
 
     /// Step 4: the stamp of a tier's record, unless something it depends on was invalidated after it.
     pub(crate) fn fresh_stamp(&self, key: &[u8], record: &Record) -> Option<Stamp> {
-        self.fresh_for_good(key, record).filter(|stamp| !self.index.is_held(key, *stamp))
+        let is_held = |stamp| self.index.is_held(key, stamp) || self.is_held_by_others(record);
+        self.fresh_for_good(key, record).filter(|stamp| !is_held(*stamp))
+    }
+
+    /// Whether a restore that is not over wrote it where others read it.
+    pub(crate) fn is_held_by_others(&self, record: &Record) -> bool {
+        record.held != 0 && !self.mutations.on(Mutation::HoldsUnasked)
     }
 
     /// The same for those who see what is [held](crate::freshness::Hold), too.
@@ -524,6 +530,13 @@ impl Shared {
     /// Every namespace, and what stands for those that nobody configured or opened.
     pub(crate) fn all_spaces(&self) -> Vec<Arc<Space>> {
         self.spaces.load().values().cloned().chain([self.others.clone()]).collect()
+    }
+
+    /// The namespaces that the backing tier does not have. `None`: also all that nobody configured or opened.
+    pub(crate) fn unbacked(&self) -> Option<Vec<Box<[u8]>>> {
+        let spaces = self.spaces.load();
+        let unbacked = || spaces.iter().filter(|(_, space)| !space.policy.backing).map(|(name, _)| name.clone()).collect();
+        self.others.policy.backing.then(unbacked)
     }
 
     /// How many entries memory holds, of all namespaces.

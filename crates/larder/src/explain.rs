@@ -79,6 +79,8 @@ pub enum Verdict {
     Aged,
     /// Its time is over, and that in which it might have been served as stale.
     Expired,
+    /// It is out of sight until a restore is over: that wrote it, or is to take its place.
+    Held,
     /// Something it depends on was invalidated after it was made.
     Invalidated {
         /// What was.
@@ -145,6 +147,7 @@ impl Larder {
                     let hashes = shared.index.hashes_from(key, &record.tags, sources);
                     let named = Named { key, hashes: &hashes, sources };
                     let verdict = match shared.index.stamp_of_record(position) {
+                        Some(_) if shared.is_held_by_others(&record) => Verdict::Held,
                         Some(stamp) => shared.verdict(named, &record.tags, stamp, times, now),
                         None => shared.invalidated(Stale { by: StaleBy::Epoch, at: 0 }, key, &record.tags, sources),
                     };
@@ -167,10 +170,11 @@ impl Larder {
 
 impl Shared {
     fn verdict(&self, entry: Named<'_>, tags: &[Box<[u8]>], stamp: Stamp, times: Times, now: Millis) -> Verdict {
-        if let Some(stale) = self.index.judge(entry, stamp) {
+        if let Some(stale) = self.index.judge_for_good(entry, stamp) {
             return self.invalidated(stale, entry.key, tags, entry.sources);
         }
         match now {
+            _ if self.index.is_held(entry.key, stamp) => Verdict::Held,
             now if now >= times.expires_at => Verdict::Expired,
             now if now >= times.fresh_until => Verdict::Aged,
             _ => Verdict::Fresh,
@@ -268,6 +272,7 @@ impl fmt::Display for Verdict {
             Verdict::Fresh => f.write_str("fresh"),
             Verdict::Aged => f.write_str("past its time, and served as stale where its policy allows"),
             Verdict::Expired => f.write_str("expired"),
+            Verdict::Held => f.write_str("held back by a restore that is not over"),
             Verdict::Invalidated { what, at, rules, .. } => {
                 write!(f, "stale: {what}")?;
                 if let Some(at) = at {

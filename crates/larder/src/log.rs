@@ -12,7 +12,7 @@ use crate::config::Mode;
 use crate::error::Result;
 use crate::freshness::NameHashes;
 use crate::name::Name;
-use crate::position::{Position, Receipt, Stamp};
+use crate::position::{Epoch, Position, Receipt, Stamp};
 
 mod checkpoint;
 mod local;
@@ -118,6 +118,15 @@ pub(crate) struct Appended {
     pub(crate) wrote_entries: bool,
 }
 
+/// The hold of a restore, as those who share a log have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SharedHold {
+    /// What its records are known by: drawn once, never given again.
+    pub(crate) number: u64,
+    /// What it is of, in the words of who holds.
+    pub(crate) of: String,
+}
+
 /// One or the other.
 pub(crate) enum Log {
     Local(LocalLog),
@@ -176,6 +185,25 @@ impl Log {
             Log::Local(_) => Duration::ZERO,
             #[cfg(feature = "redis")]
             Log::Redis(log) => log.unheard_for(),
+        }
+    }
+
+    /// The hold in force among those who share the log.
+    pub(crate) async fn shared_hold(&self) -> Result<Option<SharedHold>> {
+        match self {
+            Log::Local(_) => Ok(None),
+            #[cfg(feature = "redis")]
+            Log::Redis(log) => log.hold().await,
+        }
+    }
+
+    /// Puts a hold in the place of the one with a number, or of none, or takes it away. `false`: another one is in force than that.
+    #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "nobody shares a log"))]
+    pub(crate) async fn swap_shared_hold(&self, epoch: Epoch, from: Option<u64>, to: Option<&SharedHold>) -> Result<bool> {
+        match self {
+            Log::Local(_) => Ok(true),
+            #[cfg(feature = "redis")]
+            Log::Redis(log) => log.swap_hold(epoch, from, to).await,
         }
     }
 

@@ -43,6 +43,8 @@ pub enum Mutation {
     FinishUnfenced,
     /// A restore stamps what it restores anew, instead of judging it by its own stamp.
     RestoreStampsAnew,
+    /// What a restore has written where others read it is served before all of it is there.
+    HoldsUnasked,
 }
 
 /// Which rules are taken away.

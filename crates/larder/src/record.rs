@@ -1,14 +1,15 @@
 //! A record: an entry as the backing tier keeps it, a versioned header and the payload.
 //!
 //! ```text
-//!  0  magic "LR"          2  version = 1 or 2   3  flags (1: negative)
+//!  0  magic "LR"          2  version = 1 to 3   3  flags (1: negative; in version 3, 2: with an origin)
 //!  4  codec               5  compression        6  number of tags     7  length of the media type
 //!  8  CRC-32C of everything but these four bytes
 //! 12  load cost, us       16 length of the payload before compression
 //! 20  epoch               28 position           36 created, ms        44 fresh until, ms    52 expires at, ms
 //! 60  stale-while-revalidate, ms                68 stale-if-error, ms
 //! 76  fingerprint, 16 bytes
-//! 92  tags (a length byte and the bytes, each), media type, in version 2 the origin, payload
+//! 92  in version 3 the number of the hold, tags (a length byte and the bytes, each), media type, in version 2 the origin and in version 3
+//!     where the flags say so, payload
 //! ```
 //!
 //! All numbers little-endian. A record of a version this code does not know, or one that fails its checksum, is a miss
@@ -27,10 +28,13 @@ const MAGIC: &[u8; 2] = b"LR";
 const VERSION: u8 = 1;
 /// With an origin.
 const VERSION_WITH_ORIGIN: u8 = 2;
+/// Written by a restore under a hold, where others read it.
+const VERSION_HELD: u8 = 3;
 /// Bytes in front of tags, media type, origin and payload.
 pub(crate) const HEADER: usize = 92;
 const CRC_AT: usize = 8;
 const FLAG_NEGATIVE: u8 = 1;
+const FLAG_ORIGIN: u8 = 2;
 
 /// The longest media type (`application/json`) kept with a value.
 pub const MEDIA_LEN_MAX: usize = 127;
@@ -64,6 +68,8 @@ pub struct Record {
     pub negative: bool,
     /// The length of the payload before compression.
     pub raw_len: u32,
+    /// The number of the hold under which a restore wrote it, where others read it; 0: it was written by no restore, or that hold is over.
+    pub held: u64,
     /// The entry's tags, sorted.
     pub tags: Tags,
     /// The media type given with the value, if one was.
@@ -90,7 +96,8 @@ impl Record {
     pub fn encoded_len(&self) -> usize {
         let tags: usize = self.tags.iter().map(|tag| 1 + tag.len()).sum();
         let origin = self.origin.as_ref().map_or(0, |origin| origin.encoded_len());
-        HEADER + tags + self.media.as_ref().map_or(0, |media| media.len()) + origin + self.payload.len()
+        let held = if self.held == 0 { 0 } else { 8 };
+        HEADER + held + tags + self.media.as_ref().map_or(0, |media| media.len()) + origin + self.payload.len()
     }
 
     /// Whether this record must not be replaced by `other`: both are of one epoch and this one reflects more.
@@ -111,8 +118,13 @@ impl Record {
         debug_assert!(self.tags.len() <= TAGS_MAX && media.len() <= MEDIA_LEN_MAX);
         let mut out = BytesMut::with_capacity(self.encoded_len());
         out.put_slice(MAGIC);
-        out.put_u8(if self.origin.is_some() { VERSION_WITH_ORIGIN } else { VERSION });
-        out.put_u8(if self.negative { FLAG_NEGATIVE } else { 0 });
+        let (version, of_version) = match (self.held, &self.origin) {
+            (0, None) => (VERSION, 0),
+            (0, Some(_)) => (VERSION_WITH_ORIGIN, 0),
+            (_, origin) => (VERSION_HELD, if origin.is_some() { FLAG_ORIGIN } else { 0 }),
+        };
+        out.put_u8(version);
+        out.put_u8(of_version | if self.negative { FLAG_NEGATIVE } else { 0 });
         out.put_u8(self.codec);
         out.put_u8(self.compression);
         out.put_u8(self.tags.len() as u8);
@@ -125,6 +137,9 @@ impl Record {
             out.put_u64_le(number);
         }
         out.put_u128_le(self.fingerprint);
+        if version == VERSION_HELD {
+            out.put_u64_le(self.held);
+        }
         for tag in &self.tags {
             out.put_u8(tag.len() as u8);
             out.put_slice(tag);
@@ -144,7 +159,7 @@ impl Record {
         if bytes.len() < 3 || &bytes[..2] != MAGIC {
             return Err(Unreadable::Foreign);
         }
-        if !(VERSION..=VERSION_WITH_ORIGIN).contains(&bytes[2]) {
+        if !(VERSION..=VERSION_HELD).contains(&bytes[2]) {
             return Err(Unreadable::Version(bytes[2]));
         }
         if bytes.len() < HEADER || checksum(&bytes) != u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) {
@@ -172,13 +187,15 @@ fn decode_body(mut bytes: Bytes) -> Option<Record> {
     if tag_count > TAGS_MAX || media_len > MEDIA_LEN_MAX {
         return None;
     }
+    let held = if version == VERSION_HELD { bytes.try_get_u64_le().ok().filter(|number| *number != 0)? } else { 0 };
     let tags = (0..tag_count).map(|_| take_tag(&mut bytes)).collect::<Option<Tags>>()?;
     if bytes.len() < media_len {
         return None;
     }
     let media = std::str::from_utf8(&bytes.split_to(media_len)).ok()?.into();
     let media = (media_len > 0).then_some(media);
-    let origin = if version == VERSION_WITH_ORIGIN { Some(Arc::new(Origin::decode(&mut bytes)?)) } else { None };
+    let has_origin = version == VERSION_WITH_ORIGIN || (version == VERSION_HELD && flags & FLAG_ORIGIN != 0);
+    let origin = if has_origin { Some(Arc::new(Origin::decode(&mut bytes)?)) } else { None };
     let negative = flags & FLAG_NEGATIVE != 0;
     Some(Record {
         epoch,
@@ -194,6 +211,7 @@ fn decode_body(mut bytes: Bytes) -> Option<Record> {
         compression,
         negative,
         raw_len,
+        held,
         tags,
         media,
         origin,
@@ -215,7 +233,8 @@ mod tests {
 
     fn any_record() -> impl Strategy<Value = Record> {
         let numbers = (1u64.., any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
-        let small = (any::<u32>(), any::<u128>(), any::<u8>(), any::<u8>(), any::<bool>(), any::<u32>());
+        let held = prop_oneof![Just(0), any::<u64>()];
+        let small = (any::<u32>(), any::<u128>(), any::<u8>(), any::<u8>(), any::<bool>(), any::<u32>(), held);
         let tags = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..=TAG_LEN_MAX), 0..=TAGS_MAX);
         let media = proptest::option::of("[a-z]{1,20}/[a-z]{1,20}");
         let payload = proptest::collection::vec(any::<u8>(), 0..2000);
@@ -234,6 +253,7 @@ mod tests {
             compression: s.3,
             negative: s.4,
             raw_len: s.5,
+            held: s.6,
             tags: tags.into_iter().map(Vec::into_boxed_slice).collect(),
             media: media.map(Into::into),
             origin,
@@ -272,7 +292,7 @@ mod tests {
 
     #[test]
     fn another_version_says_so() {
-        assert_eq!(Record::decode(Bytes::from_static(b"LR\x03 whatever")), Err(Unreadable::Version(3)));
+        assert_eq!(Record::decode(Bytes::from_static(b"LR\x04 whatever")), Err(Unreadable::Version(4)));
         assert_eq!(Record::decode(Bytes::from_static(b"GIF89a")), Err(Unreadable::Foreign));
     }
 }

@@ -200,6 +200,12 @@ pub trait Tier: Send + Sync + 'static {
         true
     }
 
+    /// Whether it takes the mark of a [hold](Record::held) from what it answers once that is over, so that restores may write it.
+    /// Default: it does not, and they do not.
+    fn knows_holds(&self) -> bool {
+        false
+    }
+
     /// How long a read takes at most, where the tier sees to that itself: readers whose own limit is not shorter then need no
     /// timer beside its. Default: it does not.
     fn reads_within(&self) -> Option<Duration> {

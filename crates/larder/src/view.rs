@@ -182,6 +182,7 @@ impl<V: Value> View<V> {
             compression,
             negative: false,
             raw_len,
+            held: 0,
             tags: meta.tags.clone(),
             media: meta.media.clone(),
             origin: meta.origin_now(),

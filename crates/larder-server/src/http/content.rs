@@ -218,6 +218,7 @@ fn found_in(found: Found, backing: &str) -> FoundIn {
         Verdict::Fresh => ("fresh", None),
         Verdict::Aged => ("aged", None),
         Verdict::Expired => ("expired", None),
+        Verdict::Held => ("held", None),
         Verdict::Invalidated { what, chain, at, rules, .. } => {
             let position = at.map(|at| at.to_string());
             ("invalidated", Some(Cause { what: what.clone(), position, chain: octets(chain), rules: rules.clone() }))

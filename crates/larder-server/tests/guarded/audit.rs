@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use larder_testkit::port::Port;
 use larder_testkit::process::Killed;
@@ -167,31 +167,31 @@ fn what_was_answered_is_in_it_after_a_kill() {
     let mut larder = Larder::start("durability = \"os\"", &[]);
     let (http, resp, log) = (larder.http, larder.resp, larder.log());
     let is_over = AtomicBool::new(false);
-    let [over_http, over_resp] = std::thread::scope(|scope| {
-        let http = scope.spawn(|| {
-            let mut answered = 0;
-            while !is_over.load(Ordering::SeqCst)
-                && ask(http, &format!("DELETE /v1/entries/h:{answered}")).is_ok_and(|(status, _)| status == 204)
-            {
-                answered += 1;
+    // Before anything is asked: on a busy machine the other thread might ask all the time until the kill.
+    let mut stream = tcp(resp);
+    let (by_http, by_resp) = (AtomicU32::new(0), AtomicU32::new(0));
+    let count = |answered: &AtomicU32| answered.load(Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let asks = |n: u32| ask(http, &format!("DELETE /v1/entries/h:{n}")).is_ok_and(|(status, _)| status == 204);
+            while !is_over.load(Ordering::SeqCst) && asks(count(&by_http)) {
+                by_http.fetch_add(1, Ordering::SeqCst);
             }
-            answered
         });
-        let resp = scope.spawn(|| {
-            let (mut stream, mut answered) = (tcp(resp), 0);
+        scope.spawn(|| {
             let mut reply = [0; 4];
-            while stream.write_all(format!("DEL r:{answered}\r\n").as_bytes()).is_ok() && stream.read_exact(&mut reply).is_ok() {
-                answered += 1;
+            let mut asks = |n: u32| stream.write_all(format!("DEL r:{n}\r\n").as_bytes()).is_ok() && stream.read_exact(&mut reply).is_ok();
+            while asks(count(&by_resp)) {
+                by_resp.fetch_add(1, Ordering::SeqCst);
             }
-            answered
         });
         let written = || fs::metadata(log.join("audit-00000001.jsonl")).map_or(0, |about| about.len());
-        assert!(wait::until(PATIENCE, || written() > 200 << 10), "it is written");
+        let both = || written() > 200 << 10 && count(&by_http) > 10 && count(&by_resp) > 10;
+        let is_written = wait::until(PATIENCE, both);
         larder.kill();
         is_over.store(true, Ordering::SeqCst);
-        [http.join().expect("it does not panic"), resp.join().expect("it does not panic")]
+        assert!(is_written, "{} and {}", count(&by_http), count(&by_resp));
     });
-    assert!(over_http > 10 && over_resp > 10, "{over_http} and {over_resp}");
     let config = larder.folder.path().join("larder.toml");
     let mut again = spawn(&[env!("CARGO_BIN_EXE_larder"), "serve", "--config", config.to_str().expect("text")]);
     let listens = wait::until(PATIENCE, || TcpStream::connect(http).is_ok());
@@ -200,7 +200,7 @@ fn what_was_answered_is_in_it_after_a_kill() {
     assert!(listens, "it starts again");
     let report = verified(&log);
     assert_eq!(report["ok"], true, "{report}");
-    for (door, answered) in [("h", over_http), ("r", over_resp)] {
+    for (door, answered) in [("h", count(&by_http)), ("r", count(&by_resp))] {
         let names: std::collections::HashSet<String> = found(&log, &["--name", &format!("key:{door}:*")])
             .iter()
             .map(|record| record["names"][0].as_str().expect("text").to_owned())

@@ -2,6 +2,7 @@
 //! epoch and across another; every flipped bit noticed; and a process that is killed at any moment.
 
 mod damage;
+mod fleet;
 mod guards;
 mod killed;
 mod options;

@@ -29,7 +29,7 @@ fn faults_for(mutation: Mutation) -> &'static [Fault] {
         Mutation::EventsForgotten => unreachable!("no rule of freshness; tests/sources takes it away"),
         Mutation::FinishUnfenced => unreachable!("no rule of freshness; tests/shared/election.rs takes it away"),
         Mutation::ChangeWithoutGuard => unreachable!("no rule of freshness; tests/shared/change.rs takes it away"),
-        Mutation::RestoreStampsAnew => unreachable!("no rule of reads; tests/backup takes it away"),
+        Mutation::RestoreStampsAnew | Mutation::HoldsUnasked => unreachable!("no rule of reads; tests/backup takes it away"),
     }
 }
 

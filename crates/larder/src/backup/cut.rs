@@ -278,7 +278,7 @@ impl Cut {
         let look: Keep = {
             let cut = self.clone();
             Arc::new(move |key, record| {
-                if !record.negative && cut.is_wanted(key) && cut.shared.clock.now_ms() < record.expires_at {
+                if !record.negative && record.held == 0 && cut.is_wanted(key) && cut.shared.clock.now_ms() < record.expires_at {
                     // One of another epoch is stale, and has no stamp.
                     if let Some(stamp) = cut.shared.index.stamp_of_record(Position { epoch: record.epoch, seq: record.seq }) {
                         cut.keep(key, record, stamp);
@@ -360,6 +360,7 @@ impl Cut {
             compression: 0,
             negative: false,
             raw_len: payload.len() as u32,
+            held: 0,
             tags: meta.tags.clone(),
             media: meta.media.clone(),
             origin: meta.origin_now(),

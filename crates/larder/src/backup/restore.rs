@@ -24,7 +24,7 @@ use super::chain::Chain;
 use super::frame::bad;
 use super::judge::Judge;
 use super::manifest::NAMESPACES_MAX;
-use super::staging::{Of, Running, epoch_ended};
+use super::staging::{Holding, Of, Running, epoch_ended};
 use super::{Place, Present, RestoreOptions, Ttl, Watch, blocking, cancelled, chain, source, verify};
 use crate::cache::{Larder, Shared};
 use crate::entry::Slot;
@@ -32,7 +32,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KEY_LEN_MAX, check_namespace, is_reserved, namespace_of};
 use crate::metrics::Count;
 use crate::pattern::Pattern;
-use crate::position::{Position, Stamp};
+use crate::position::Stamp;
 use crate::record::Record;
 use crate::tier::memory::Inserted;
 use crate::tier::{Action, Outcome, Tier, Wait, Write};
@@ -123,7 +123,6 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
     }
     let judge = Judge::of(shared, place.clone(), &chain[0], options).await?;
     let of = Of::restore(options, &chain[0], judge.judged());
-    let was_held = shared.index.held().is_some();
     let hold = if options.dry_run { None } else { Some(running.hold(asked.targets(&chain), of).await?) };
     let restored =
         Restored { backups: chain.iter().map(|manifest| manifest.name.clone()).collect(), dry_run: options.dry_run, ..Restored::default() };
@@ -131,15 +130,15 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
     let mut restoring =
         Restoring { shared: shared.clone(), options, asked, judge, hold, restored, by_namespace, superseded, batch: Batch::default() };
     if let Err(error) = restoring.all(place, &chain, &watch).await {
-        if restoring.restored.restored == 0 && !was_held && !options.dry_run {
+        if let Some(holding) = restoring.hold.filter(|holding| restoring.restored.restored == 0 && !holding.goes_on) {
             // Nothing was written, so there is nothing to hold.
-            running.let_go().await?;
+            running.let_go(Some(holding.number).filter(|number| *number != 0)).await?;
         }
         return Err(error);
     }
-    if let Some((below, _)) = restoring.hold {
+    if let Some(holding) = restoring.hold {
         watch.at("making it durable", restoring.restored.restored, None);
-        running.publish(below).await?;
+        running.publish(holding).await?;
     }
     let namespaces = restoring.by_namespace.iter().map(|(name, counts)| (name.escape_ascii().to_string(), *counts)).collect();
     Ok(Restored { namespaces, ..restoring.restored })
@@ -213,8 +212,8 @@ struct Restoring<'a> {
     options: &'a RestoreOptions,
     asked: Asked,
     judge: Judge,
-    /// What is written is below it. `None`: nothing is written.
-    hold: Option<(Stamp, Position)>,
+    /// `None`: nothing is written.
+    hold: Option<Holding>,
     restored: Restored,
     by_namespace: HashMap<Name, NamespaceRestored, foldhash::fast::RandomState>,
     superseded: HashSet<u64, foldhash::fast::RandomState>,
@@ -342,6 +341,7 @@ impl Restoring<'_> {
             compression: kept.compression,
             negative: false,
             raw_len: kept.raw_len,
+            held: 0,
             tags: kept.tags,
             media: kept.media,
             origin: kept.origin,
@@ -416,8 +416,9 @@ impl Restoring<'_> {
                 _ => Fate::Restored((key.len() + ready.record.payload.len()) as u64),
             };
             self.count(key, fate);
-            let Ready { key, record, stamp, .. } = ready;
-            if let (Fate::Restored(_), Some((below, position))) = (fate, self.hold) {
+            let Ready { key, mut record, stamp, .. } = ready;
+            if let (Fate::Restored(_), Some(Holding { below, position, number, .. })) = (fate, self.hold) {
+                record.held = number;
                 let replaces = self.options.present == Present::Replace;
                 // What memory has would be found first. Not what is newer than the restore.
                 let space = self.shared.space_of(&key);
@@ -488,7 +489,7 @@ impl Restoring<'_> {
             return Fate::Newer;
         }
         // Without a hold it is only counted.
-        let Some((below, _)) = self.hold else { return Fate::Restored(bytes) };
+        let Some(Holding { below, .. }) = self.hold else { return Fate::Restored(bytes) };
         // Its hashes are of the names' seed in force, and so is its stamp: one that is of an epoch that ended is stale by itself.
         let entry = match view.entry_of(&key, record, stamp) {
             Ok(entry) => entry,
@@ -540,6 +541,7 @@ mod tests {
                 compression: 0,
                 negative: false,
                 raw_len: bytes as u32,
+                held: 0,
                 tags: Box::default(),
                 media: None,
                 origin: None,

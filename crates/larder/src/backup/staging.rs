@@ -1,9 +1,14 @@
-//! What keeps readers from seeing half of a restore, across the end of the process: the hold, and the file that remembers it.
+//! What keeps readers from seeing half of a restore, across the end of the process and in all servers: the hold, and what remembers it.
 //!
 //! ```text
-//!   position appended -> hold in the index -> DATA/restoring on stable storage -> entries written ... all on stable storage
-//!     -> "restored" appended -> DATA/restoring removed -> hold let go
+//!   hold in the shared log -> position appended -> hold in the index -> DATA/restoring on stable storage -> entries written ...
+//!     all on stable storage -> "restored" appended -> hold taken from the shared log -> DATA/restoring removed -> hold let go
 //! ```
+//!
+//! Where a log is shared, so is the tier, and an entry there carries the number of the hold it was written under. Whoever reads one of a
+//! hold that he does not know to be over asks the log: while it is in force the entry is a miss. So all servers see all of a restore from
+//! one step of it on, also one that was started since, or never heard of it. It takes no position for that, and no server has to have
+//! caught up. The index's own hold is then for those namespaces alone that the tier does not have.
 //!
 //! A process that ends anywhere in between finds the file when it opens, and holds again. It is removed only once everything is there, so
 //! after it is gone there is nothing to hold. It says of what the restore is, and by what it judged: another one, let go in the end, would
@@ -25,8 +30,8 @@ use super::manifest::Manifest;
 use crate::cache::{Larder, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{Hold, Index, Named};
-use crate::key::RESERVED;
-use crate::log::{Append, Appended};
+use crate::key::{RESERVED, is_reserved};
+use crate::log::{Append, Appended, SharedHold};
 use crate::name::{Name, Names};
 use crate::position::{Position, Stamp};
 
@@ -94,14 +99,73 @@ impl fmt::Display for Of {
     }
 }
 
-/// What the file says.
-#[derive(Serialize, Deserialize)]
-struct Remembered {
-    position: String,
+/// What a hold is of, as the file and the shared log have it.
+#[derive(Clone, Serialize, Deserialize)]
+struct Held {
     /// Absent: not known, and any goes on.
     of: Option<Of>,
     /// Absent: all.
     namespaces: Option<Vec<Vec<u8>>>,
+}
+
+/// What the file says.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    position: String,
+    #[serde(flatten)]
+    held: Held,
+}
+
+impl Held {
+    fn new(of: Option<Of>, namespaces: Option<&[Box<[u8]>]>) -> Self {
+        Held { of, namespaces: namespaces.map(|names| names.iter().map(|name| name.to_vec()).collect()) }
+    }
+
+    /// What a shared log says. One that a later version wrote is of everything, as far as this one can tell.
+    fn of_shared(shared: &SharedHold) -> Self {
+        serde_json::from_str(&shared.of).unwrap_or(Held { of: None, namespaces: None })
+    }
+
+    fn into_namespaces(self) -> Option<Vec<Box<[u8]>>> {
+        self.namespaces.map(|names| names.into_iter().map(Vec::into_boxed_slice).collect())
+    }
+
+    /// Whether a restore of these namespaces, of this, may go on with it: letting go in the end shows what the one before left half done.
+    fn check_goes_on(&self, namespaces: Option<&[Box<[u8]>]>, of: &Of) -> Result<()> {
+        let covers = match (namespaces, &self.namespaces) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(now), Some(before)) => before.iter().all(|name| now.iter().any(|one| **one == **name)),
+        };
+        if covers && self.of.as_ref().is_none_or(|before| before == of) {
+            return Ok(());
+        }
+        let what = self.of.as_ref().map_or(String::new(), Of::to_string);
+        let shown = shown(self.namespaces.as_deref());
+        let message = match self.of.as_ref().filter(|before| covers && Of { judged: of.judged, ..(*before).clone() } == *of) {
+            Some(Of { judged, .. }) => format!(
+                "a restore of {shown}{what} was interrupted, which judged what is stale by {judged}; this one would by {}, and would \
+                 show what that one wrote: run it as it was, or give it up first",
+                of.judged
+            ),
+            None => format!(
+                "a restore of {shown}{what} was interrupted, or runs on another server: run the same again, or give it up, before another"
+            ),
+        };
+        Err(Error::new(ErrorKind::Overloaded, message))
+    }
+}
+
+/// The hold of the restore that runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holding {
+    /// What is written is below it.
+    pub(super) below: Stamp,
+    pub(super) position: Position,
+    /// What records carry that others may find; 0: nobody does.
+    pub(super) number: u64,
+    /// Whether one that was interrupted goes on.
+    pub(super) goes_on: bool,
 }
 
 impl Staging {
@@ -117,21 +181,18 @@ impl Staging {
             bytes => bytes.map_err(|e| failed("read", file, e))?,
         };
         let remembered: Option<Remembered> = serde_json::from_slice(&bytes).ok();
-        let of = remembered.as_ref().and_then(|remembered| remembered.of.clone());
+        let of = remembered.as_ref().and_then(|remembered| remembered.held.of.clone());
         let position = remembered.as_ref().and_then(|remembered| remembered.position.parse::<Position>().ok());
         let hold = match (remembered, position) {
             (Some(remembered), Some(position)) => match shared.index.stamp_of(position) {
-                Some(below) => {
-                    let namespaces = remembered.namespaces.map(|names| names.into_iter().map(Vec::into_boxed_slice).collect());
-                    Hold { below, namespaces }
-                }
+                Some(below) => Hold { below, namespaces: remembered.held.into_namespaces() },
                 None => return self.forget(Some(position)),
             },
             // Damaged: whatever was being restored, it is as old as this at least.
             _ => Hold { below: shared.index.latest(), namespaces: None },
         };
         tracing::warn!(
-            namespaces = %shown(&hold),
+            namespaces = %shown(hold.namespaces.as_deref()),
             "a restore was interrupted: what is older than it in these namespaces counts as invalidated until it is run again or given up"
         );
         (*self.of.lock(), *self.at.lock()) = (of, position);
@@ -141,8 +202,8 @@ impl Staging {
 
     fn remember(&self, hold: &Hold, position: Position, of: Of) -> Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        let namespaces = hold.namespaces.as_ref().map(|names| names.iter().map(|name| name.to_vec()).collect());
-        let bytes = serde_json::to_vec(&Remembered { position: position.to_string(), of: Some(of), namespaces });
+        let held = Held::new(Some(of), hold.namespaces.as_deref());
+        let bytes = serde_json::to_vec(&Remembered { position: position.to_string(), held });
         let bytes = bytes.map_err(|e| Error::new(ErrorKind::Backup, "a restore cannot be remembered").with_source(e))?;
         let part = file.with_extension("part");
         let write = || {
@@ -181,10 +242,10 @@ fn failed(what: &str, file: &std::path::Path, e: io::Error) -> Error {
     Error::new(ErrorKind::Backup, format!("cannot {what} {}", file.display())).with_source(e)
 }
 
-fn shown(hold: &Hold) -> String {
-    match &hold.namespaces {
+fn shown<N: AsRef<[u8]>>(namespaces: Option<&[N]>) -> String {
+    match namespaces {
         None => "all".into(),
-        Some(names) => names.iter().map(|name| name.escape_ascii().to_string()).collect::<Vec<_>>().join(", "),
+        Some(names) => names.iter().map(|name| name.as_ref().escape_ascii().to_string()).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -209,39 +270,57 @@ impl Running {
         Ok(Running { shared: shared.clone() })
     }
 
-    /// Takes these namespaces out of sight for a restore, and returns the position below which they are.
-    pub(super) async fn hold(&self, namespaces: Option<Vec<Box<[u8]>>>, of: Of) -> Result<(Stamp, Position)> {
+    /// Takes these namespaces out of sight for a restore.
+    pub(super) async fn hold(&self, namespaces: Option<Vec<Box<[u8]>>>, of: Of) -> Result<Holding> {
         let shared = &self.shared;
         // Before its name is appended: whoever sees that it does not write is before that name, or after it ended.
         shared.staging.writing.store(true, Ordering::SeqCst);
         // What was written in an epoch that is over is stale, and in nobody's way.
         let before = shared.index.held().filter(|before| before.below.generation() == shared.index.latest().generation());
-        let of_before = before.as_ref().and_then(|_| shared.staging.of.lock().clone());
+        let shared_before = shared.log.shared_hold().await?;
         if let Some(before) = &before {
-            let covers = match (&namespaces, &before.namespaces) {
-                (None, _) => true,
-                (Some(_), None) => false,
-                (Some(now), Some(before)) => before.iter().all(|name| now.contains(name)),
-            };
-            if !covers || of_before.as_ref().is_some_and(|before| *before != of) {
-                let what = of_before.as_ref().map_or(String::new(), Of::to_string);
-                // Letting go in the end would show what that one left half done.
-                let message = match of_before.filter(|before| covers && Of { judged: of.judged, ..before.clone() } == of) {
-                    Some(Of { judged, .. }) => format!(
-                        "a restore of {}{what} was interrupted, which judged what is stale by {judged}; this one would by {}, and would \
-                         show what that one wrote: run it as it was, or give it up first",
-                        shown(before),
-                        of.judged
-                    ),
-                    None => {
-                        format!("a restore of {}{what} was interrupted: run the same again, or give it up, before another", shown(before))
-                    }
-                };
-                return Err(Error::new(ErrorKind::Overloaded, message));
+            let of_before = shared.staging.of.lock().clone();
+            Held::new(of_before, before.namespaces.as_deref()).check_goes_on(namespaces.as_deref(), &of)?;
+        }
+        if let Some(before) = &shared_before {
+            Held::of_shared(before).check_goes_on(namespaces.as_deref(), &of)?;
+        }
+        let goes_on = before.is_some() || shared_before.is_some();
+        let number = self.hold_for_others(shared_before.as_ref(), namespaces.as_deref(), &of).await?;
+        let holding = self.hold_here(before, namespaces, of).await.map(|(below, position)| Holding { below, position, number, goes_on });
+        if holding.is_err() && number != 0 {
+            // Nothing was written yet; what a restore before this one left is held as it was.
+            let undone = shared.log.swap_shared_hold(shared.index.epoch(), Some(number), shared_before.as_ref()).await;
+            if let Err(error) = undone {
+                tracing::warn!(%error, "a restore that could not begin is held in the shared log: run it again, or give it up");
             }
         }
+        holding
+    }
+
+    /// Where others read what is written: the number that tells them not to.
+    async fn hold_for_others(&self, before: Option<&SharedHold>, namespaces: Option<&[Box<[u8]>]>, of: &Of) -> Result<u64> {
+        let shared = &self.shared;
+        if !shared.log.is_shared() || !shared.tier.as_ref().is_some_and(|tier| tier.knows_holds()) {
+            return Ok(0);
+        }
+        let number = before.map_or_else(|| fastrand::u64(1..), |before| before.number);
+        let of = serde_json::to_string(&Held::new(Some(of.clone()), namespaces));
+        let of = of.map_err(|e| Error::new(ErrorKind::Backup, "a restore cannot be remembered").with_source(e))?;
+        let hold = SharedHold { number, of };
+        if !shared.log.swap_shared_hold(shared.index.epoch(), before.map(|before| before.number), Some(&hold)).await? {
+            let message = "another server began or ended a restore at the same moment: try again";
+            return Err(Error::new(ErrorKind::Overloaded, message));
+        }
+        Ok(number)
+    }
+
+    /// Holds in the index, and remembers it. Where that fails, what a restore before this one left is held as it was.
+    async fn hold_here(&self, before: Option<Hold>, namespaces: Option<Vec<Box<[u8]>>>, of: Of) -> Result<(Stamp, Position)> {
+        let shared = &self.shared;
         // Nobody waits for this name. It is there so that every stamp of what is restored is below `latest`: see `freshness/holds.rs`.
         let appended = self.append(BEGUN).await?;
+        let Some(namespaces) = self.held_here(namespaces) else { return Ok((appended.stamp, appended.position)) };
         let hold = Hold { below: appended.stamp, namespaces };
         shared.index.hold(Some(hold.clone()));
         let of_before = shared.staging.of.lock().replace(of.clone());
@@ -251,11 +330,24 @@ impl Running {
             super::blocking(move || shared.staging.remember(&hold, position, of)).await
         };
         if remembering.is_err() {
-            // Nothing was written yet; what a restore before this one left is held as it was.
             shared.index.hold(before);
             (*shared.staging.of.lock(), *shared.staging.at.lock()) = (of_before, at_before);
         }
         remembering.map(|()| (appended.stamp, appended.position))
+    }
+
+    /// The namespaces that the index has to hold: where others have the rest, those that the tier does not have. `None`: it need not.
+    fn held_here(&self, namespaces: Option<Vec<Box<[u8]>>>) -> Option<Option<Vec<Box<[u8]>>>> {
+        let shared = &self.shared;
+        if !shared.tier.as_ref().is_some_and(|tier| tier.knows_holds()) {
+            return Some(namespaces);
+        }
+        let here = match (namespaces, shared.unbacked()) {
+            (None, None) => return Some(None),
+            (None, Some(unbacked)) => unbacked,
+            (Some(names), _) => names.into_iter().filter(|name| !shared.space_of(name).policy.backing).collect(),
+        };
+        (!here.is_empty()).then_some(Some(here))
     }
 
     /// Appends a name of our own.
@@ -278,29 +370,42 @@ impl Running {
         Ok(appended)
     }
 
-    /// Lets all of it be seen that was written below the hold, once it is on stable storage.
-    pub(super) async fn publish(self, below: Stamp) -> Result<()> {
+    /// Lets all of it be seen that was written under the hold, once it is on stable storage.
+    pub(super) async fn publish(self, holding: Holding) -> Result<()> {
         if let Some(tier) = &self.shared.tier {
             tier.flush().await?;
         }
         // After the last entry: a backup whose position is before this one may have missed some of them.
         let appended = self.append(RESTORED).await?;
-        if appended.stamp.generation() != below.generation() {
+        if appended.stamp.generation() != holding.below.generation() {
             return Err(epoch_ended());
         }
-        self.let_go().await
+        self.let_go(Some(holding.number).filter(|number| *number != 0)).await
     }
 
-    /// Lets go of what is held.
-    pub(super) async fn let_go(&self) -> Result<()> {
+    /// Lets go of what is held: first where others see it, by the number.
+    pub(super) async fn let_go(&self, number: Option<u64>) -> Result<()> {
         let shared = self.shared.clone();
+        let was_there = match number {
+            Some(_) => shared.log.swap_shared_hold(shared.index.epoch(), number, None).await?,
+            None => true,
+        };
         let at = *shared.staging.at.lock();
         super::blocking(move || shared.staging.forget(at)).await?;
         self.shared.index.hold(None);
         (*self.shared.staging.of.lock(), *self.shared.staging.at.lock()) = (None, None);
-        // Those who were told of keys, that they are not there, must ask again.
+        // Those who were told of keys, that they are not there, must ask again: here, and where others tell them.
         self.shared.index.notices.lost();
-        Ok(())
+        if number.is_some()
+            && let Err(error) = self.append(SEEN).await
+        {
+            tracing::warn!(%error, "a restore is over, and clients of other servers that keep what is not there were not told");
+        }
+        if was_there {
+            return Ok(());
+        }
+        let message = "another server completed this restore meanwhile, or gave it up, so it does not say what of it is seen: run it again";
+        Err(Error::new(ErrorKind::Overloaded, message))
     }
 }
 
@@ -309,6 +414,15 @@ const BEGUN: &[u8] = b"restore";
 
 /// The name that is appended when a restore is complete.
 const RESTORED: &[u8] = b"restored";
+
+/// The name that is appended when what was restored is seen by all who share the log.
+const SEEN: &[u8] = b"seen";
+
+/// Whether a name says that keys are there which were not, and of which nobody was told one by one.
+#[cfg(feature = "redis")]
+pub(crate) fn is_seen(name: &Name) -> bool {
+    matches!(name, Name::Key(key) if is_reserved(key) && key[RESERVED.len()..] == *SEEN)
+}
 
 /// Whether a restore was begun or completed since: what it brought has stamps of before, also where it was never completed.
 pub(super) fn restored_since(index: &Index, since: Stamp) -> bool {
@@ -338,9 +452,14 @@ pub(super) fn epoch_ended() -> Error {
 /// See [`Larder::abandon_restore`].
 pub(super) async fn abandon(larder: &Larder) -> Result<bool> {
     let running = Running::begin(&larder.0)?;
-    let Some(hold) = larder.0.index.held() else { return Ok(false) };
-    let texts: Option<Vec<&str>> =
-        hold.namespaces.as_ref().and_then(|names| names.iter().map(|name| std::str::from_utf8(name).ok()).collect());
+    let shared_hold = larder.0.log.shared_hold().await?;
+    let held = [larder.0.index.held().map(|hold| hold.namespaces), shared_hold.as_ref().map(|hold| Held::of_shared(hold).into_namespaces())];
+    let held: Vec<_> = held.into_iter().flatten().collect();
+    if held.is_empty() {
+        return Ok(false);
+    }
+    let all: Option<Vec<Box<[u8]>>> = held.into_iter().collect::<Option<Vec<_>>>().map(|lists| lists.concat());
+    let texts: Option<Vec<&str>> = all.as_ref().and_then(|names| names.iter().map(|name| std::str::from_utf8(name).ok()).collect());
     let names = match texts.filter(|names| names.iter().all(|name| crate::key::check_namespace(name).is_ok())) {
         Some(names) => names.into_iter().fold(Names::new(), |all, name| all.namespace(name).key(name)),
         None => Names::new().everything(),
@@ -349,6 +468,6 @@ pub(super) async fn abandon(larder: &Larder) -> Result<bool> {
     if receipt.is_queued() {
         return Err(Error::new(ErrorKind::LogUnavailable, "the log that is shared with others cannot be reached: nothing was given up"));
     }
-    running.let_go().await?;
+    running.let_go(shared_hold.map(|hold| hold.number)).await?;
     Ok(true)
 }

@@ -5,7 +5,7 @@
 //! Keys in one slot, `{prefix}` in braces:
 //!
 //! ```text
-//!   {larder}:log        hash: epoch, head, everything, shapes, globs, identity of the server, version of this layout
+//!   {larder}:log        hash: epoch, head, everything, shapes, globs, identity of the server, version of this layout, hold of a restore
 //!   {larder}:table      string: the authoritative freshness table, lines of 64 bytes as in freshness.rs
 //!   {larder}:stream     stream: what was appended, a record a group, with the marks of events; its id is the group's last position
 //!   {larder}:members    hash: what each instance has applied, and when it said so; since when it is complete; fences
@@ -61,6 +61,7 @@ use crate::stats::SharedLogStats;
 mod appender;
 mod duties;
 mod encode;
+mod holds;
 mod inbox;
 mod keeper;
 mod members;

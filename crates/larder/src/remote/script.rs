@@ -23,6 +23,7 @@ pub(crate) static APPEND_AT: LazyLock<Script> = LazyLock::new(|| Script::new(APP
 pub(crate) static ENSURE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("ensure.lua")));
 pub(crate) static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("beat.lua")));
 pub(crate) static STORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store.lua")));
+pub(crate) static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("hold.lua")));
 pub(crate) static DISCARD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("discard.lua")));
 pub(crate) static SHIP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("ship.lua")));
 pub(crate) static DUTY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("duty.lua")));
@@ -30,12 +31,13 @@ pub(crate) static FETCH: LazyLock<Script> = LazyLock::new(|| Script::new(FETCH_T
 pub(crate) static RESUME: LazyLock<Script> = LazyLock::new(|| Script::new(RESUME_TEXT));
 
 /// The texts, in the order of the statics: `Script` does not give its own back.
-const TEXTS: [&str; 10] = [
+const TEXTS: [&str; 11] = [
     APPEND_TEXT,
     APPEND_AT_TEXT,
     include_str!("ensure.lua"),
     include_str!("beat.lua"),
     include_str!("store.lua"),
+    include_str!("hold.lua"),
     include_str!("discard.lua"),
     include_str!("ship.lua"),
     include_str!("duty.lua"),

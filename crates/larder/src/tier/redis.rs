@@ -28,6 +28,7 @@ use crate::remote::link::{Data, Link, Server, failed};
 use crate::remote::{reply, script};
 
 mod gather;
+mod holds;
 mod scan;
 
 use gather::Gather;
@@ -61,6 +62,7 @@ struct Inner {
     /// What the key of every entry begins with.
     prefix: Vec<u8>,
     gather: Gather,
+    over: holds::Over,
     queue: Mutex<Queue>,
     /// Wakes the writer.
     more: Notify,
@@ -104,6 +106,7 @@ impl RedisTier {
             clock,
             prefix,
             gather,
+            over: holds::Over::default(),
             queue: Mutex::default(),
             more: Notify::new(),
             less: Notify::new(),
@@ -173,7 +176,7 @@ impl Inner {
 
     async fn get(&self, key: &[u8]) -> Result<Option<Record>> {
         if let Some(queued) = self.queued(key) {
-            return Ok(queued.map(|record| (*record).clone()));
+            return self.settled(queued.map(|record| (*record).clone())).await;
         }
         let server = self.server()?;
         // In a cluster each key is its own node's.
@@ -186,7 +189,7 @@ impl Inner {
             drop(server);
             self.gather.ask(self.key(key)).await.ok_or_else(unreachable_now)?
         };
-        self.read(self.counted(value)?)
+        self.settled(self.read(self.counted(value)?)?).await
     }
 
     async fn get_many(&self, keys: Vec<Box<[u8]>>) -> Result<Vec<Option<Record>>> {
@@ -199,6 +202,7 @@ impl Inner {
             }
         }
         if open.is_empty() {
+            self.settle(&mut records, Option::as_mut).await?;
             return Ok(records);
         }
         let server = self.server()?;
@@ -214,6 +218,7 @@ impl Inner {
         for (at, value) in open.into_iter().zip(values) {
             records[at] = self.read(value)?;
         }
+        self.settle(&mut records, Option::as_mut).await?;
         Ok(records)
     }
 
@@ -506,6 +511,10 @@ impl Tier for RedisTier {
         false
     }
 
+    fn knows_holds(&self) -> bool {
+        true
+    }
+
     /// The batch on its way and the next one. The client for a cluster goes from node to node as it sees fit.
     fn reads_within(&self) -> Option<Duration> {
         let options = &self.inner.link.options;
@@ -603,6 +612,7 @@ mod tests {
             compression: 0,
             negative: false,
             raw_len: 5,
+            held: 0,
             tags: Default::default(),
             media: None,
             origin: None,

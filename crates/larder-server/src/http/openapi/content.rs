@@ -148,7 +148,7 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
                 "required": ["tier", "verdict", "negative", "age_ms", "fresh_for_ms", "position", "tags", "fingerprint", "content", "sources"],
                 "properties": {
                     "tier": { "type": "string" },
-                    "verdict": { "enum": ["fresh", "aged", "expired", "invalidated", "unknown"] },
+                    "verdict": { "enum": ["fresh", "aged", "expired", "held", "invalidated", "unknown"] },
                     "invalidated": {
                         "type": "object", "required": ["what", "position", "chain", "rules"],
                         "properties": {

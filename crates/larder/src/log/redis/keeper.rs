@@ -268,6 +268,9 @@ impl Inner {
                 if !self.index.apply(&names, super::stamp(generation, seq)) {
                     return Err(Error::of_tier("positions were made up here meanwhile"));
                 }
+                if names.iter().any(crate::backup::is_seen) {
+                    self.index.notices.lost();
+                }
                 if !self.peers.brought(generation, seq, &names, now) {
                     self.index.notices.tell(&names, || Some(Position { epoch, seq }), None);
                 }

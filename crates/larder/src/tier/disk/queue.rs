@@ -461,6 +461,7 @@ mod tests {
             compression: 0,
             negative: false,
             raw_len: 100,
+            held: 0,
             tags,
             media: None,
             origin: None,

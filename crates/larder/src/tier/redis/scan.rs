@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 
 use super::{Inner, STAMP_LEN, decode};
 use crate::error::Result;
-use crate::log::Keys;
 use crate::remote::Host;
 use crate::remote::link::{Data, Server, failed};
 use crate::remote::{reply, script};
@@ -47,17 +46,21 @@ impl Inner {
         }
         // Asked after the values were read, and once: of those, what is of an epoch that is over now is so for good.
         let mut in_force = None;
-        for (key, value) in self.values(&server, open).await? {
-            // Of a version that is unknown here: another instance may know it, and it is not for this one to remove.
-            let Some(record) = decode(value.clone()) else { continue };
+        let values = self.values(&server, open).await?;
+        // Of a version that is unknown here: another instance may know it, and it is not for this one to remove.
+        let mut found: Vec<_> =
+            values.into_iter().filter_map(|(key, value)| decode(value.clone()).map(|record| (key, value, record))).collect();
+        self.settle(&mut found, |(.., record)| Some(record)).await?;
+        for (key, value, record) in found {
             if keep(&key, &record) {
                 continue;
             }
             // One of another epoch than this instance's may be of one that began a moment ago, and that it has yet to hear of.
             if record.epoch != server.epoch {
                 if in_force.is_none() {
-                    in_force = Some(self.epoch_in_force(&server).await?);
+                    in_force = Some(self.in_force(&server).await?.epoch);
                 }
+                // Empty where the server has none: what comes in its place is not known.
                 if in_force.as_deref().is_none_or(|epoch| epoch.is_empty() || epoch == record.epoch.0.to_le_bytes()) {
                     continue;
                 }
@@ -93,15 +96,6 @@ impl Inner {
             _ => None,
         });
         Ok(found.collect())
-    }
-
-    /// The epoch of the log that is in force, as the server has it; empty where it has none, and what comes in its place is not known.
-    async fn epoch_in_force(&self, server: &Server) -> Result<Vec<u8>> {
-        let log = Keys::new(&self.link.options.prefix).meta;
-        match self.counted(script::send(&mut server.append.clone(), cmd("HGET").arg(log).arg("epoch")).await)? {
-            Value::Nil => Ok(Vec::new()),
-            value => reply::bytes(value, "the epoch in force"),
-        }
     }
 
     /// The first keys in order. A server has no order, so that each page looks at all keys.
