@@ -81,7 +81,7 @@ impl MadeUp {
             compression: 0,
             negative: false,
             raw_len: payload.len() as u32,
-            held: 0,
+            held: Default::default(),
             tags: Box::new([Box::from(format!("symbol:S{}", n % 1000).as_bytes())]),
             media: None,
             origin: None,

@@ -141,7 +141,7 @@ pub use parcels::{PARCEL_BYTES_MAX, PARCELS_MAX, Parcel, ParcelBounds};
 pub use pattern::{Pattern, escape};
 pub use position::{Epoch, ParsePositionError, Position, Receipt};
 pub use raw::{FillToken, Putter, Raw};
-pub use record::{MEDIA_LEN_MAX, Record, Unreadable};
+pub use record::{MEDIA_LEN_MAX, Record, RestoreHold, Unreadable};
 #[cfg(feature = "redis")]
 pub use remote::RedisOptions;
 pub use stats::{BackingStats, IndexStats, LogStats, MemoryStats, SharedLogStats, Stats};

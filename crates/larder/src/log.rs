@@ -123,8 +123,8 @@ pub(crate) struct Appended {
 pub(crate) struct SharedHold {
     /// What its records are known by: drawn once, never given again.
     pub(crate) number: u64,
-    /// What it is of, in the words of who holds.
-    pub(crate) of: String,
+    /// What it is of, in the words of who holds. Empty, to say which one is meant: whatever it is of.
+    pub(crate) of: Vec<u8>,
 }
 
 /// One or the other.
@@ -197,9 +197,12 @@ impl Log {
         }
     }
 
-    /// Puts a hold in the place of the one with a number, or of none, or takes it away. `false`: another one is in force than that.
+    /// Puts a hold in the place of another, or of none, or takes it away. `false`: it is not the other that is in force.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownPosition`](crate::ErrorKind::UnknownPosition): another epoch is in force than the one given.
     #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "nobody shares a log"))]
-    pub(crate) async fn swap_shared_hold(&self, epoch: Epoch, from: Option<u64>, to: Option<&SharedHold>) -> Result<bool> {
+    pub(crate) async fn swap_shared_hold(&self, epoch: Epoch, from: Option<&SharedHold>, to: Option<&SharedHold>) -> Result<bool> {
         match self {
             Log::Local(_) => Ok(true),
             #[cfg(feature = "redis")]

@@ -68,8 +68,8 @@ pub struct Record {
     pub negative: bool,
     /// The length of the payload before compression.
     pub raw_len: u32,
-    /// The number of the hold under which a restore wrote it, where others read it; 0: it was written by no restore, or that hold is over.
-    pub held: u64,
+    /// Whether a restore wrote it where others read it.
+    pub held: RestoreHold,
     /// The entry's tags, sorted.
     pub tags: Tags,
     /// The media type given with the value, if one was.
@@ -78,6 +78,18 @@ pub struct Record {
     pub origin: Option<Arc<Origin>>,
     /// The encoded and perhaps compressed value.
     pub payload: Bytes,
+}
+
+/// The hold under which a restore wrote a record, where others read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RestoreHold {
+    /// None did.
+    #[default]
+    None,
+    /// The one with this number, which is not 0. Until it is known to be over the record may not be served.
+    By(u64),
+    /// One that is over. It is written as by none.
+    Over,
 }
 
 /// Why stored bytes are not a record. For logs: to a reader it is a miss.
@@ -96,7 +108,7 @@ impl Record {
     pub fn encoded_len(&self) -> usize {
         let tags: usize = self.tags.iter().map(|tag| 1 + tag.len()).sum();
         let origin = self.origin.as_ref().map_or(0, |origin| origin.encoded_len());
-        let held = if self.held == 0 { 0 } else { 8 };
+        let held = if matches!(self.held, RestoreHold::By(_)) { 8 } else { 0 };
         HEADER + held + tags + self.media.as_ref().map_or(0, |media| media.len()) + origin + self.payload.len()
     }
 
@@ -119,9 +131,9 @@ impl Record {
         let mut out = BytesMut::with_capacity(self.encoded_len());
         out.put_slice(MAGIC);
         let (version, of_version) = match (self.held, &self.origin) {
-            (0, None) => (VERSION, 0),
-            (0, Some(_)) => (VERSION_WITH_ORIGIN, 0),
-            (_, origin) => (VERSION_HELD, if origin.is_some() { FLAG_ORIGIN } else { 0 }),
+            (RestoreHold::None | RestoreHold::Over, None) => (VERSION, 0),
+            (RestoreHold::None | RestoreHold::Over, Some(_)) => (VERSION_WITH_ORIGIN, 0),
+            (RestoreHold::By(_), origin) => (VERSION_HELD, if origin.is_some() { FLAG_ORIGIN } else { 0 }),
         };
         out.put_u8(version);
         out.put_u8(of_version | if self.negative { FLAG_NEGATIVE } else { 0 });
@@ -137,8 +149,8 @@ impl Record {
             out.put_u64_le(number);
         }
         out.put_u128_le(self.fingerprint);
-        if version == VERSION_HELD {
-            out.put_u64_le(self.held);
+        if let RestoreHold::By(number) = self.held {
+            out.put_u64_le(number);
         }
         for tag in &self.tags {
             out.put_u8(tag.len() as u8);
@@ -187,7 +199,10 @@ fn decode_body(mut bytes: Bytes) -> Option<Record> {
     if tag_count > TAGS_MAX || media_len > MEDIA_LEN_MAX {
         return None;
     }
-    let held = if version == VERSION_HELD { bytes.try_get_u64_le().ok().filter(|number| *number != 0)? } else { 0 };
+    let held = match version {
+        VERSION_HELD => RestoreHold::By(bytes.try_get_u64_le().ok().filter(|number| *number != 0)?),
+        _ => RestoreHold::None,
+    };
     let tags = (0..tag_count).map(|_| take_tag(&mut bytes)).collect::<Option<Tags>>()?;
     if bytes.len() < media_len {
         return None;
@@ -233,7 +248,7 @@ mod tests {
 
     fn any_record() -> impl Strategy<Value = Record> {
         let numbers = (1u64.., any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
-        let held = prop_oneof![Just(0), any::<u64>()];
+        let held = prop_oneof![Just(RestoreHold::None), (1..=u64::MAX).prop_map(RestoreHold::By)];
         let small = (any::<u32>(), any::<u128>(), any::<u8>(), any::<u8>(), any::<bool>(), any::<u32>(), held);
         let tags = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..=TAG_LEN_MAX), 0..=TAGS_MAX);
         let media = proptest::option::of("[a-z]{1,20}/[a-z]{1,20}");
@@ -288,6 +303,34 @@ mod tests {
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             prop_assert!(Record::decode(bytes.into()).is_err());
         }
+    }
+
+    #[test]
+    fn what_was_held_is_written_as_any_other() {
+        let record = |held| Record {
+            epoch: Epoch(1),
+            seq: 2,
+            created_at: 3,
+            fresh_until: 4,
+            expires_at: 5,
+            stale_while_revalidate: 0,
+            stale_if_error: 0,
+            load_cost_us: 0,
+            fingerprint: 6,
+            codec: 0,
+            compression: 0,
+            negative: false,
+            raw_len: 1,
+            held,
+            tags: Tags::default(),
+            media: None,
+            origin: None,
+            payload: Bytes::from_static(b"v"),
+        };
+        assert_eq!(record(RestoreHold::Over).encode(), record(RestoreHold::None).encode());
+        let held = record(RestoreHold::By(9)).encode();
+        assert_eq!((held[2], held.len()), (VERSION_HELD, record(RestoreHold::By(9)).encoded_len()));
+        assert_eq!(Record::decode(held), Ok(record(RestoreHold::By(9))));
     }
 
     #[test]

@@ -107,6 +107,8 @@ pub struct TierStats {
     pub expired: u64,
     /// Writes shed because the queue was full or the tier out of order.
     pub shed: u64,
+    /// Accepted writes that were given up, because they could not be written however often it was tried.
+    pub lost: u64,
     /// Stores refused because the record in place outranked them.
     pub outranked: u64,
     /// Records that could not be read (unknown version, damage) and were treated as misses.
@@ -121,6 +123,7 @@ impl TierStats {
         self.evicted = self.evicted.saturating_sub(earlier.evicted);
         self.expired = self.expired.saturating_sub(earlier.expired);
         self.shed = self.shed.saturating_sub(earlier.shed);
+        self.lost = self.lost.saturating_sub(earlier.lost);
         self.outranked = self.outranked.saturating_sub(earlier.outranked);
         self.unreadable = self.unreadable.saturating_sub(earlier.unreadable);
         self.errors = self.errors.saturating_sub(earlier.errors);

@@ -182,7 +182,7 @@ impl<V: Value> View<V> {
             compression,
             negative: false,
             raw_len,
-            held: 0,
+            held: Default::default(),
             tags: meta.tags.clone(),
             media: meta.media.clone(),
             origin: meta.origin_now(),

@@ -1,7 +1,7 @@
 //! A restore as all see it who share a Redis: nothing of it, and then all of it, whoever restores, reads, came later or ended within it.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -88,24 +88,48 @@ struct Looks {
     others: Vec<Larder>,
     /// After how many looks.
     stops_after: Option<usize>,
-    looks: Mutex<Vec<(usize, usize)>>,
+    /// The same restore, run by another and stopped, at the first look: from where.
+    meanwhile: Option<std::path::PathBuf>,
+    /// How many entries there were, and what each of the others showed.
+    looks: Mutex<Vec<(usize, Vec<HashSet<usize>>)>>,
+}
+
+/// Stops what it looks at, once that has written something.
+struct Stops(AtomicUsize);
+
+impl Watch for Stops {
+    fn at(&self, doing: &str, _done: u64, _of: Option<u64>) {
+        self.0.fetch_add(usize::from(doing == "restoring"), Ordering::AcqRel);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire) > 1
+    }
+}
+
+impl Looks {
+    async fn look(&self) {
+        let is_first = self.looks.lock().expect("nobody panics with it").is_empty();
+        if let Some(folder) = self.meanwhile.as_ref().filter(|_| is_first) {
+            let place = Arc::new(FolderPlace::new(folder));
+            let other = self.others.last().expect("there is another");
+            let stopped = other.restore(place, &RestoreOptions::new("b"), Arc::new(Stops(AtomicUsize::new(0)))).await;
+            assert_eq!(stopped.expect_err("it is stopped").kind(), ErrorKind::Cancelled);
+            other.flush().await.expect("Redis is there");
+        }
+        let mut shown = Vec::new();
+        for other in &self.others {
+            shown.push(seen(other).await);
+        }
+        self.looks.lock().expect("nobody panics with it").push((self.redis.stored().len(), shown));
+    }
 }
 
 impl Watch for Looks {
     fn at(&self, doing: &str, _done: u64, _of: Option<u64>) {
-        if doing != "restoring" && doing != "making it durable" {
-            return;
+        if ["restoring", "making it durable", "letting it be seen"].contains(&doing) {
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(self.look()));
         }
-        let shown = tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(async {
-                let mut shown = 0;
-                for other in &self.others {
-                    shown += seen(other).await.len();
-                }
-                shown
-            })
-        });
-        self.looks.lock().expect("nobody panics with it").push((self.redis.stored().len(), shown));
     }
 
     fn is_cancelled(&self) -> bool {
@@ -113,17 +137,22 @@ impl Watch for Looks {
     }
 }
 
-/// Whoever reads one key after another: what he has not seen once he saw any.
-async fn reads_on(larder: Larder, until: Arc<AtomicBool>, seed: u64) -> Vec<String> {
+/// Whoever reads on: what he has not seen of what comes once he saw any of it, in one answer or in several.
+async fn reads_on(larder: Larder, comes: HashSet<usize>, until: Arc<AtomicBool>, seed: u64) -> Vec<String> {
     let (mut random, mut wrong, mut first) = (fastrand::Rng::with_seed(seed), Vec::new(), None);
     while !until.load(Ordering::Acquire) {
-        let n = random.usize(0..ENTRIES);
-        let found = larder.raw().lookup(key(n)).await.expect("a lookup works").fresh().is_some();
-        match first {
-            _ if is_dead(n) && found => wrong.push(format!("{n} is dead, and was seen")),
-            None if found => first = Some(n),
-            Some(first) if !found && !is_dead(n) => wrong.push(format!("{first} was seen, and after it {n} was not")),
-            _ => {}
+        let asked: Vec<usize> = (0..random.usize(1..100)).map(|_| random.usize(0..ENTRIES)).collect();
+        let found: Vec<bool> = if let [n] = *asked {
+            vec![larder.raw().lookup(key(n)).await.expect("a lookup works").fresh().is_some()]
+        } else {
+            let found = larder.raw().lookup_many(asked.iter().map(|n| key(*n))).await.expect("many can be read");
+            found.into_iter().map(|found| found.fresh().is_some()).collect()
+        };
+        wrong.extend(asked.iter().zip(&found).filter(|(n, found)| is_dead(**n) && **found).map(|(n, _)| format!("{n} is dead, and seen")));
+        let coming = || asked.iter().zip(&found).filter(|(n, _)| comes.contains(n));
+        first = first.or_else(|| coming().find(|(_, found)| **found).map(|(n, _)| *n));
+        if let (Some(first), Some((n, _))) = (first, coming().find(|(_, found)| !**found)) {
+            wrong.push(format!("{first} was seen, and {n} then or later was not"));
         }
         // A hit waits for nothing, so nobody else would run on this thread.
         tokio::task::yield_now().await;
@@ -151,59 +180,75 @@ async fn one_restore(redis: Arc<dyn Place>, seed: u64, mutation: Option<Mutation
     let dead = (0..ENTRIES).filter(|n| is_dead(*n)).fold(Names::new(), |names, n| names.key(key(n)));
     one.invalidate(dead).await.expect("it is appended");
     one.close().await.expect("it closes");
-    // As Redis evicts: nothing is said of it in the log, and it is in nobody's memory any more.
+    // As Redis evicts: nothing is said of it in the log, and it is in nobody's memory any more. Some stay, and everybody sees them.
+    let stays = [0, 5][random.usize(0..2)];
+    let is_there = |n: usize| n % 20 < stays && !is_dead(n);
     for (node, key) in redis.stored() {
-        node.command(&["DEL", &key]).expect("it is there");
+        if !key.rsplit_once(':').and_then(|(_, n)| n.parse().ok()).is_some_and(is_there) {
+            node.command(&["DEL", &key]).expect("it is there");
+        }
     }
-    let alive = (0..ENTRIES).filter(|n| !is_dead(*n)).count();
+    let (all, there): (HashSet<usize>, HashSet<usize>) =
+        ((0..ENTRIES).filter(|n| !is_dead(*n)).collect(), looked_at().filter(|n| is_there(*n)).collect());
 
     let (one, other) = (instance(&url, mutation).await, instance(&url, mutation).await);
-    let (mut notices, is_over) = (other.notices(100), Arc::new(AtomicBool::new(false)));
-    let reading = tokio::spawn(reads_on(other.clone(), is_over.clone(), seed));
-    let stops_after = random.bool().then(|| random.usize(2..4));
-    let looks = |stops_after| {
-        Arc::new(Looks { redis: redis.clone(), others: vec![one.clone(), other.clone()], stops_after, looks: Mutex::default() })
+    let (mut notices, is_over) = (other.notices(1_000), Arc::new(AtomicBool::new(false)));
+    let comes = all.iter().copied().filter(|n| !is_there(*n)).collect();
+    let reading = tokio::spawn(reads_on(other.clone(), comes, is_over.clone(), seed));
+    let stops_after = random.bool().then(|| random.usize(1..4));
+    let meanwhile = random.bool().then(|| folder.path().to_owned());
+    let looks = |stops_after, meanwhile| {
+        Arc::new(Looks { redis: redis.clone(), others: vec![one.clone(), other.clone()], stops_after, meanwhile, looks: Mutex::default() })
     };
-    let looking = looks(stops_after);
+    let looking = looks(stops_after, meanwhile.clone());
     let outcome = one.restore(place(), &RestoreOptions::new("b"), looking.clone()).await;
-    let looked = looking.looks.lock().expect("nobody panics with it").clone();
-    if let Some((stored, shown)) = looked.iter().find(|(_, shown)| *shown > 0) {
-        wrong.push(format!("{shown} were seen when {stored} were written"));
+    let looked = std::mem::take(&mut *looking.looks.lock().expect("nobody panics with it"));
+    for (stored, shown) in &looked {
+        wrong.extend(shown.iter().filter(|shown| **shown != there).map(|shown| format!("{} seen of {stored} that are there", shown.len())));
     }
-    assert!(looked.iter().any(|(stored, _)| *stored > 0), "some were there to be seen: {looked:?}");
+    let is_any_written = looked.iter().any(|(stored, _)| *stored > all.iter().filter(|n| is_there(**n)).count());
+    assert!(is_any_written || stops_after.is_some(), "some were there to be seen");
     let mut is_given_up = false;
     if stops_after.is_some() {
         assert_eq!(outcome.expect_err("it was stopped").kind(), ErrorKind::Cancelled);
         // As after a kill: who comes later has no memory of it.
         let later = instance(&url, mutation).await;
         for (name, larder) in [("who restored", &one), ("another", &other), ("who came later", &later)] {
-            let seen = seen(larder).await.len();
-            if seen > 0 {
-                wrong.push(format!("{name} sees {seen} of what was interrupted"));
+            let seen = seen(larder).await;
+            if seen != there {
+                wrong.push(format!("{name} sees {} of what was interrupted", seen.len()));
             }
         }
         let another = RestoreOptions { namespaces: vec!["m".into()], ..RestoreOptions::new("b") };
-        let refused = later.restore(place(), &another, Arc::new(())).await.expect_err("it would show what this one left");
-        assert!(refused.kind() == ErrorKind::Overloaded && refused.to_string().contains("interrupted"), "{refused}");
-        let meanwhile = BackupOptions::new(format!("meanwhile-{seed}"));
-        let taken = later.backup(place(), &meanwhile, Arc::new(())).await.expect("what is not seen is in nobody's way");
-        if mutation.is_none() {
-            assert_eq!(taken.entries, 0, "a backup has what readers see");
+        if stops_after > Some(1) || meanwhile.is_some() {
+            let refused = later.restore(place(), &another, Arc::new(())).await.expect_err("it would show what this one left");
+            assert!(refused.kind() == ErrorKind::Overloaded && refused.to_string().contains("interrupted"), "{refused}");
+            is_given_up = random.u8(..3) == 0;
         }
-        is_given_up = random.u8(..3) == 0;
+        let parent = later.backup(place(), &BackupOptions::new("meanwhile"), Arc::new(())).await.expect("nothing is in its way");
+        if mutation.is_none() {
+            assert_eq!(parent.entries, all.iter().filter(|n| is_there(**n)).count() as u64, "a backup has what readers see");
+        }
         if is_given_up {
             assert!(later.abandon_restore().await.expect("it is given up") && !one.abandon_restore().await.expect("it was"));
         } else {
-            let again = later.restore(place(), &RestoreOptions::new("b"), looks(None)).await.expect("it is run again");
-            assert_eq!((again.restored, again.dead_invalidated), (alive as u64, (ENTRIES - alive) as u64), "{again:?}");
+            let again = later.restore(place(), &RestoreOptions::new("b"), looks(None, None)).await.expect("it is run again");
+            assert_eq!((again.restored, again.dead_invalidated), (all.len() as u64, (ENTRIES - all.len()) as u64), "{again:?}");
+            let told =
+                tokio::time::timeout(Duration::from_secs(20), async { while notices.next().await.expect("it is open") != Notice::Lost {} });
+            told.await.expect("who keeps that a key is not there is told to ask again");
+            let since = BackupOptions { parent: Some("meanwhile".into()), ..BackupOptions::new("since") };
+            let since = other.backup(place(), &since, Arc::new(())).await.expect("a backup is taken");
+            let brought = all.iter().filter(|n| !is_there(**n)).count() as u64;
+            assert!(since.entries >= brought, "what came into sight since is in the next: {} of {brought}", since.entries);
         }
         // Whoever was interrupted can restore something else now.
         one.restore(place(), &another, Arc::new(())).await.expect("nothing is in its way");
         later.close().await.expect("it closes");
     } else {
-        assert_eq!(outcome.expect("it is restored").restored, alive as u64);
+        assert_eq!(outcome.expect("it is restored").restored, all.len() as u64);
     }
-    let expected = if is_given_up { HashSet::new() } else { looked_at().filter(|n| !is_dead(*n)).collect() };
+    let expected = if is_given_up { HashSet::new() } else { looked_at().filter(|n| all.contains(n)).collect() };
     for (name, larder) in [("who restored", &one), ("another", &other)] {
         let seen = seen(larder).await;
         if seen != expected {
@@ -212,8 +257,6 @@ async fn one_restore(redis: Arc<dyn Place>, seed: u64, mutation: Option<Mutation
     }
     is_over.store(true, Ordering::Release);
     wrong.extend(reading.await.expect("a reader does not panic"));
-    let told = tokio::time::timeout(Duration::from_secs(20), async { while notices.next().await.expect("it is open") != Notice::Lost {} });
-    told.await.expect("who keeps that a key is not there is told to ask again");
     for larder in [one, other] {
         larder.close().await.expect("it closes");
     }
@@ -223,7 +266,7 @@ async fn one_restore(redis: Arc<dyn Place>, seed: u64, mutation: Option<Mutation
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_servers_see_all_of_a_restore_at_once() {
     let seed = announced("all_servers_see_all_of_a_restore_at_once");
-    for seed in seed..seed + 3 {
+    for seed in seed..seed + 4 {
         let Some(redis) = or_skip(Server::start(ServerOptions::default())) else { return };
         let wrong = one_restore(Arc::new(redis), seed, None).await;
         assert!(wrong.is_empty(), "LARDER_SEED={seed}: {wrong:#?}");

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder::backup::{BackupOptions, FolderPlace, Place, RestoreOptions, Watch};
-use larder::{ErrorKind, Larder, Names, RedisOptions};
+use larder::backup::{BackupOptions, FolderPlace, Place, Present, RestoreOptions, Watch};
+use larder::{ErrorKind, Larder, Names, Policy, RedisOptions};
 use larder_testkit::redis::{Server, ServerOptions, or_skip};
 
 /// Long enough for anything that should happen, on a machine that is busy with all other tests.
@@ -102,4 +102,71 @@ async fn what_was_made_up_while_the_log_is_away_is_no_position_of_a_backup() {
     let refused = larder.backup(place(), &BackupOptions::new("b"), Arc::new(())).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::LogUnavailable, "{refused}");
     assert!(place().list().unwrap().is_empty() && place().unfinished().unwrap().is_empty(), "there is no such backup, and no rest of one");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_there_stays_or_goes_as_asked() {
+    let Some(server) = or_skip(Server::start(ServerOptions::default())) else { return };
+    let larder = instance(&server.url()).await;
+    let raw = larder.raw();
+    raw.put("n:1", Bytes::from("of the backup")).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let place = || Arc::new(FolderPlace::new(folder.path()));
+    larder.backup(place(), &BackupOptions::new("b"), Arc::new(())).await.unwrap();
+    // Loaded later, and nobody said that it changed: both may be served, and this one reflects more.
+    raw.put("n:2", Bytes::from("v")).await.unwrap();
+    let token = raw.begin_fill("n:1");
+    assert!(raw.fill("n:1", token, Bytes::from("loaded since")).await.unwrap());
+    larder.flush().await.unwrap();
+    for (present, expected, counts) in [
+        (Present::KeepNewer, "loaded since", (0, 1, 0)),
+        (Present::KeepPresent, "loaded since", (0, 0, 1)),
+        (Present::Replace, "of the backup", (1, 0, 0)),
+    ] {
+        let options = RestoreOptions { present, ..RestoreOptions::new("b") };
+        let restored = larder.restore(place(), &options, Arc::new(())).await.unwrap();
+        assert_eq!((restored.restored, restored.skipped_newer, restored.skipped_present), counts, "{present:?}: {restored:?}");
+        let other = instance(&server.url()).await;
+        for larder in [&larder, &other] {
+            let found = larder.raw().lookup("n:1").await.unwrap().fresh().expect("it is there");
+            assert_eq!(&**found, expected.as_bytes(), "{present:?}");
+        }
+    }
+}
+
+/// Stops a restore once it writes.
+struct Stops;
+
+impl Watch for Stops {
+    fn at(&self, _doing: &str, _done: u64, _of: Option<u64>) {}
+
+    fn is_cancelled(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_redis_does_not_have_is_held_where_it_is_restored() {
+    let Some(server) = or_skip(Server::start(ServerOptions::default())) else { return };
+    let open = async || {
+        let options = RedisOptions::parse(&server.url()).expect("the fixture's address is one");
+        let policy = Policy::default().backing(false);
+        Larder::builder().redis(options).index_bytes(1 << 16).memory(16 << 20).namespace("m", policy).build().await.expect("it opens")
+    };
+    let (one, other) = (open().await, open().await);
+    for key in ["m:1", "n:1"] {
+        one.raw().put(key, Bytes::from("v")).await.unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let place = || Arc::new(FolderPlace::new(folder.path()));
+    assert_eq!(one.backup(place(), &BackupOptions::new("b"), Arc::new(())).await.unwrap().entries, 2);
+    let shown = async |larder: &Larder, key: &str| larder.raw().lookup(key).await.unwrap().fresh().is_some();
+    // It was there before, and is as old as what is restored.
+    other.raw().put("m:2", Bytes::from("v")).await.unwrap();
+    let stopped = other.restore(place(), &RestoreOptions::new("b"), Arc::new(Stops)).await.unwrap_err();
+    assert_eq!(stopped.kind(), ErrorKind::Cancelled);
+    assert!(shown(&other, "m:2").await && shown(&other, "n:1").await, "nothing was written, and nothing is held");
+    let restored = other.restore(place(), &RestoreOptions::new("b"), Arc::new(())).await.unwrap();
+    assert_eq!(restored.restored, 2, "{restored:?}");
+    assert!(shown(&other, "m:1").await && shown(&other, "n:1").await && shown(&one, "m:1").await);
 }

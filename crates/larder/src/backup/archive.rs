@@ -181,7 +181,7 @@ mod tests {
             compression: 0,
             negative: false,
             raw_len: payload.len() as u32,
-            held: 0,
+            held: Default::default(),
             tags: tags.into_iter().map(Vec::into_boxed_slice).collect(),
             media: Some("text/plain".into()),
             origin: None,

@@ -37,7 +37,7 @@ use crate::freshness::Named;
 use crate::key::{check_namespace, is_reserved, namespace_of};
 use crate::origin::sources_of;
 use crate::position::{Position, Stamp};
-use crate::record::Record;
+use crate::record::{Record, RestoreHold};
 use crate::tier::{Keep, Tier};
 
 /// Entries of memory looked at in one step, and of those the ones that the tier is asked about at once.
@@ -278,7 +278,8 @@ impl Cut {
         let look: Keep = {
             let cut = self.clone();
             Arc::new(move |key, record| {
-                if !record.negative && record.held == 0 && cut.is_wanted(key) && cut.shared.clock.now_ms() < record.expires_at {
+                let is_seen = !record.negative && !matches!(record.held, RestoreHold::By(_));
+                if is_seen && cut.is_wanted(key) && cut.shared.clock.now_ms() < record.expires_at {
                     // One of another epoch is stale, and has no stamp.
                     if let Some(stamp) = cut.shared.index.stamp_of_record(Position { epoch: record.epoch, seq: record.seq }) {
                         cut.keep(key, record, stamp);
@@ -360,7 +361,7 @@ impl Cut {
             compression: 0,
             negative: false,
             raw_len: payload.len() as u32,
-            held: 0,
+            held: Default::default(),
             tags: meta.tags.clone(),
             media: meta.media.clone(),
             origin: meta.origin_now(),
@@ -399,7 +400,10 @@ impl Cut {
         if !fresh(stamp) || (stamp > self.stamp && !fresh(self.stamp)) {
             return None;
         }
-        let changed = |(since, taken_at): (Stamp, u64)| record.created_at.saturating_add(LATE_MS) >= taken_at || !fresh(since);
+        // What a restore brought came with an old stamp, perhaps while the parent was taken.
+        let is_restored = record.held == RestoreHold::Over;
+        let changed =
+            |(since, taken_at): (Stamp, u64)| is_restored || record.created_at.saturating_add(LATE_MS) >= taken_at || !fresh(since);
         self.parent.is_none_or(changed).then(|| stamp.min(self.stamp).seq())
     }
 }

@@ -33,7 +33,7 @@ use crate::key::{KEY_LEN_MAX, check_namespace, is_reserved, namespace_of};
 use crate::metrics::Count;
 use crate::pattern::Pattern;
 use crate::position::Stamp;
-use crate::record::Record;
+use crate::record::{Record, RestoreHold};
 use crate::tier::memory::Inserted;
 use crate::tier::{Action, Outcome, Tier, Wait, Write};
 
@@ -130,14 +130,18 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
     let mut restoring =
         Restoring { shared: shared.clone(), options, asked, judge, hold, restored, by_namespace, superseded, batch: Batch::default() };
     if let Err(error) = restoring.all(place, &chain, &watch).await {
-        if let Some(holding) = restoring.hold.filter(|holding| restoring.restored.restored == 0 && !holding.goes_on) {
-            // Nothing was written, so there is nothing to hold.
-            running.let_go(Some(holding.number).filter(|number| *number != 0)).await?;
+        if let Some(holding) = restoring.hold.filter(|holding| restoring.restored.restored == 0 && !holding.goes_on)
+            && let Err(error) = running.let_go_unused(&holding).await
+        {
+            // Nothing was written, so there would be nothing to hold.
+            tracing::warn!(%error, "a restore that wrote nothing is held all the same: run it again, or give it up");
         }
         return Err(error);
     }
     if let Some(holding) = restoring.hold {
         watch.at("making it durable", restoring.restored.restored, None);
+        running.complete(&holding).await?;
+        watch.at("letting it be seen", restoring.restored.restored, None);
         running.publish(holding).await?;
     }
     let namespaces = restoring.by_namespace.iter().map(|(name, counts)| (name.escape_ascii().to_string(), *counts)).collect();
@@ -341,7 +345,7 @@ impl Restoring<'_> {
             compression: kept.compression,
             negative: false,
             raw_len: kept.raw_len,
-            held: 0,
+            held: Default::default(),
             tags: kept.tags,
             media: kept.media,
             origin: kept.origin,
@@ -416,9 +420,12 @@ impl Restoring<'_> {
                 _ => Fate::Restored((key.len() + ready.record.payload.len()) as u64),
             };
             self.count(key, fate);
+            // The very same, which readers see already, stays in sight.
+            let is_seen = live && there.as_ref().is_some_and(|there| is_same(there, &ready));
             let Ready { key, mut record, stamp, .. } = ready;
-            if let (Fate::Restored(_), Some(Holding { below, position, number, .. })) = (fate, self.hold) {
-                record.held = number;
+            if let (Fate::Restored(_), Some(Holding { below, position, shared: hold, .. })) = (fate, &self.hold) {
+                let (below, position) = (*below, *position);
+                record.held = hold.as_ref().filter(|_| !is_seen).map_or(RestoreHold::None, |hold| RestoreHold::By(hold.number));
                 let replaces = self.options.present == Present::Replace;
                 // What memory has would be found first. Not what is newer than the restore.
                 let space = self.shared.space_of(&key);
@@ -489,7 +496,7 @@ impl Restoring<'_> {
             return Fate::Newer;
         }
         // Without a hold it is only counted.
-        let Some(Holding { below, .. }) = self.hold else { return Fate::Restored(bytes) };
+        let Some(below) = self.hold.as_ref().map(|hold| hold.below) else { return Fate::Restored(bytes) };
         // Its hashes are of the names' seed in force, and so is its stamp: one that is of an epoch that ended is stale by itself.
         let entry = match view.entry_of(&key, record, stamp) {
             Ok(entry) => entry,
@@ -513,6 +520,13 @@ impl Restoring<'_> {
 /// Whether a record reflects as much as what is to be restored, and was made later.
 fn is_newer(there: &Record, ready: &Ready) -> bool {
     (there.epoch, there.seq) == (ready.record.epoch, ready.record.seq) && there.created_at > ready.made_at
+}
+
+/// Whether a record is what is to be restored, and no restore holds it.
+fn is_same(there: &Record, ready: &Ready) -> bool {
+    let is_held = matches!(there.held, RestoreHold::By(_));
+    let same = (there.epoch, there.seq, there.fingerprint) == (ready.record.epoch, ready.record.seq, ready.record.fingerprint);
+    same && !is_held && there.created_at == ready.made_at
 }
 
 /// When an entry stops being fresh, and ends, whose spans of time are reckoned from a moment.
@@ -541,7 +555,7 @@ mod tests {
                 compression: 0,
                 negative: false,
                 raw_len: bytes as u32,
-                held: 0,
+                held: Default::default(),
                 tags: Box::default(),
                 media: None,
                 origin: None,

@@ -102,6 +102,9 @@ impl fmt::Display for Of {
 /// What a hold is of, as the file and the shared log have it.
 #[derive(Clone, Serialize, Deserialize)]
 struct Held {
+    /// Another one with each that goes on, so that whoever ends what he has begun does not end what others went on with.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    turn: u64,
     /// Absent: not known, and any goes on.
     of: Option<Of>,
     /// Absent: all.
@@ -116,14 +119,20 @@ struct Remembered {
     held: Held,
 }
 
+/// As the attribute wants it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(turn: &u64) -> bool {
+    *turn == 0
+}
+
 impl Held {
     fn new(of: Option<Of>, namespaces: Option<&[Box<[u8]>]>) -> Self {
-        Held { of, namespaces: namespaces.map(|names| names.iter().map(|name| name.to_vec()).collect()) }
+        Held { turn: 0, of, namespaces: namespaces.map(|names| names.iter().map(|name| name.to_vec()).collect()) }
     }
 
     /// What a shared log says. One that a later version wrote is of everything, as far as this one can tell.
     fn of_shared(shared: &SharedHold) -> Self {
-        serde_json::from_str(&shared.of).unwrap_or(Held { of: None, namespaces: None })
+        serde_json::from_slice(&shared.of).unwrap_or(Held { turn: 0, of: None, namespaces: None })
     }
 
     fn into_namespaces(self) -> Option<Vec<Box<[u8]>>> {
@@ -131,11 +140,15 @@ impl Held {
     }
 
     /// Whether a restore of these namespaces, of this, may go on with it: letting go in the end shows what the one before left half done.
-    fn check_goes_on(&self, namespaces: Option<&[Box<[u8]>]>, of: &Of) -> Result<()> {
+    /// Where that may still run elsewhere it has to be of the same namespaces, since whichever is done first lets go.
+    fn check_goes_on(&self, namespaces: Option<&[Box<[u8]>]>, of: &Of, is_shared: bool) -> Result<()> {
         let covers = match (namespaces, &self.namespaces) {
-            (None, _) => true,
+            (None, None) => true,
+            (None, Some(_)) => !is_shared,
             (Some(_), None) => false,
-            (Some(now), Some(before)) => before.iter().all(|name| now.iter().any(|one| **one == **name)),
+            (Some(now), Some(before)) => {
+                before.iter().all(|name| now.iter().any(|one| **one == **name)) && (!is_shared || now.len() == before.len())
+            }
         };
         if covers && self.of.as_ref().is_none_or(|before| before == of) {
             return Ok(());
@@ -157,15 +170,17 @@ impl Held {
 }
 
 /// The hold of the restore that runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Holding {
     /// What is written is below it.
     pub(super) below: Stamp,
     pub(super) position: Position,
-    /// What records carry that others may find; 0: nobody does.
-    pub(super) number: u64,
+    /// Where others find what is written: the hold that records are marked with.
+    pub(super) shared: Option<SharedHold>,
     /// Whether one that was interrupted goes on.
     pub(super) goes_on: bool,
+    /// What the tier had lost of what it had accepted.
+    lost: u64,
 }
 
 impl Staging {
@@ -249,7 +264,7 @@ fn shown<N: AsRef<[u8]>>(namespaces: Option<&[N]>) -> String {
     }
 }
 
-/// The one restore that runs. Dropped before it is [done](Self::publish), it leaves the hold.
+/// The one restore that runs. Dropped before it is [seen](Self::publish), it leaves the hold.
 pub(super) struct Running {
     shared: Arc<Shared>,
 }
@@ -280,39 +295,43 @@ impl Running {
         let shared_before = shared.log.shared_hold().await?;
         if let Some(before) = &before {
             let of_before = shared.staging.of.lock().clone();
-            Held::new(of_before, before.namespaces.as_deref()).check_goes_on(namespaces.as_deref(), &of)?;
+            Held::new(of_before, before.namespaces.as_deref()).check_goes_on(namespaces.as_deref(), &of, false)?;
         }
         if let Some(before) = &shared_before {
-            Held::of_shared(before).check_goes_on(namespaces.as_deref(), &of)?;
+            Held::of_shared(before).check_goes_on(namespaces.as_deref(), &of, true)?;
         }
         let goes_on = before.is_some() || shared_before.is_some();
-        let number = self.hold_for_others(shared_before.as_ref(), namespaces.as_deref(), &of).await?;
-        let holding = self.hold_here(before, namespaces, of).await.map(|(below, position)| Holding { below, position, number, goes_on });
-        if holding.is_err() && number != 0 {
-            // Nothing was written yet; what a restore before this one left is held as it was.
-            let undone = shared.log.swap_shared_hold(shared.index.epoch(), Some(number), shared_before.as_ref()).await;
-            if let Err(error) = undone {
-                tracing::warn!(%error, "a restore that could not begin is held in the shared log: run it again, or give it up");
+        let lost = lost(shared);
+        let held = self.hold_for_others(shared_before.as_ref(), namespaces.as_deref(), &of).await?;
+        match self.hold_here(before, namespaces, of).await {
+            Ok((below, position)) => Ok(Holding { below, position, shared: held, goes_on, lost }),
+            Err(error) => {
+                // Nothing was written yet; what a restore before this one left is held as it was.
+                if let Some(held) = held
+                    && let Err(error) = shared.log.swap_shared_hold(shared.index.epoch(), Some(&held), shared_before.as_ref()).await
+                {
+                    tracing::warn!(%error, "a restore that could not begin is held in the shared log: run it again, or give it up");
+                }
+                Err(error)
             }
         }
-        holding
     }
 
-    /// Where others read what is written: the number that tells them not to.
-    async fn hold_for_others(&self, before: Option<&SharedHold>, namespaces: Option<&[Box<[u8]>]>, of: &Of) -> Result<u64> {
+    /// Where others read what is written: that they are not to.
+    async fn hold_for_others(&self, before: Option<&SharedHold>, namespaces: Option<&[Box<[u8]>]>, of: &Of) -> Result<Option<SharedHold>> {
         let shared = &self.shared;
         if !shared.log.is_shared() || !shared.tier.as_ref().is_some_and(|tier| tier.knows_holds()) {
-            return Ok(0);
+            return Ok(None);
         }
         let number = before.map_or_else(|| fastrand::u64(1..), |before| before.number);
-        let of = serde_json::to_string(&Held::new(Some(of.clone()), namespaces));
+        let of = serde_json::to_vec(&Held { turn: fastrand::u64(1..), ..Held::new(Some(of.clone()), namespaces) });
         let of = of.map_err(|e| Error::new(ErrorKind::Backup, "a restore cannot be remembered").with_source(e))?;
         let hold = SharedHold { number, of };
-        if !shared.log.swap_shared_hold(shared.index.epoch(), before.map(|before| before.number), Some(&hold)).await? {
+        if !shared.log.swap_shared_hold(shared.index.epoch(), before, Some(&hold)).await? {
             let message = "another server began or ended a restore at the same moment: try again";
             return Err(Error::new(ErrorKind::Overloaded, message));
         }
-        Ok(number)
+        Ok(Some(hold))
     }
 
     /// Holds in the index, and remembers it. Where that fails, what a restore before this one left is held as it was.
@@ -370,43 +389,81 @@ impl Running {
         Ok(appended)
     }
 
-    /// Lets all of it be seen that was written under the hold, once it is on stable storage.
-    pub(super) async fn publish(self, holding: Holding) -> Result<()> {
+    /// Waits until all that was written under the hold is on stable storage, and lets backups know.
+    pub(super) async fn complete(&self, holding: &Holding) -> Result<()> {
         if let Some(tier) = &self.shared.tier {
             tier.flush().await?;
+        }
+        if lost(&self.shared) != holding.lost {
+            let message = "the backing tier gave up writes that it had taken, perhaps of what was restored: run it again";
+            return Err(Error::new(ErrorKind::Tier, message));
         }
         // After the last entry: a backup whose position is before this one may have missed some of them.
         let appended = self.append(RESTORED).await?;
         if appended.stamp.generation() != holding.below.generation() {
             return Err(epoch_ended());
         }
-        self.let_go(Some(holding.number).filter(|number| *number != 0)).await
+        Ok(())
     }
 
-    /// Lets go of what is held: first where others see it, by the number.
-    pub(super) async fn let_go(&self, number: Option<u64>) -> Result<()> {
-        let shared = self.shared.clone();
-        let was_there = match number {
-            Some(_) => shared.log.swap_shared_hold(shared.index.epoch(), number, None).await?,
+    /// Lets all of it be seen.
+    pub(super) async fn publish(self, holding: Holding) -> Result<()> {
+        // By its number alone: whoever went on with the same restore writes what is there already.
+        let is_first = match holding.shared {
+            Some(hold) => self.let_go_for_others(SharedHold { of: Vec::new(), ..hold }).await?,
             None => true,
         };
-        let at = *shared.staging.at.lock();
-        super::blocking(move || shared.staging.forget(at)).await?;
-        self.shared.index.hold(None);
-        (*self.shared.staging.of.lock(), *self.shared.staging.at.lock()) = (None, None);
-        // Those who were told of keys, that they are not there, must ask again: here, and where others tell them.
-        self.shared.index.notices.lost();
-        if number.is_some()
-            && let Err(error) = self.append(SEEN).await
-        {
-            tracing::warn!(%error, "a restore is over, and clients of other servers that keep what is not there were not told");
-        }
-        if was_there {
+        self.let_go_here().await?;
+        if is_first {
             return Ok(());
         }
         let message = "another server completed this restore meanwhile, or gave it up, so it does not say what of it is seen: run it again";
         Err(Error::new(ErrorKind::Overloaded, message))
     }
+
+    /// Lets go of what nothing was written under.
+    pub(super) async fn let_go_unused(&self, holding: &Holding) -> Result<()> {
+        if let Some(hold) = &holding.shared {
+            // Not there any more as it was: others went on with it, and it is theirs.
+            self.shared.log.swap_shared_hold(self.shared.index.epoch(), Some(hold), None).await?;
+        }
+        self.let_go_here().await
+    }
+
+    /// Lets all servers see what was written under a hold. `false`: that one is not in force.
+    async fn let_go_for_others(&self, hold: SharedHold) -> Result<bool> {
+        let shared = &self.shared;
+        let was_there = match shared.log.swap_shared_hold(shared.index.epoch(), Some(&hold), None).await {
+            // The answer may have been lost, and not what was asked.
+            Err(error) => match shared.log.shared_hold().await {
+                Ok(there) if there.as_ref().is_none_or(|there| there.number != hold.number) => true,
+                _ => return Err(error),
+            },
+            swapped => swapped?,
+        };
+        // Those whom others told that keys are not there must ask again.
+        if let Err(error) = self.append(SEEN).await {
+            tracing::warn!(%error, "a restore is over, and clients of other servers that keep what is not there were not told");
+        }
+        Ok(was_there)
+    }
+
+    /// Lets go of what is held here.
+    async fn let_go_here(&self) -> Result<()> {
+        let shared = self.shared.clone();
+        let at = *shared.staging.at.lock();
+        super::blocking(move || shared.staging.forget(at)).await?;
+        self.shared.index.hold(None);
+        (*self.shared.staging.of.lock(), *self.shared.staging.at.lock()) = (None, None);
+        // Those who were told of keys, that they are not there, must ask again.
+        self.shared.index.notices.lost();
+        Ok(())
+    }
+}
+
+/// What the tier lost of what it had accepted.
+fn lost(shared: &Shared) -> u64 {
+    shared.tier.as_ref().map_or(0, |tier| tier.stats().lost)
 }
 
 /// The name that is appended when a restore begins to write.
@@ -453,7 +510,8 @@ pub(super) fn epoch_ended() -> Error {
 pub(super) async fn abandon(larder: &Larder) -> Result<bool> {
     let running = Running::begin(&larder.0)?;
     let shared_hold = larder.0.log.shared_hold().await?;
-    let held = [larder.0.index.held().map(|hold| hold.namespaces), shared_hold.as_ref().map(|hold| Held::of_shared(hold).into_namespaces())];
+    let held =
+        [larder.0.index.held().map(|hold| hold.namespaces), shared_hold.as_ref().map(|hold| Held::of_shared(hold).into_namespaces())];
     let held: Vec<_> = held.into_iter().flatten().collect();
     if held.is_empty() {
         return Ok(false);
@@ -468,6 +526,12 @@ pub(super) async fn abandon(larder: &Larder) -> Result<bool> {
     if receipt.is_queued() {
         return Err(Error::new(ErrorKind::LogUnavailable, "the log that is shared with others cannot be reached: nothing was given up"));
     }
-    running.let_go(shared_hold.map(|hold| hold.number)).await?;
+    // As it was when it was looked at: what others went on with since has written what is not invalidated.
+    if let Some(hold) = shared_hold
+        && !running.let_go_for_others(hold).await?
+    {
+        return Err(Error::new(ErrorKind::Overloaded, "another server goes on with the restore, or ended it, so it is not given up here"));
+    }
+    running.let_go_here().await?;
     Ok(true)
 }

@@ -112,7 +112,7 @@ fn record(index: &Index, clock: &Clock) -> Option<Record> {
         compression: 0,
         negative: false,
         raw_len: payload.len() as u32,
-        held: 0,
+        held: Default::default(),
         tags: Default::default(),
         media: None,
         origin: None,

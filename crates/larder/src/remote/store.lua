@@ -1,16 +1,17 @@
 -- Writes and removes entries, unless the one in place is of the same epoch and has a higher stamp.
 --
 -- KEYS  the entries
--- ARGV  for each: life in ms or 0, and the value; a stamp alone removes what is not past it, '' removes whatever is there
+-- ARGV  for each: life in ms or 0, the value, and a stamp to compare with in the place of its own or ''; a stamp alone as a value removes
+--       what is not past it, '' removes whatever is there
 local unpack, sub = struct.unpack, string.sub
 local outranked = 0
 for i, key in ipairs(KEYS) do
-  local px, value = tonumber(ARGV[2 * i - 1]), ARGV[2 * i]
+  local px, value, upto = tonumber(ARGV[3 * i - 2]), ARGV[3 * i - 1], ARGV[3 * i]
   if value == '' then
     redis.call('UNLINK', key)
   else
-    local old = redis.call('GETRANGE', key, 0, 15)
-    if #old == 16 and sub(old, 1, 8) == sub(value, 1, 8) and unpack('<I8', old, 9) > unpack('<I8', value, 9) then
+    local old, stamp = redis.call('GETRANGE', key, 0, 15), upto ~= '' and upto or value
+    if #old == 16 and sub(old, 1, 8) == sub(stamp, 1, 8) and unpack('<I8', old, 9) > unpack('<I8', stamp, 9) then
       outranked = outranked + 1
     elseif #value == 16 then
       redis.call('UNLINK', key)

@@ -3,7 +3,7 @@
 //! An entry's value there is its stamp (epoch and position, eight bytes each, little-endian), then its record. The stamp
 //! stands in front so that a script can give it, and compare it, without knowing the rest.
 //!
-//! Writes wait in a queue that is bounded in bytes and keeps the last of each key; a task writes them in batches, and reads
+//! Writes wait in a queue that is bounded in bytes and keeps one for each key, which stands for all of it; a task writes them in batches, and reads
 //! see them meanwhile. While Redis is gone they stay there: each carries its stamp, so whenever it arrives its readers can
 //! tell whether it still holds.
 
@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::{Action, Keep, KeyPage, Outcome, SweepPage, Tier, TierFuture, TierState, TierStats, Wait, Write};
 use crate::clock::Clock;
@@ -30,8 +31,10 @@ use crate::remote::{reply, script};
 mod gather;
 mod holds;
 mod scan;
+mod todo;
 
 use gather::Gather;
+use todo::Todo;
 
 /// Bytes in front of a record.
 const STAMP_LEN: usize = 16;
@@ -74,6 +77,7 @@ struct Inner {
 #[derive(Default)]
 struct Counters {
     shed: AtomicU64,
+    lost: AtomicU64,
     outranked: AtomicU64,
     unreadable: AtomicU64,
     errors: AtomicU64,
@@ -81,7 +85,7 @@ struct Counters {
 
 #[derive(Default)]
 struct Queue {
-    /// The last write of each key.
+    /// What is to be done to each key.
     writes: HashMap<Box<[u8]>, Waiting>,
     /// The keys, in the order in which they are written: by the number of the write that waited first of those that one write
     /// now stands for.
@@ -92,7 +96,7 @@ struct Queue {
 }
 
 /// What is to be done to a key. The number tells it from a write that took its place.
-type Waiting = (u64, Action);
+type Waiting = (u64, Todo);
 
 /// Some writes, as they are sent: each with its place in the order.
 type Batch = Vec<(u64, Box<[u8]>, Waiting)>;
@@ -156,7 +160,7 @@ impl Inner {
     /// What waits to be written of a key: a record, or that it is to be removed.
     fn queued(&self, key: &[u8]) -> Option<Option<Arc<Record>>> {
         let queue = self.queue.lock();
-        if queue.writes.is_empty() { None } else { queue.writes.get(key).map(|(_, action)| record_of(action).cloned()) }
+        if queue.writes.is_empty() { None } else { queue.writes.get(key).map(|(_, todo)| todo.record().cloned()) }
     }
 
     fn read(&self, value: Value) -> Result<Option<Record>> {
@@ -175,8 +179,9 @@ impl Inner {
     }
 
     async fn get(&self, key: &[u8]) -> Result<Option<Record>> {
+        let deadline = Instant::now() + self.reads_within();
         if let Some(queued) = self.queued(key) {
-            return self.settled(queued.map(|record| (*record).clone())).await;
+            return self.settled(queued.map(|record| (*record).clone()), deadline).await;
         }
         let server = self.server()?;
         // In a cluster each key is its own node's.
@@ -189,10 +194,26 @@ impl Inner {
             drop(server);
             self.gather.ask(self.key(key)).await.ok_or_else(unreachable_now)?
         };
-        self.settled(self.read(self.counted(value)?)?).await
+        self.settled(self.read(self.counted(value)?)?, deadline).await
+    }
+
+    /// The batch on its way and the next one.
+    fn reads_within(&self) -> Duration {
+        self.link.options.operation_timeout * 2
     }
 
     async fn get_many(&self, keys: Vec<Box<[u8]>>) -> Result<Vec<Option<Record>>> {
+        let known = self.over.learned();
+        let mut records = self.read_many(&keys).await?;
+        if self.settle(&mut records, Option::as_mut).await? && self.over.learned() != known {
+            // A restore may have ended between two of them: then one answer would have half of it. All of it is there by now.
+            records = self.read_many(&keys).await?;
+            self.settle(&mut records, Option::as_mut).await?;
+        }
+        Ok(records)
+    }
+
+    async fn read_many(&self, keys: &[Box<[u8]>]) -> Result<Vec<Option<Record>>> {
         let mut records: Vec<Option<Record>> = vec![None; keys.len()];
         let mut open = Vec::with_capacity(keys.len());
         for (at, key) in keys.iter().enumerate() {
@@ -202,7 +223,6 @@ impl Inner {
             }
         }
         if open.is_empty() {
-            self.settle(&mut records, Option::as_mut).await?;
             return Ok(records);
         }
         let server = self.server()?;
@@ -218,7 +238,6 @@ impl Inner {
         for (at, value) in open.into_iter().zip(values) {
             records[at] = self.read(value)?;
         }
-        self.settle(&mut records, Option::as_mut).await?;
         Ok(records)
     }
 
@@ -235,7 +254,7 @@ impl Inner {
         if queue.closed {
             return Some(Err(Error::new(ErrorKind::Closed, "the cache was closed")));
         }
-        let size: usize = writes.iter().map(|write| cost(&write.key, &write.action)).sum();
+        let size: usize = writes.iter().map(|write| cost(&write.key, &Todo::of(&write.action))).sum();
         // A call that is larger than the whole queue is let in when the queue is empty: it can never fit otherwise.
         if queue.bytes + size > self.link.options.write_queue_bytes && queue.bytes > 0 {
             return None;
@@ -243,8 +262,12 @@ impl Inner {
         for write in writes {
             queue.number += 1;
             let number = queue.number;
-            queue.bytes += cost(&write.key, &write.action);
-            match queue.writes.insert(write.key.clone(), (number, write.action.clone())) {
+            let todo = match queue.writes.get(&write.key) {
+                Some((_, waiting)) => waiting.then(&write.action),
+                None => Todo::of(&write.action),
+            };
+            queue.bytes += cost(&write.key, &todo);
+            match queue.writes.insert(write.key.clone(), (number, todo)) {
                 Some((_, old)) => queue.bytes -= cost(&write.key, &old),
                 None => drop(queue.order.insert(number, write.key.clone())),
             }
@@ -275,13 +298,13 @@ impl Inner {
     /// What was written leaves the queue, but for what took its place meanwhile.
     fn written(&self, batch: &Batch) {
         let mut queue = self.queue.lock();
-        for (place, key, (number, action)) in batch {
+        for (place, key, (number, todo)) in batch {
             let there = queue.order.remove(place);
             debug_assert_eq!(there.as_deref(), Some(&**key), "only the writer takes from the queue");
             let current = queue.writes.get(key).map(|(current, _)| *current).expect("what has a place is there");
             if current == *number {
                 queue.writes.remove(key);
-                queue.bytes -= cost(key, action);
+                queue.bytes -= cost(key, todo);
             } else {
                 queue.order.insert(current, key.clone());
             }
@@ -294,17 +317,21 @@ impl Inner {
         let server = self.server()?;
         let now = self.clock.refresh();
         let life = |record: &Record| crate::remote::store_life(record.expires_at, now);
-        let arguments = |call: &mut Cmd, action: &Action| {
-            match action {
+        let arguments = |call: &mut Cmd, todo: &Todo| {
+            match todo.action() {
                 Action::Store(record) => call.arg(life(record)).arg(encode(record).as_ref()),
                 Action::RemoveUpTo(position) => call.arg(0).arg(stamp_bytes(position.epoch, position.seq).as_slice()),
                 Action::Remove => call.arg(0).arg(""),
+            };
+            match todo.upto() {
+                Some(upto) => call.arg(stamp_bytes(upto.epoch, upto.seq).as_slice()),
+                None => call.arg(""),
             };
         };
         // Of two epochs nobody can tell which is newer by looking at an entry. What was decided in another than the one in
         // force is stale by now, and might take the place of what is not.
         let (batch, outdated): (Vec<_>, Vec<_>) =
-            batch.iter().partition(|(.., (_, action))| epoch_of(action).is_none_or(|of| of == server.epoch));
+            batch.iter().partition(|(.., (_, todo))| todo.epoch().is_none_or(|of| of == server.epoch));
         self.counters.outranked.fetch_add(outdated.len() as u64, Ordering::Relaxed);
         if batch.is_empty() {
             return Ok(());
@@ -315,17 +342,17 @@ impl Inner {
                 for (_, key, _) in &batch {
                     call.arg(self.key(key));
                 }
-                batch.iter().for_each(|(.., (_, action))| arguments(&mut call, action));
+                batch.iter().for_each(|(.., (_, todo))| arguments(&mut call, todo));
                 let outranked = self.counted(script::run(&mut connection.clone(), &call).await)?;
                 self.counters.outranked.fetch_add(reply::number(outranked, "a write")?, Ordering::Relaxed);
             }
             Data::Cluster(connection) => {
                 // Each entry has a slot of its own; the client sends them to their nodes side by side.
                 let mut tasks = tokio::task::JoinSet::new();
-                for (_, key, (_, action)) in batch {
+                for (_, key, (_, todo)) in batch {
                     let mut call = script::call(&script::STORE, 1);
                     call.arg(self.key(key));
-                    arguments(&mut call, action);
+                    arguments(&mut call, todo);
                     let mut connection = connection.clone();
                     tasks.spawn(async move { run_in_cluster(&mut connection, &call).await });
                 }
@@ -409,24 +436,8 @@ fn unreachable_now() -> Error {
     Error::new(ErrorKind::Tier, "Redis cannot be reached now")
 }
 
-fn record_of(action: &Action) -> Option<&Arc<Record>> {
-    match action {
-        Action::Store(record) => Some(record),
-        Action::Remove | Action::RemoveUpTo(_) => None,
-    }
-}
-
-/// The epoch in which a write was decided.
-fn epoch_of(action: &Action) -> Option<Epoch> {
-    match action {
-        Action::Store(record) => Some(record.epoch),
-        Action::RemoveUpTo(position) => Some(position.epoch),
-        Action::Remove => None,
-    }
-}
-
-fn cost(key: &[u8], action: &Action) -> usize {
-    2 * key.len() + record_of(action).map_or(0, |record| record.encoded_len()) + WRITE_OVERHEAD
+fn cost(key: &[u8], todo: &Todo) -> usize {
+    2 * key.len() + todo.record().map_or(0, |record| record.encoded_len()) + WRITE_OVERHEAD
 }
 
 fn stamp_bytes(epoch: Epoch, seq: u64) -> [u8; STAMP_LEN] {
@@ -464,6 +475,7 @@ async fn write_on(weak: Weak<Inner>) {
                 if failures > TRIES_TOGETHER {
                     tracing::warn!(%error, key = %batch[0].1.escape_ascii(), "an entry could not be written to Redis; it was given up");
                     inner.counters.shed.fetch_add(1, Ordering::Relaxed);
+                    inner.counters.lost.fetch_add(1, Ordering::Relaxed);
                     inner.written(&batch);
                     continue;
                 }
@@ -515,10 +527,9 @@ impl Tier for RedisTier {
         true
     }
 
-    /// The batch on its way and the next one. The client for a cluster goes from node to node as it sees fit.
+    /// The client for a cluster goes from node to node as it sees fit.
     fn reads_within(&self) -> Option<Duration> {
-        let options = &self.inner.link.options;
-        (!options.is_cluster()).then_some(options.operation_timeout * 2)
+        (!self.inner.link.options.is_cluster()).then(|| self.inner.reads_within())
     }
 
     fn get<'a>(&'a self, key: &'a [u8]) -> TierFuture<'a, Option<Record>> {
@@ -562,13 +573,14 @@ impl Tier for RedisTier {
     }
 
     fn stats(&self) -> TierStats {
-        let Counters { shed, outranked, unreadable, errors } = &self.inner.counters;
+        let Counters { shed, lost, outranked, unreadable, errors } = &self.inner.counters;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let queue = self.inner.queue.lock();
         TierStats {
             queued: queue.writes.len() as u64,
             queued_bytes: queue.bytes as u64,
             shed: count(shed),
+            lost: count(lost),
             outranked: count(outranked),
             unreadable: count(unreadable),
             errors: count(errors),
@@ -612,7 +624,7 @@ mod tests {
             compression: 0,
             negative: false,
             raw_len: 5,
-            held: 0,
+            held: Default::default(),
             tags: Default::default(),
             media: None,
             origin: None,

@@ -23,7 +23,7 @@ pub fn record(seq: u64, expires_at: u64, len: usize) -> Record {
         compression: 0,
         negative: false,
         raw_len: len as u32,
-        held: 0,
+        held: Default::default(),
         tags: Box::new([]),
         media: None,
         origin: None,

@@ -25,18 +25,18 @@ impl RedisLog {
         if number == Value::Nil {
             return Ok(None);
         }
-        Ok(Some(SharedHold { number: reply::number(number, WHAT)?, of: reply::text(of, WHAT)? }))
+        // What cannot be read is of something unknown, which can still be given up.
+        let of = if of == Value::Nil { Vec::new() } else { reply::bytes(of, WHAT)? };
+        Ok(Some(SharedHold { number: reply::number(number, WHAT)?, of }))
     }
 
-    /// Puts a hold in the place of the one with a number, or of none, or takes it away. `false`: another one is in force than that.
-    ///
-    /// # Errors
-    /// [`ErrorKind::UnknownPosition`]: another epoch is in force than the one given.
-    pub(crate) async fn swap_hold(&self, epoch: Epoch, from: Option<u64>, to: Option<&SharedHold>) -> Result<bool> {
-        let number = |number: Option<u64>| number.map_or(String::new(), |number| number.to_string());
+    /// See [`Log::swap_shared_hold`](crate::log::Log::swap_shared_hold).
+    pub(crate) async fn swap_hold(&self, epoch: Epoch, from: Option<&SharedHold>, to: Option<&SharedHold>) -> Result<bool> {
         let mut call = script::call(&script::HOLD, 1);
-        call.arg(&self.inner.keys.meta).arg(epoch.0.to_le_bytes().as_slice()).arg(number(from));
-        call.arg(number(to.map(|to| to.number))).arg(to.map_or("", |to| &to.of));
+        call.arg(&self.inner.keys.meta).arg(epoch.0.to_le_bytes().as_slice());
+        for hold in [from, to] {
+            call.arg(hold.map_or(String::new(), |hold| hold.number.to_string())).arg(hold.map_or(&[][..], |hold| &hold.of));
+        }
         let answer = script::run(&mut self.holds_connection()?, &call).await.map_err(failed)?;
         match reply::text(answer, WHAT)?.as_str() {
             "done" => Ok(true),

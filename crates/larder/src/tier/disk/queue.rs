@@ -461,7 +461,7 @@ mod tests {
             compression: 0,
             negative: false,
             raw_len: 100,
-            held: 0,
+            held: Default::default(),
             tags,
             media: None,
             origin: None,

@@ -146,6 +146,7 @@ impl Shared {
             outranked: read(&self.counts.outranked),
             unreadable: read(&self.counts.unreadable),
             errors: read(&self.counts.errors),
+            ..TierStats::default()
         }
     }
 

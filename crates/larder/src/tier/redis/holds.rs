@@ -5,17 +5,19 @@
 //! knows that it is over, for good.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::redis::{Value, cmd};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::Inner;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::log::Keys;
 use crate::position::Epoch;
-use crate::record::Record;
+use crate::record::{Record, RestoreHold};
 use crate::remote::link::Server;
-use crate::remote::{reply, script};
+use crate::remote::reply;
 
 /// Holds that are known to be over. Records of more restores than this are rarely read together, and then each costs one question more.
 const KNOWN_MAX: usize = 64;
@@ -24,19 +26,28 @@ const WHAT: &str = "the epoch and the hold in force";
 
 /// See the head of this file.
 #[derive(Default)]
-pub(super) struct Over(Mutex<VecDeque<u64>>);
+pub(super) struct Over {
+    known: Mutex<VecDeque<u64>>,
+    /// Grows with each that comes.
+    learned: AtomicU64,
+}
 
 impl Over {
     fn has(&self, number: u64) -> bool {
-        self.0.lock().contains(&number)
+        self.known.lock().contains(&number)
     }
 
     fn add(&self, number: u64) {
-        let mut known = self.0.lock();
+        let mut known = self.known.lock();
         if !known.contains(&number) {
             known.truncate(KNOWN_MAX - 1);
             known.push_front(number);
+            self.learned.fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    pub(super) fn learned(&self) -> u64 {
+        self.learned.load(Ordering::Acquire)
     }
 }
 
@@ -48,42 +59,53 @@ pub(super) struct InForce {
 }
 
 impl Inner {
-    /// Takes the mark from a record that was written under a hold which is over.
-    pub(super) async fn settled(&self, record: Option<Record>) -> Result<Option<Record>> {
+    /// The same for one record, by a deadline: what is not known by then is an error, as if it had not been read.
+    pub(super) async fn settled(&self, record: Option<Record>, deadline: Instant) -> Result<Option<Record>> {
         let Some(record) = record else { return Ok(None) };
-        if record.held == 0 {
+        if record.held == RestoreHold::None {
             return Ok(Some(record));
         }
         let mut records = [record];
-        self.settle(&mut records, |record| Some(record)).await?;
+        let settling = tokio::time::timeout_at(deadline, self.settle(&mut records, |record| Some(record)));
+        let late = |_| Err(Error::new(ErrorKind::Tier, "Redis did not say in time whether a restore is over"));
+        settling.await.unwrap_or_else(late)?;
         let [record] = records;
         Ok(Some(record))
     }
 
-    /// The same for many, with one question at most.
-    pub(super) async fn settle<T>(&self, items: &mut [T], record_of: impl Fn(&mut T) -> Option<&mut Record>) -> Result<()> {
-        let mut in_force: Option<InForce> = None;
+    /// Says of records that were written under a hold whether it is over, with one question at most. Returns whether one of them was
+    /// found so: its restore may have ended after others of them were read.
+    pub(super) async fn settle<T>(&self, items: &mut [T], record_of: impl Fn(&mut T) -> Option<&mut Record>) -> Result<bool> {
+        let (mut in_force, mut is_any_over) = (None::<InForce>, false);
         for item in items {
-            let Some(record) = record_of(item).filter(|record| record.held != 0) else { continue };
-            if !self.over.has(record.held) {
+            let Some(record) = record_of(item) else { continue };
+            let RestoreHold::By(number) = record.held else { continue };
+            if !self.over.has(number) {
                 if in_force.is_none() {
-                    in_force = Some(self.in_force(&*self.server()?).await?);
+                    let server = self.server()?;
+                    // It is stale whoever wrote it, and asking would not make it known.
+                    if server.epoch != record.epoch {
+                        continue;
+                    }
+                    in_force = Some(self.in_force(&server).await?);
                 }
                 // Where another epoch is in force, its log says nothing of the holds of this one.
-                let is_over = in_force.as_ref().is_some_and(|now| now.is_of(record.epoch) && now.hold != Some(record.held));
+                let is_over = in_force.as_ref().is_some_and(|now| now.is_of(record.epoch) && now.hold != Some(number));
                 if !is_over {
                     continue;
                 }
-                self.over.add(record.held);
+                self.over.add(number);
             }
-            record.held = 0;
+            record.held = RestoreHold::Over;
+            is_any_over = true;
         }
-        Ok(())
+        Ok(is_any_over)
     }
 
+    /// Asked where entries are read, not where appends wait for replicas.
     pub(super) async fn in_force(&self, server: &Server) -> Result<InForce> {
         let log = Keys::new(&self.link.options.prefix).meta;
-        let answer = script::send(&mut server.append.clone(), cmd("HMGET").arg(log).arg("epoch").arg("hold")).await;
+        let answer = server.data.send(cmd("HMGET").arg(log).arg("epoch").arg("hold")).await;
         let [epoch, hold] = reply::exactly(self.counted(answer)?, WHAT)?;
         let epoch = if epoch == Value::Nil { Vec::new() } else { reply::bytes(epoch, WHAT)? };
         let hold = if hold == Value::Nil { None } else { Some(reply::number(hold, WHAT)?) };
@@ -106,6 +128,7 @@ mod tests {
         let over = Over::default();
         (1..=100).for_each(|number| over.add(number));
         over.add(90);
+        assert_eq!(over.learned(), 100, "one that is known is not learned again");
         assert_eq!((1..=100).filter(|number| over.has(*number)).collect::<Vec<_>>(), (37..=100).collect::<Vec<_>>());
     }
 }
