@@ -3,9 +3,9 @@
 //! An entry's value there is its stamp (epoch and position, eight bytes each, little-endian), then its record. The stamp
 //! stands in front so that a script can give it, and compare it, without knowing the rest.
 //!
-//! Writes wait in a queue that is bounded in bytes and keeps one for each key, which stands for all of it; a task writes them in batches, and reads
-//! see them meanwhile. While Redis is gone they stay there: each carries its stamp, so whenever it arrives its readers can
-//! tell whether it still holds.
+//! Writes wait in a queue that is bounded in bytes and keeps one for each key, which stands for all of that key; a task writes
+//! them in batches, and reads see them meanwhile. While Redis is gone they stay there: each carries its stamp, so whenever it
+//! arrives its readers can tell whether it still holds.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
