@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::key::{KEY_LEN_MAX, TAG_LEN_MAX, TAGS_MAX, Tags};
+use crate::key::{KEY_LEN_MAX, TAG_LEN_MAX, TAGS_MAX};
 use crate::origin::Origin;
 use crate::position::SEQ_MAX;
 use crate::record::{MEDIA_LEN_MAX, Record};
@@ -50,10 +50,19 @@ pub(super) struct Kept<'a> {
     pub(super) fingerprint: u128,
     pub(super) codec: u8,
     pub(super) compression: u8,
-    pub(super) tags: Tags,
+    /// As they are encoded, a length byte and the bytes, each.
+    tags: &'a [u8],
     pub(super) media: Option<Box<str>>,
     pub(super) origin: Option<Arc<Origin>>,
     pub(super) payload: &'a [u8],
+}
+
+impl Kept<'_> {
+    /// Its tags, sorted.
+    pub(super) fn tags(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.tags;
+        std::iter::from_fn(move || if rest.is_empty() { None } else { take_tag(&mut rest) })
+    }
 }
 
 /// How many bytes an entry takes.
@@ -95,7 +104,7 @@ pub(super) fn encode(key: &[u8], record: &Record, seq: u64, now: u64, out: &mut 
 
 /// Takes the next entry off the front, of a backup that is a cut at `upto`. `Err` says what is wrong with it.
 ///
-/// Key and payload stay where they are, so that who only looks copies nothing.
+/// Key, tags and payload stay where they are, so that who only looks copies nothing.
 pub(super) fn take<'a>(bytes: &mut &'a [u8], upto: u64) -> Result<Kept<'a>, &'static str> {
     let len = bytes.try_get_u32_le().map_err(|_| "ends within the length of a record")? as usize;
     if len < HEADER || len > bytes.len() {
@@ -118,7 +127,9 @@ pub(super) fn take<'a>(bytes: &mut &'a [u8], upto: u64) -> Result<Kept<'a>, &'st
     }
     const CONTRADICTS: &str = "has a record whose lengths contradict each other";
     let key = split(&mut body, key_len).ok_or(CONTRADICTS)?;
-    let tags = (0..tags).map(|_| take_tag(&mut body)).collect::<Option<Tags>>().ok_or(CONTRADICTS)?;
+    let from_tags = body;
+    (0..tags).try_for_each(|_| take_tag(&mut body).map(drop)).ok_or(CONTRADICTS)?;
+    let tags = &from_tags[..from_tags.len() - body.len()];
     let media = split(&mut body, media_len.into()).ok_or(CONTRADICTS)?;
     let media = std::str::from_utf8(media).map_err(|_| "has a record whose media type is not text")?;
     let media = (!media.is_empty()).then(|| media.into());
@@ -154,15 +165,16 @@ fn split<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     bytes.split_off(..len)
 }
 
-fn take_tag(bytes: &mut &[u8]) -> Option<Box<[u8]>> {
+fn take_tag<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let len = usize::from(bytes.try_get_u8().ok()?);
     let fits = len > 0 && len <= TAG_LEN_MAX && len <= bytes.len();
-    fits.then(|| split(bytes, len).map(Box::from)).flatten()
+    fits.then(|| split(bytes, len)).flatten()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::Tags;
     use crate::position::Epoch;
     use proptest::prelude::*;
 
@@ -206,7 +218,8 @@ mod tests {
             let kept = take(&mut bytes, 10).unwrap();
             prop_assert_eq!((kept.key, kept.seq, kept.age), (&*key, 9, 100));
             prop_assert_eq!((kept.fresh_for, kept.lives_for), (until.unwrap_or(u64::MAX), until.map_or(u64::MAX, |ms| 500 + ms)));
-            prop_assert_eq!((kept.payload, &kept.tags, kept.fingerprint), (&*record.payload, &record.tags, record.fingerprint));
+            prop_assert_eq!((kept.payload, kept.fingerprint), (&*record.payload, record.fingerprint));
+            prop_assert_eq!(kept.tags().map(Box::from).collect::<Tags>(), record.tags);
             prop_assert_eq!(take(&mut { bytes }, 9).unwrap_err(), "has a record whose stamp is past the backup's position");
             prop_assert_eq!(take(&mut bytes, 10).unwrap().seq, 10);
             prop_assert!(bytes.is_empty());

@@ -97,7 +97,7 @@ fn digest(kept: &Kept<'_>) -> u64 {
     let mut hash = Xxh3::new();
     hash.update(&kept.fingerprint.to_le_bytes());
     hash.update(&[kept.codec]);
-    for tag in &kept.tags {
+    for tag in kept.tags() {
         hash.update(&(tag.len() as u32).to_le_bytes());
         hash.update(tag);
     }

@@ -74,7 +74,7 @@ impl Judge {
 
     /// The stamp under which an entry is restored as `key`, which may be another than its own. `None`: something that it depends on was
     /// invalidated since.
-    pub(super) fn stamp(&self, kept: &Kept<'_>, key: &[u8]) -> Option<Stamp> {
+    pub(super) fn stamp(&self, kept: &Kept<'_>, tags: &[Box<[u8]>], key: &[u8]) -> Option<Stamp> {
         if self.shared.mutations.on(Mutation::RestoreStampsAnew) {
             return Some(self.shared.index.latest());
         }
@@ -82,13 +82,14 @@ impl Judge {
             None => kept.seq,
             Some(then) => {
                 let stamp = Stamp::new(then.latest().generation(), kept.seq);
-                is_fresh(then, kept.key, kept, stamp).then_some(0)?
+                is_fresh(then, kept.key, (kept, tags), stamp).then_some(0)?
             }
         };
         let stamp = Stamp::new(self.generation, seq);
         let index = &self.shared.index;
         // Under both names: what was invalidated as what it was is not brought back by calling it something else.
-        let fresh = is_fresh(index, kept.key, kept, stamp) && (kept.key == key || is_fresh(index, key, kept, stamp));
+        let fresh = |key| is_fresh(index, key, (kept, tags), stamp);
+        let fresh = fresh(kept.key) && (kept.key == key || fresh(key));
         fresh.then_some(stamp)
     }
 
@@ -129,8 +130,8 @@ fn by_log(folder: &Path, (there, head): (Epoch, u64), accepts: bool) -> Result<O
     Ok(is_known.then_some((index, last, held)))
 }
 
-fn is_fresh(index: &Index, key: &[u8], kept: &Kept<'_>, stamp: Stamp) -> bool {
+fn is_fresh(index: &Index, key: &[u8], (kept, tags): (&Kept<'_>, &[Box<[u8]>]), stamp: Stamp) -> bool {
     let sources = sources_of(kept.origin.as_deref());
-    let hashes = index.hashes_from(key, &kept.tags, sources);
+    let hashes = index.hashes_from(key, tags, sources);
     index.judge_for_good(Named { key, hashes: &hashes, sources }, stamp).is_none()
 }

@@ -29,11 +29,12 @@ use super::{Place, Present, RestoreOptions, Ttl, Watch, blocking, cancelled, cha
 use crate::cache::{Larder, Shared};
 use crate::entry::Slot;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{KEY_LEN_MAX, check_namespace, is_reserved, namespace_of};
+use crate::key::{KEY_LEN_MAX, Tags, check_namespace, is_reserved, namespace_of};
 use crate::metrics::Count;
 use crate::pattern::Pattern;
 use crate::position::Stamp;
 use crate::record::{Record, RestoreHold};
+use crate::space::Space;
 use crate::tier::memory::Inserted;
 use crate::tier::{Action, Outcome, Tier, Wait, Write};
 
@@ -93,6 +94,29 @@ pub struct NamespaceRestored {
     pub dead: u64,
 }
 
+impl Restored {
+    fn add(&mut self, fate: Fate) {
+        match fate {
+            Fate::Restored(bytes) => (self.restored, self.bytes) = (self.restored + 1, self.bytes + bytes),
+            Fate::Newer => self.skipped_newer += 1,
+            Fate::Present => self.skipped_present += 1,
+            Fate::TooLarge => self.skipped_too_large += 1,
+            Fate::Invalidated => self.dead_invalidated += 1,
+            Fate::Expired => self.dead_expired += 1,
+        }
+    }
+}
+
+impl NamespaceRestored {
+    fn add(&mut self, fate: Fate) {
+        match fate {
+            Fate::Restored(_) => self.restored += 1,
+            Fate::Newer | Fate::Present | Fate::TooLarge => self.skipped += 1,
+            Fate::Invalidated | Fate::Expired => self.dead += 1,
+        }
+    }
+}
+
 /// What became of one entry.
 #[derive(Clone, Copy)]
 enum Fate {
@@ -127,8 +151,18 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
     let restored =
         Restored { backups: chain.iter().map(|manifest| manifest.name.clone()).collect(), dry_run: options.dry_run, ..Restored::default() };
     let (by_namespace, superseded) = (HashMap::default(), HashSet::default());
-    let mut restoring =
-        Restoring { shared: shared.clone(), options, asked, judge, hold, restored, by_namespace, superseded, batch: Batch::default() };
+    let mut restoring = Restoring {
+        shared: shared.clone(),
+        options,
+        asked,
+        judge,
+        hold,
+        restored,
+        by_namespace,
+        superseded,
+        space: None,
+        batch: Batch::default(),
+    };
     if let Err(error) = restoring.all(place, &chain, &watch).await {
         if let Some(holding) = restoring.hold.filter(|holding| restoring.restored.restored == 0 && !holding.goes_on)
             && let Err(error) = running.let_go_unused(&holding).await
@@ -221,6 +255,8 @@ struct Restoring<'a> {
     restored: Restored,
     by_namespace: HashMap<Name, NamespaceRestored, foldhash::fast::RandomState>,
     superseded: HashSet<u64, foldhash::fast::RandomState>,
+    /// Of the entry before, with its name.
+    space: Option<(Name, Arc<Space>)>,
     batch: Batch,
 }
 
@@ -249,6 +285,7 @@ struct Ready {
     stamp: Stamp,
     /// When its value was made, which a new life does not change.
     made_at: u64,
+    is_backed: bool,
 }
 
 impl Ready {
@@ -303,12 +340,7 @@ impl Restoring<'_> {
 
     /// Decides about one entry, as far as that can be done without looking at what is there.
     fn one(&mut self, kept: Kept<'_>, taken_at: u64, remember: bool) {
-        let hash = xxh3_64(kept.key);
-        let superseded = self.superseded.contains(&hash);
-        if remember && self.superseded.len() < REMEMBERED_MAX {
-            self.superseded.insert(hash);
-        }
-        if superseded {
+        if self.is_superseded(kept.key, remember) {
             self.restored.skipped_superseded += 1;
             return;
         }
@@ -317,16 +349,18 @@ impl Restoring<'_> {
             return;
         }
         let Some(key) = self.asked.target(kept.key) else { return self.count(kept.key, Fate::TooLarge) };
-        let Some(stamp) = self.judge.stamp(&kept, &key) else { return self.count(&key, Fate::Invalidated) };
+        let tags: Tags = kept.tags().map(Box::from).collect();
+        let Some(stamp) = self.judge.stamp(&kept, &tags, &key) else { return self.count(&key, Fate::Invalidated) };
         // Only an epoch that ended has no position, and then everything is stale.
         let Some(position) = self.judge.position_of(stamp) else { return self.count(&key, Fate::Invalidated) };
-        let space = self.shared.space_of(&key);
+        let space = self.space_of(&key);
         if kept.raw_len as usize > space.policy.value_bytes_max {
             return self.count(&key, Fate::TooLarge);
         }
         let Some((created_at, fresh_until, expires_at)) = self.times(&kept, taken_at, &space.policy) else {
             return self.count(&key, Fate::Expired);
         };
+        let is_backed = self.shared.tier.is_some() && space.policy.backing;
         let made_at = taken_at.saturating_sub(kept.age);
         // A small payload must not keep the mebibyte alive that it was read from.
         let payload = Bytes::copy_from_slice(kept.payload);
@@ -346,12 +380,38 @@ impl Restoring<'_> {
             negative: false,
             raw_len: kept.raw_len,
             held: Default::default(),
-            tags: kept.tags,
+            tags,
             media: kept.media,
             origin: kept.origin,
             payload,
         };
-        self.batch.push(Ready { key, record, stamp, made_at });
+        self.batch.push(Ready { key, record, stamp, made_at, is_backed });
+    }
+
+    /// Whether a newer backup of the chain had the key. Those that are to be remembered are.
+    fn is_superseded(&mut self, key: &[u8], remember: bool) -> bool {
+        if !remember && self.superseded.is_empty() {
+            return false;
+        }
+        let hash = xxh3_64(key);
+        let is_known = self.superseded.contains(&hash);
+        if remember && self.superseded.len() < REMEMBERED_MAX {
+            self.superseded.insert(hash);
+        }
+        is_known
+    }
+
+    /// The space of a key: mostly that of the one before.
+    fn space_of(&mut self, key: &[u8]) -> Arc<Space> {
+        let name = namespace_of(key);
+        match &self.space {
+            Some((last, space)) if **last == *name => space.clone(),
+            _ => {
+                let space = self.shared.space_of(key);
+                self.space = Some((name.into(), space.clone()));
+                space
+            }
+        }
     }
 
     /// When an entry was made, stops being fresh, and ends. `None`: that is over.
@@ -370,29 +430,19 @@ impl Restoring<'_> {
     }
 
     fn count(&mut self, key: &[u8], fate: Fate) {
-        let (all, name, mut unnamed) = (&mut self.restored, namespace_of(key), NamespaceRestored::default());
-        if !self.by_namespace.contains_key(name) && self.by_namespace.len() < NAMESPACES_MAX {
-            self.by_namespace.insert(name.into(), unnamed);
-        }
-        let of_namespace = self.by_namespace.get_mut(name).unwrap_or(&mut unnamed);
-        match fate {
-            Fate::Restored(bytes) => {
-                all.bytes += bytes;
-                (all.restored, of_namespace.restored) = (all.restored + 1, of_namespace.restored + 1);
-            }
-            Fate::Newer => (all.skipped_newer, of_namespace.skipped) = (all.skipped_newer + 1, of_namespace.skipped + 1),
-            Fate::Present => (all.skipped_present, of_namespace.skipped) = (all.skipped_present + 1, of_namespace.skipped + 1),
-            Fate::TooLarge => (all.skipped_too_large, of_namespace.skipped) = (all.skipped_too_large + 1, of_namespace.skipped + 1),
-            Fate::Invalidated => (all.dead_invalidated, of_namespace.dead) = (all.dead_invalidated + 1, of_namespace.dead + 1),
-            Fate::Expired => (all.dead_expired, of_namespace.dead) = (all.dead_expired + 1, of_namespace.dead + 1),
+        self.restored.add(fate);
+        let name = namespace_of(key);
+        if let Some(counts) = self.by_namespace.get_mut(name) {
+            counts.add(fate);
+        } else if self.by_namespace.len() < NAMESPACES_MAX {
+            self.by_namespace.entry(name.into()).or_default().add(fate);
         }
     }
 
     /// Writes what is ready.
     async fn write(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
-        let (backed, in_memory): (Vec<Ready>, Vec<Ready>) =
-            batch.ready.into_iter().partition(|ready| self.shared.tier.is_some() && self.shared.space_of(&ready.key).policy.backing);
+        let (backed, in_memory): (Vec<Ready>, Vec<Ready>) = batch.ready.into_iter().partition(|ready| ready.is_backed);
         for ready in in_memory {
             let (key, fate) = (ready.key.clone(), self.write_to_memory(ready));
             self.count(&key, fate);
@@ -561,7 +611,7 @@ mod tests {
                 origin: None,
                 payload: vec![0; bytes].into(),
             };
-            Ready { key: b"a:1".as_slice().into(), record, stamp: Stamp::new(1, 1), made_at: 5 }
+            Ready { key: b"a:1".as_slice().into(), record, stamp: Stamp::new(1, 1), made_at: 5, is_backed: true }
         };
         let full_after = |bytes: usize| {
             let mut batch = Batch::default();

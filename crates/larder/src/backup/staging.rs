@@ -30,7 +30,7 @@ use super::manifest::Manifest;
 use crate::cache::{Larder, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{Hold, Index, Named};
-use crate::key::{RESERVED, is_reserved};
+use crate::key::RESERVED;
 use crate::log::{Append, Appended, SharedHold};
 use crate::name::{Name, Names};
 use crate::position::{Position, Stamp};
@@ -478,7 +478,7 @@ const SEEN: &[u8] = b"seen";
 /// Whether a name says that keys are there which were not, and of which nobody was told one by one.
 #[cfg(feature = "redis")]
 pub(crate) fn is_seen(name: &Name) -> bool {
-    matches!(name, Name::Key(key) if is_reserved(key) && key[RESERVED.len()..] == *SEEN)
+    matches!(name, Name::Key(key) if key.strip_prefix(RESERVED) == Some(SEEN))
 }
 
 /// Whether a restore was begun or completed since: what it brought has stamps of before, also where it was never completed.
