@@ -31,12 +31,12 @@ const STAGES: [Stage; 5] = [
     Stage { name: "test", run: || test::run(&[]) },
 ];
 
-/// Lints everything as it ships, and then once more what tests build with other features, with those tests that are not linted so with
-/// the workspace: it is code too.
+/// Lints everything as it ships, with the features that the test kit turns on; and then the library with what tests build besides, and
+/// without all else, which sees that it can be built so.
 fn clippy() -> Result<(), Failure> {
     let root = workspace::root()?;
-    let tests = |pass: &test::ExtraPass| if pass.run_with_workspace { [].as_slice() } else { &["--tests"] };
-    let extra = test::extra_passes(|file| root.join(file).is_file()).map(|pass| [pass.selection, tests(pass)].concat());
+    let extra = test::extra_passes(|file| root.join(file).is_file()).filter(|pass| !pass.run_with_workspace);
+    let extra = extra.map(|pass| [pass.selection, pass.linted_with, &["--tests"]].concat());
     for selection in std::iter::once(vec!["--workspace", "--all-targets"]).chain(extra) {
         process::run(process::cargo(&["clippy"])?.args(selection).args(["--", "-D", "warnings"]))?;
     }

@@ -28,8 +28,9 @@ pub struct ExtraPass {
     pub filter: &'static str,
     /// What is said to cargo about how to build it, where it is run.
     pub built: &'static [&'static str],
-    /// Whether the workspace's pass has these features on, because the testkit turns them on: then its tests are run there, and it is
-    /// linted alone.
+    /// Features that are linted together with it: one pass of the library without Redis is enough.
+    pub linted_with: &'static [&'static str],
+    /// Whether the workspace's pass has these features on, because the testkit turns them on: then its tests are run there, and linted.
     pub run_with_workspace: bool,
 }
 
@@ -38,10 +39,10 @@ pub const EXTRA_PASSES: [ExtraPass; 2] = [
     ExtraPass {
         title: "tests that break the protocol on purpose, and those of optional features",
         file: "crates/larder/src/mutation.rs",
-        // And without Redis: linting it sees that the library can be built so.
         selection: &["--package", "larder", "--features", "test-mutations", "--features", "ndarray", "--lib"],
         filter: "",
         built: &[],
+        linted_with: &[],
         run_with_workspace: true,
     },
     ExtraPass {
@@ -52,6 +53,7 @@ pub const EXTRA_PASSES: [ExtraPass; 2] = [
         filter: "schedules",
         // All tests beside the code are built for these few, and all dependencies anew, which takes longer than they gain by it.
         built: &["--config", "profile.dev.opt-level=0"],
+        linted_with: &["--features", "ndarray"],
         run_with_workspace: false,
     },
 ];

@@ -60,7 +60,7 @@ pub use verify::{Verified, verify};
 
 pub(crate) use staging::Staging;
 #[cfg(feature = "redis")]
-pub(crate) use staging::is_seen;
+pub(crate) use staging::Told;
 
 /// Who looks on while something long is done. Asked between small steps, and never waited for.
 pub trait Watch: Send + Sync {

@@ -29,7 +29,7 @@ use crate::health::probes::Probes;
 use crate::invalidations::InvalidationCounters;
 use crate::key::{check_namespace, namespace_of};
 use crate::log::{Append, Appended, Durability, Log, Spread};
-use crate::metrics::NamespaceStats;
+use crate::metrics::{Count, NamespaceStats};
 use crate::mutation::{Mutation, Mutations};
 use crate::namespace::Namespace;
 use crate::needless::Needless;
@@ -202,6 +202,10 @@ impl Larder {
         shared.staging.take_up(&shared)?;
         crate::sweep::start(&shared);
         crate::optimize::start(&shared);
+        #[cfg(feature = "redis")]
+        if let Log::Redis(log) = &shared.log {
+            shared.runtime.spawn(forget_what_is_replaced(Arc::downgrade(&shared), log.replaced()));
+        }
         Ok(Larder(shared))
     }
 
@@ -539,6 +543,22 @@ impl Shared {
         self.others.policy.backing.then(unbacked)
     }
 
+    /// Takes out of memory what the backing tier has, too: others have replaced it there.
+    pub(crate) fn forget_copies(&self) {
+        self.forget_in_memory(|key, _| self.space_of(key).policy.backing);
+    }
+
+    /// Takes some entries out of memory, by key and stamp.
+    pub(crate) fn forget_in_memory(&self, is_meant: impl Fn(&[u8], Stamp) -> bool) {
+        for pool in self.pools() {
+            for (key, slot) in pool.iter() {
+                if is_meant(key.bytes(), slot.meta().stamp()) {
+                    pool.remove_entry(pool.query(key.bytes()), slot.as_ref(), Count::Replaced);
+                }
+            }
+        }
+    }
+
     /// How many entries memory holds, of all namespaces.
     pub(crate) fn entries_in_memory(&self) -> u64 {
         let spaces = self.spaces.load();
@@ -569,6 +589,16 @@ async fn close_log(shared: &Arc<Shared>) -> Result<()> {
     let closing = shared.clone();
     let log = shared.runtime.spawn_blocking(move || closing.log.close_blocking()).await;
     log.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the runtime was shut down before the log was closed")))
+}
+
+/// Until the cache is gone.
+#[cfg(feature = "redis")]
+async fn forget_what_is_replaced(shared: std::sync::Weak<Shared>, replaced: Arc<tokio::sync::Notify>) {
+    loop {
+        replaced.notified().await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.forget_copies();
+    }
 }
 
 /// Wakes those who wait for a position.

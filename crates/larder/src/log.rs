@@ -127,6 +127,18 @@ pub(crate) struct SharedHold {
     pub(crate) of: Vec<u8>,
 }
 
+/// What comes in the place of a hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Next<'a> {
+    /// Another one, or the same one of another.
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "nobody shares a log"))]
+    Hold(&'a SharedHold),
+    /// None: what was written under it is seen.
+    Seen,
+    /// None: what was written under it is never seen.
+    GivenUp,
+}
+
 /// One or the other.
 pub(crate) enum Log {
     Local(LocalLog),
@@ -197,12 +209,22 @@ impl Log {
         }
     }
 
+    /// Whether the hold with a number is in force among those who share the log, whatever it is of.
+    #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "nobody shares a log"))]
+    pub(crate) async fn has_shared_hold(&self, number: u64) -> Result<bool> {
+        match self {
+            Log::Local(_) => Ok(false),
+            #[cfg(feature = "redis")]
+            Log::Redis(log) => log.has_hold(number).await,
+        }
+    }
+
     /// Puts a hold in the place of another, or of none, or takes it away. `false`: it is not the other that is in force.
     ///
     /// # Errors
     /// [`ErrorKind::UnknownPosition`](crate::ErrorKind::UnknownPosition): another epoch is in force than the one given.
     #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "nobody shares a log"))]
-    pub(crate) async fn swap_shared_hold(&self, epoch: Epoch, from: Option<&SharedHold>, to: Option<&SharedHold>) -> Result<bool> {
+    pub(crate) async fn swap_shared_hold(&self, epoch: Epoch, from: Option<&SharedHold>, to: Next<'_>) -> Result<bool> {
         match self {
             Log::Local(_) => Ok(true),
             #[cfg(feature = "redis")]

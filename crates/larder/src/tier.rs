@@ -107,7 +107,7 @@ pub struct TierStats {
     pub expired: u64,
     /// Writes shed because the queue was full or the tier out of order.
     pub shed: u64,
-    /// Accepted writes that were given up, because they could not be written however often it was tried.
+    /// Records of a restore that were accepted and given up, because they could not be written however often it was tried.
     pub lost: u64,
     /// Stores refused because the record in place outranked them.
     pub outranked: u64,

@@ -147,7 +147,7 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
     }
     let judge = Judge::of(shared, place.clone(), &chain[0], options).await?;
     let of = Of::restore(options, &chain[0], judge.judged());
-    let hold = if options.dry_run { None } else { Some(running.hold(asked.targets(&chain), of).await?) };
+    let hold = if options.dry_run { None } else { Some(running.hold(asked.targets(&chain), of, options).await?) };
     let restored =
         Restored { backups: chain.iter().map(|manifest| manifest.name.clone()).collect(), dry_run: options.dry_run, ..Restored::default() };
     let (by_namespace, superseded) = (HashMap::default(), HashSet::default());
@@ -163,7 +163,17 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
         space: None,
         batch: Batch::default(),
     };
-    if let Err(error) = restoring.all(place, &chain, &watch).await {
+    let written = match restoring.all(&running, place, &chain, &watch).await {
+        Ok(()) => match &restoring.hold {
+            Some(holding) => {
+                watch.at("making it durable", restoring.restored.restored, None);
+                running.complete(holding).await
+            }
+            None => Ok(()),
+        },
+        Err(error) => Err(error),
+    };
+    if let Err(error) = written {
         if let Some(holding) = restoring.hold.filter(|holding| restoring.restored.restored == 0 && !holding.goes_on)
             && let Err(error) = running.let_go_unused(&holding).await
         {
@@ -173,10 +183,8 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
         return Err(error);
     }
     if let Some(holding) = restoring.hold {
-        watch.at("making it durable", restoring.restored.restored, None);
-        running.complete(&holding).await?;
         watch.at("letting it be seen", restoring.restored.restored, None);
-        running.publish(holding).await?;
+        running.publish(holding, options.present == Present::Replace).await?;
     }
     let namespaces = restoring.by_namespace.iter().map(|(name, counts)| (name.escape_ascii().to_string(), *counts)).collect();
     Ok(Restored { namespaces, ..restoring.restored })
@@ -296,7 +304,7 @@ impl Ready {
 }
 
 impl Restoring<'_> {
-    async fn all(&mut self, place: Arc<dyn Place>, chain: &Arc<Chain>, watch: &Arc<dyn Watch>) -> Result<()> {
+    async fn all(&mut self, running: &Running, place: Arc<dyn Place>, chain: &Arc<Chain>, watch: &Arc<dyn Watch>) -> Result<()> {
         let of: u64 = chain.iter().map(|manifest| manifest.entries).sum();
         let mut done = 0;
         for at in 0..chain.len() {
@@ -319,7 +327,7 @@ impl Restoring<'_> {
                     done += 1;
                     self.one(kept, chain[at].taken_at_ms, remember);
                     if self.batch.is_full() {
-                        self.write().await?;
+                        self.write(running).await?;
                     }
                 }
                 watch.at(if self.hold.is_some() { "restoring" } else { "counting" }, done, Some(of));
@@ -330,7 +338,7 @@ impl Restoring<'_> {
             }
             let ended = |e| Err(Error::new(ErrorKind::Closed, "the runtime was shut down while a backup was restored").with_source(e));
             thread.await.unwrap_or_else(ended)?;
-            self.write().await?;
+            self.write(running).await?;
         }
         if self.shared.index.latest().generation() != self.judge.generation() {
             return Err(epoch_ended());
@@ -440,7 +448,10 @@ impl Restoring<'_> {
     }
 
     /// Writes what is ready.
-    async fn write(&mut self) -> Result<()> {
+    async fn write(&mut self, running: &Running) -> Result<()> {
+        if let Some(holding) = &self.hold {
+            running.check_held(holding).await?;
+        }
         let batch = std::mem::take(&mut self.batch);
         let (backed, in_memory): (Vec<Ready>, Vec<Ready>) = batch.ready.into_iter().partition(|ready| ready.is_backed);
         for ready in in_memory {

@@ -31,7 +31,7 @@ use crate::cache::{Larder, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::{Hold, Index, Named};
 use crate::key::RESERVED;
-use crate::log::{Append, Appended, SharedHold};
+use crate::log::{Append, Appended, Next, SharedHold};
 use crate::name::{Name, Names};
 use crate::position::{Position, Stamp};
 
@@ -105,6 +105,9 @@ struct Held {
     /// Another one with each that goes on, so that whoever ends what he has begun does not end what others went on with.
     #[serde(default, skip_serializing_if = "is_zero")]
     turn: u64,
+    /// What is done with what is there, and with spans of time, where several may run at once: the one that is done first shows all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    how: Option<String>,
     /// Absent: not known, and any goes on.
     of: Option<Of>,
     /// Absent: all.
@@ -127,12 +130,12 @@ fn is_zero(turn: &u64) -> bool {
 
 impl Held {
     fn new(of: Option<Of>, namespaces: Option<&[Box<[u8]>]>) -> Self {
-        Held { turn: 0, of, namespaces: namespaces.map(|names| names.iter().map(|name| name.to_vec()).collect()) }
+        Held { turn: 0, how: None, of, namespaces: namespaces.map(|names| names.iter().map(|name| name.to_vec()).collect()) }
     }
 
     /// What a shared log says. One that a later version wrote is of everything, as far as this one can tell.
     fn of_shared(shared: &SharedHold) -> Self {
-        serde_json::from_slice(&shared.of).unwrap_or(Held { turn: 0, of: None, namespaces: None })
+        serde_json::from_slice(&shared.of).unwrap_or(Held { turn: 0, how: None, of: None, namespaces: None })
     }
 
     fn into_namespaces(self) -> Option<Vec<Box<[u8]>>> {
@@ -141,7 +144,8 @@ impl Held {
 
     /// Whether a restore of these namespaces, of this, may go on with it: letting go in the end shows what the one before left half done.
     /// Where that may still run elsewhere it has to be of the same namespaces, since whichever is done first lets go.
-    fn check_goes_on(&self, namespaces: Option<&[Box<[u8]>]>, of: &Of, is_shared: bool) -> Result<()> {
+    fn check_goes_on(&self, namespaces: Option<&[Box<[u8]>]>, of: &Of, how: Option<&str>) -> Result<()> {
+        let is_shared = how.is_some();
         let covers = match (namespaces, &self.namespaces) {
             (None, None) => true,
             (None, Some(_)) => !is_shared,
@@ -150,12 +154,17 @@ impl Held {
                 before.iter().all(|name| now.iter().any(|one| **one == **name)) && (!is_shared || now.len() == before.len())
             }
         };
-        if covers && self.of.as_ref().is_none_or(|before| before == of) {
+        let is_same = self.of.as_ref().is_none_or(|before| before == of);
+        if covers && is_same && (!is_shared || self.how.as_deref() == how) {
             return Ok(());
         }
         let what = self.of.as_ref().map_or(String::new(), Of::to_string);
         let shown = shown(self.namespaces.as_deref());
         let message = match self.of.as_ref().filter(|before| covers && Of { judged: of.judged, ..(*before).clone() } == *of) {
+            _ if covers && is_same => format!(
+                "a restore of {shown}{what} was interrupted, or runs on another server, with other wishes for what is there and for times to \
+                 live: run it as it was, or give it up first"
+            ),
             Some(Of { judged, .. }) => format!(
                 "a restore of {shown}{what} was interrupted, which judged what is stale by {judged}; this one would by {}, and would \
                  show what that one wrote: run it as it was, or give it up first",
@@ -286,7 +295,8 @@ impl Running {
     }
 
     /// Takes these namespaces out of sight for a restore.
-    pub(super) async fn hold(&self, namespaces: Option<Vec<Box<[u8]>>>, of: Of) -> Result<Holding> {
+    pub(super) async fn hold(&self, namespaces: Option<Vec<Box<[u8]>>>, of: Of, options: &RestoreOptions) -> Result<Holding> {
+        let how = format!("{:?}, {:?}", options.present, options.ttl);
         let shared = &self.shared;
         // Before its name is appended: whoever sees that it does not write is before that name, or after it ended.
         shared.staging.writing.store(true, Ordering::SeqCst);
@@ -295,20 +305,21 @@ impl Running {
         let shared_before = shared.log.shared_hold().await?;
         if let Some(before) = &before {
             let of_before = shared.staging.of.lock().clone();
-            Held::new(of_before, before.namespaces.as_deref()).check_goes_on(namespaces.as_deref(), &of, false)?;
+            Held::new(of_before, before.namespaces.as_deref()).check_goes_on(namespaces.as_deref(), &of, None)?;
         }
         if let Some(before) = &shared_before {
-            Held::of_shared(before).check_goes_on(namespaces.as_deref(), &of, true)?;
+            Held::of_shared(before).check_goes_on(namespaces.as_deref(), &of, Some(&how))?;
         }
         let goes_on = before.is_some() || shared_before.is_some();
         let lost = lost(shared);
-        let held = self.hold_for_others(shared_before.as_ref(), namespaces.as_deref(), &of).await?;
+        let held = self.hold_for_others(shared_before.as_ref(), namespaces.as_deref(), (&of, how)).await?;
         match self.hold_here(before, namespaces, of).await {
             Ok((below, position)) => Ok(Holding { below, position, shared: held, goes_on, lost }),
             Err(error) => {
                 // Nothing was written yet; what a restore before this one left is held as it was.
+                let next = shared_before.as_ref().map_or(Next::Seen, Next::Hold);
                 if let Some(held) = held
-                    && let Err(error) = shared.log.swap_shared_hold(shared.index.epoch(), Some(&held), shared_before.as_ref()).await
+                    && let Err(error) = shared.log.swap_shared_hold(shared.index.epoch(), Some(&held), next).await
                 {
                     tracing::warn!(%error, "a restore that could not begin is held in the shared log: run it again, or give it up");
                 }
@@ -318,16 +329,29 @@ impl Running {
     }
 
     /// Where others read what is written: that they are not to.
-    async fn hold_for_others(&self, before: Option<&SharedHold>, namespaces: Option<&[Box<[u8]>]>, of: &Of) -> Result<Option<SharedHold>> {
+    async fn hold_for_others(
+        &self,
+        before: Option<&SharedHold>,
+        namespaces: Option<&[Box<[u8]>]>,
+        (of, how): (&Of, String),
+    ) -> Result<Option<SharedHold>> {
         let shared = &self.shared;
         if !shared.log.is_shared() || !shared.tier.as_ref().is_some_and(|tier| tier.knows_holds()) {
             return Ok(None);
         }
         let number = before.map_or_else(|| fastrand::u64(1..), |before| before.number);
-        let of = serde_json::to_vec(&Held { turn: fastrand::u64(1..), ..Held::new(Some(of.clone()), namespaces) });
+        let of = serde_json::to_vec(&Held { turn: fastrand::u64(1..), how: Some(how), ..Held::new(Some(of.clone()), namespaces) });
         let of = of.map_err(|e| Error::new(ErrorKind::Backup, "a restore cannot be remembered").with_source(e))?;
         let hold = SharedHold { number, of };
-        if !shared.log.swap_shared_hold(shared.index.epoch(), before, Some(&hold)).await? {
+        let is_held = match shared.log.swap_shared_hold(shared.index.epoch(), before, Next::Hold(&hold)).await {
+            // The answer may have been lost, and not what was asked.
+            Err(error) => match shared.log.shared_hold().await {
+                Ok(there) if there.as_ref() == Some(&hold) => true,
+                _ => return Err(error),
+            },
+            swapped => swapped?,
+        };
+        if !is_held {
             let message = "another server began or ended a restore at the same moment: try again";
             return Err(Error::new(ErrorKind::Overloaded, message));
         }
@@ -406,44 +430,51 @@ impl Running {
         Ok(())
     }
 
+    /// Whether it still is what others are not to see.
+    pub(super) async fn check_held(&self, holding: &Holding) -> Result<()> {
+        let Some(hold) = &holding.shared else { return Ok(()) };
+        if self.shared.log.has_shared_hold(hold.number).await? { Ok(()) } else { Err(ended_elsewhere()) }
+    }
+
     /// Lets all of it be seen.
-    pub(super) async fn publish(self, holding: Holding) -> Result<()> {
+    pub(super) async fn publish(self, holding: Holding, replaces: bool) -> Result<()> {
         // By its number alone: whoever went on with the same restore writes what is there already.
         let is_first = match holding.shared {
-            Some(hold) => self.let_go_for_others(SharedHold { of: Vec::new(), ..hold }).await?,
+            Some(hold) => self.let_go_for_others(&SharedHold { of: Vec::new(), ..hold }, Next::Seen, replaces).await?,
             None => true,
         };
         self.let_go_here().await?;
-        if is_first {
-            return Ok(());
-        }
-        let message = "another server completed this restore meanwhile, or gave it up, so it does not say what of it is seen: run it again";
-        Err(Error::new(ErrorKind::Overloaded, message))
+        if is_first { Ok(()) } else { Err(ended_elsewhere()) }
     }
 
     /// Lets go of what nothing was written under.
     pub(super) async fn let_go_unused(&self, holding: &Holding) -> Result<()> {
         if let Some(hold) = &holding.shared {
             // Not there any more as it was: others went on with it, and it is theirs.
-            self.shared.log.swap_shared_hold(self.shared.index.epoch(), Some(hold), None).await?;
+            self.shared.log.swap_shared_hold(self.shared.index.epoch(), Some(hold), Next::Seen).await?;
         }
         self.let_go_here().await
     }
 
-    /// Lets all servers see what was written under a hold. `false`: that one is not in force.
-    async fn let_go_for_others(&self, hold: SharedHold) -> Result<bool> {
+    /// Takes a hold away for all servers, and tells them. `false`: that one is not in force.
+    async fn let_go_for_others(&self, hold: &SharedHold, next: Next<'_>, replaces: bool) -> Result<bool> {
         let shared = &self.shared;
-        let was_there = match shared.log.swap_shared_hold(shared.index.epoch(), Some(&hold), None).await {
-            // The answer may have been lost, and not what was asked.
-            Err(error) => match shared.log.shared_hold().await {
-                Ok(there) if there.as_ref().is_none_or(|there| there.number != hold.number) => true,
-                _ => return Err(error),
-            },
+        let swap = || shared.log.swap_shared_hold(shared.index.epoch(), Some(hold), next);
+        let was_there = match swap().await {
+            Err(error) if error.kind() == ErrorKind::UnknownPosition => return Err(epoch_ended()),
+            // The answer may have been lost, and not what was asked: then it is not there any more.
+            Err(_) => swap().await? || !shared.log.has_shared_hold(hold.number).await?,
             swapped => swapped?,
         };
         // Those whom others told that keys are not there must ask again.
-        if let Err(error) = self.append(SEEN).await {
-            tracing::warn!(%error, "a restore is over, and clients of other servers that keep what is not there were not told");
+        let names: &[&[u8]] = if replaces { &[SEEN, REPLACED] } else { &[SEEN] };
+        for name in names {
+            if let Err(error) = self.append(name).await {
+                tracing::warn!(%error, "a restore is over, and other servers were not told: what they keep may be from before");
+            }
+        }
+        if replaces {
+            shared.forget_copies();
         }
         Ok(was_there)
     }
@@ -475,10 +506,26 @@ const RESTORED: &[u8] = b"restored";
 /// The name that is appended when what was restored is seen by all who share the log.
 const SEEN: &[u8] = b"seen";
 
-/// Whether a name says that keys are there which were not, and of which nobody was told one by one.
+/// The name that is appended when what was there was replaced, also in a backing tier that others have copies of.
+const REPLACED: &[u8] = b"replaced";
+
+/// What others who share the log are told by a name, since nobody tells them of the keys one by one.
 #[cfg(feature = "redis")]
-pub(crate) fn is_seen(name: &Name) -> bool {
-    matches!(name, Name::Key(key) if key.strip_prefix(RESERVED) == Some(SEEN))
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Keys are there which were not.
+    Seen,
+    /// What memory has of the backing tier is not what that has.
+    Replaced,
+}
+
+#[cfg(feature = "redis")]
+impl Told {
+    pub(crate) fn by(name: &Name) -> Option<Self> {
+        let Name::Key(key) = name else { return None };
+        let of = |word: &[u8]| key.strip_prefix(RESERVED) == Some(word);
+        if of(SEEN) { Some(Told::Seen) } else { of(REPLACED).then_some(Told::Replaced) }
+    }
 }
 
 /// Whether a restore was begun or completed since: what it brought has stamps of before, also where it was never completed.
@@ -506,18 +553,43 @@ pub(super) fn epoch_ended() -> Error {
     Error::new(ErrorKind::UnknownPosition, message)
 }
 
+/// The hold that a restore wrote under is not in force any more.
+fn ended_elsewhere() -> Error {
+    let message = "another server completed this restore meanwhile, or gave it up, so it does not say what of it is seen: run it again";
+    Error::new(ErrorKind::Overloaded, message)
+}
+
 /// See [`Larder::abandon_restore`].
 pub(super) async fn abandon(larder: &Larder) -> Result<bool> {
     let running = Running::begin(&larder.0)?;
-    let shared_hold = larder.0.log.shared_hold().await?;
-    let held =
-        [larder.0.index.held().map(|hold| hold.namespaces), shared_hold.as_ref().map(|hold| Held::of_shared(hold).into_namespaces())];
-    let held: Vec<_> = held.into_iter().flatten().collect();
-    if held.is_empty() {
+    let shared = &larder.0;
+    let (here, everywhere) = (shared.index.held(), shared.log.shared_hold().await?);
+    if let Some(hold) = &everywhere {
+        let both = [Some(Held::of_shared(hold).into_namespaces()), here.map(|hold| hold.namespaces)];
+        let namespaces = both.into_iter().flatten().collect::<Option<Vec<_>>>().map(|lists| lists.concat());
+        invalidate(larder, namespaces).await?;
+        // As it was when it was looked at: what others went on with since is theirs.
+        if !running.let_go_for_others(hold, Next::GivenUp, false).await? {
+            let message = "another server goes on with the restore, or ended it, so it is not given up here";
+            return Err(Error::new(ErrorKind::Overloaded, message));
+        }
+    } else if let Some(hold) = here {
+        if shared.tier.as_ref().is_some_and(|tier| tier.knows_holds()) {
+            // Others are done with it. What is left is what this memory alone has.
+            shared.forget_in_memory(|key, stamp| hold.has(key, stamp));
+        } else {
+            invalidate(larder, hold.namespaces).await?;
+        }
+    } else {
         return Ok(false);
     }
-    let all: Option<Vec<Box<[u8]>>> = held.into_iter().collect::<Option<Vec<_>>>().map(|lists| lists.concat());
-    let texts: Option<Vec<&str>> = all.as_ref().and_then(|names| names.iter().map(|name| std::str::from_utf8(name).ok()).collect());
+    running.let_go_here().await?;
+    Ok(true)
+}
+
+/// Everything of these namespaces; `None`: of all.
+async fn invalidate(larder: &Larder, namespaces: Option<Vec<Box<[u8]>>>) -> Result<()> {
+    let texts: Option<Vec<&str>> = namespaces.as_ref().and_then(|names| names.iter().map(|name| std::str::from_utf8(name).ok()).collect());
     let names = match texts.filter(|names| names.iter().all(|name| crate::key::check_namespace(name).is_ok())) {
         Some(names) => names.into_iter().fold(Names::new(), |all, name| all.namespace(name).key(name)),
         None => Names::new().everything(),
@@ -526,12 +598,5 @@ pub(super) async fn abandon(larder: &Larder) -> Result<bool> {
     if receipt.is_queued() {
         return Err(Error::new(ErrorKind::LogUnavailable, "the log that is shared with others cannot be reached: nothing was given up"));
     }
-    // As it was when it was looked at: what others went on with since has written what is not invalidated.
-    if let Some(hold) = shared_hold
-        && !running.let_go_for_others(hold).await?
-    {
-        return Err(Error::new(ErrorKind::Overloaded, "another server goes on with the restore, or ended it, so it is not given up here"));
-    }
-    running.let_go_here().await?;
-    Ok(true)
+    Ok(())
 }

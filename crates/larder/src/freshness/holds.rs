@@ -27,7 +27,7 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    fn has(&self, key: &[u8], stamp: Stamp) -> bool {
+    pub(crate) fn has(&self, key: &[u8], stamp: Stamp) -> bool {
         let namespace = namespace_of(key);
         stamp < self.below && self.namespaces.as_ref().is_none_or(|held| held.iter().any(|one| **one == *namespace))
     }

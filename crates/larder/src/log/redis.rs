@@ -5,7 +5,8 @@
 //! Keys in one slot, `{prefix}` in braces:
 //!
 //! ```text
-//!   {larder}:log        hash: epoch, head, everything, shapes, globs, identity of the server, version of this layout, hold of a restore
+//!   {larder}:log        hash: epoch and those before it, head, everything, shapes, globs, identity of the server, version of this layout,
+//!                       hold of a restore and those that were given up
 //!   {larder}:table      string: the authoritative freshness table, lines of 64 bytes as in freshness.rs
 //!   {larder}:stream     stream: what was appended, a record a group, with the marks of events; its id is the group's last position
 //!   {larder}:members    hash: what each instance has applied, and when it said so; since when it is complete; fences
@@ -40,7 +41,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::{Append, Appended, LogStats, Marks, Spread};
@@ -112,6 +113,8 @@ struct Inner {
     trouble: Mutex<Option<String>>,
     counters: Counters,
     peers: peers::Peers,
+    /// Rung when what the tier has was replaced by others, one by one unsaid.
+    replaced: Arc<Notify>,
     index_lines: u64,
     mutations: Mutations,
     closed: AtomicBool,
@@ -222,6 +225,7 @@ impl RedisLog {
             trouble: Mutex::new(None),
             counters: Counters::default(),
             peers: peers::Peers::new(invalidations),
+            replaced: Arc::default(),
             mutations,
             closed: AtomicBool::new(false),
         });
@@ -275,6 +279,11 @@ impl RedisLog {
 
     pub(crate) fn writes_entries(&self) -> bool {
         !self.inner.link.options.is_cluster()
+    }
+
+    /// Rung when a restore elsewhere has replaced what the tier has.
+    pub(crate) fn replaced(&self) -> Arc<Notify> {
+        self.inner.replaced.clone()
     }
 
     #[inline]
@@ -371,6 +380,8 @@ impl RedisLog {
     pub(crate) fn stop(&self) {
         self.tasks.lock().drain(..).for_each(|task| task.abort());
         self.inner.link.take_down();
+        // So that who waits for it sees that nobody is left to ring.
+        self.inner.replaced.notify_one();
     }
 }
 

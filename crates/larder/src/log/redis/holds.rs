@@ -4,7 +4,7 @@ use ::redis::Value;
 
 use super::RedisLog;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::SharedHold;
+use crate::log::{Next, SharedHold};
 use crate::position::Epoch;
 use crate::remote::link::{failed, query};
 use crate::remote::{reply, script};
@@ -30,13 +30,23 @@ impl RedisLog {
         Ok(Some(SharedHold { number: reply::number(number, WHAT)?, of }))
     }
 
+    /// Whether the one with a number is in force.
+    pub(crate) async fn has_hold(&self, number: u64) -> Result<bool> {
+        let mut ask = ::redis::cmd("HGET");
+        ask.arg(&self.inner.keys.meta).arg("hold");
+        let there = query(&mut self.holds_connection()?, &ask).await?;
+        Ok(there != Value::Nil && reply::number(there, WHAT)? == number)
+    }
+
     /// See [`Log::swap_shared_hold`](crate::log::Log::swap_shared_hold).
-    pub(crate) async fn swap_hold(&self, epoch: Epoch, from: Option<&SharedHold>, to: Option<&SharedHold>) -> Result<bool> {
+    pub(crate) async fn swap_hold(&self, epoch: Epoch, from: Option<&SharedHold>, to: Next<'_>) -> Result<bool> {
         let mut call = script::call(&script::HOLD, 1);
         call.arg(&self.inner.keys.meta).arg(epoch.0.to_le_bytes().as_slice());
-        for hold in [from, to] {
+        let to_hold = if let Next::Hold(hold) = to { Some(hold) } else { None };
+        for hold in [from, to_hold] {
             call.arg(hold.map_or(String::new(), |hold| hold.number.to_string())).arg(hold.map_or(&[][..], |hold| &hold.of));
         }
+        call.arg(u8::from(matches!(to, Next::GivenUp)));
         let answer = script::run(&mut self.holds_connection()?, &call).await.map_err(failed)?;
         match reply::text(answer, WHAT)?.as_str() {
             "done" => Ok(true),

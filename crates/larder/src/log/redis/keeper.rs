@@ -9,6 +9,7 @@ use ::redis::aio::MultiplexedConnection;
 
 use super::encode::{self, Entry};
 use super::{Inner, boot_ns, inbox};
+use crate::backup::Told;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::Snapshot;
 use crate::mutation::Mutation;
@@ -268,8 +269,11 @@ impl Inner {
                 if !self.index.apply(&names, super::stamp(generation, seq)) {
                     return Err(Error::of_tier("positions were made up here meanwhile"));
                 }
-                if names.iter().any(crate::backup::is_seen) {
-                    self.index.notices.lost();
+                for told in names.iter().filter_map(Told::by) {
+                    match told {
+                        Told::Seen => self.index.notices.lost(),
+                        Told::Replaced => self.replaced.notify_one(),
+                    }
                 }
                 if !self.peers.brought(generation, seq, &names, now) {
                     self.index.notices.tell(&names, || Some(Position { epoch, seq }), None);

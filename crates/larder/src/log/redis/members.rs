@@ -63,15 +63,20 @@ impl Inner {
         let server = self.link.server().ok_or_else(|| Error::new(ErrorKind::LogUnavailable, "Redis cannot be reached"))?;
         let mut connection = server.append.clone();
         let mut ask = ::redis::pipe();
-        ask.cmd("TIME").cmd("HGET").arg(&self.keys.meta).arg("epoch").cmd("HGETALL").arg(&self.keys.members);
-        let [time, epoch, members]: [Value; 3] = ask
+        ask.cmd("TIME").cmd("HMGET").arg(&self.keys.meta).arg("epoch").arg("after").cmd("HGETALL").arg(&self.keys.members);
+        let [time, epochs, members]: [Value; 3] = ask
             .query_async::<Vec<Value>>(&mut connection)
             .await
             .map_err(failed)?
             .try_into()
             .map_err(|_| reply::unexpected("the members"))?;
         let now = reply::time_ms(time)?;
+        let [epoch, after] = reply::exactly(epochs, "the epochs")?;
         let in_force = reply::bytes(epoch, "an epoch").ok().and_then(|bytes| super::encode::epoch_of(&bytes));
+        let is_over = reply::bytes(after, "epochs")
+            .is_ok_and(|after| after.chunks_exact(8).any(|bytes| super::encode::epoch_of(bytes) == Some(position.epoch)));
+        // A server that was cut off may have an older one in force, of which others may have all sorts of things.
+        let came_after = in_force.filter(|_| is_over);
         let fields = reply::fields(members, "the members")?;
         let since = fields.iter().find(|(name, _)| name == SINCE).and_then(|(_, since)| reply::number(since.clone(), "a time").ok());
         let age = Duration::from_millis(since.map_or(0, |since: u64| now.saturating_sub(since)));
@@ -86,7 +91,7 @@ impl Inner {
             }
             query(&mut connection, &forget).await?;
         }
-        let lagging = here.iter().filter_map(|member| member.lag(position, in_force, now)).collect();
+        let lagging = here.iter().filter_map(|member| member.lag(position, came_after, now)).collect();
         Ok((Spread { instances: here.len(), lagging }, age))
     }
 
@@ -103,14 +108,14 @@ impl Inner {
 }
 
 impl Member {
-    /// How it lags, if it does. One that is in the epoch in force while the change is of an older one has nothing of that time.
-    fn lag(&self, change: Position, in_force: Option<Epoch>, now: u64) -> Option<Lagging> {
+    /// How it lags, if it does. One that is in an epoch that came after the change's, if one did, has nothing of that time.
+    fn lag(&self, change: Position, came_after: Option<Epoch>, now: u64) -> Option<Lagging> {
         let unseen_for = Duration::from_millis(now.saturating_sub(self.said_ms));
         let lagging = |behind| Some(Lagging { instance: self.name.clone(), behind, unseen_for });
         if self.epoch == Some(change.epoch) {
             return if self.applied >= change.seq { None } else { lagging(Some(change.seq - self.applied)) };
         }
-        if self.epoch.is_some() && self.epoch == in_force { None } else { lagging(None) }
+        if self.epoch.is_some() && self.epoch == came_after { None } else { lagging(None) }
     }
 }
 
@@ -133,11 +138,12 @@ mod tests {
     #[test]
     fn who_lags_is_told_by_epoch_and_position() {
         let change = Position { epoch: Epoch(7), seq: 5 };
-        let behind = |text, in_force| said(text).lag(change, Some(Epoch(in_force)), 100).map(|lagging| lagging.behind);
-        assert_eq!(behind("0000000000000007 5 90", 7), None);
-        assert_eq!(behind("0000000000000007 3 90", 7), Some(Some(2)));
-        assert_eq!(behind("0000000000000006 9 90", 7), Some(None), "it has not adopted the epoch of the change");
-        assert_eq!(behind("0000000000000008 0 90", 8), None, "it has nothing from the epoch of the change");
+        let behind = |text, after: Option<u64>| said(text).lag(change, after.map(Epoch), 100).map(|lagging| lagging.behind);
+        assert_eq!(behind("0000000000000007 5 90", None), None);
+        assert_eq!(behind("0000000000000007 3 90", None), Some(Some(2)));
+        assert_eq!(behind("0000000000000006 9 90", None), Some(None), "it has not adopted the epoch of the change");
+        assert_eq!(behind("0000000000000008 0 90", Some(8)), None, "it has nothing from the epoch of the change");
+        assert_eq!(behind("0000000000000007 3 90", Some(8)), Some(Some(2)), "and this one has not adopted the next");
         assert!(member((vec![], Value::BulkString(b"nonsense".to_vec()))).is_none());
     }
 }

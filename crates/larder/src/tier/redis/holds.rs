@@ -56,6 +56,8 @@ pub(super) struct InForce {
     /// Empty: it has none.
     pub(super) epoch: Vec<u8>,
     hold: Option<u64>,
+    /// Numbers of holds, as text: what was written under them is never seen.
+    given_up: Vec<u8>,
 }
 
 impl Inner {
@@ -90,7 +92,7 @@ impl Inner {
                     in_force = Some(self.in_force(&server).await?);
                 }
                 // Where another epoch is in force, its log says nothing of the holds of this one.
-                let is_over = in_force.as_ref().is_some_and(|now| now.is_of(record.epoch) && now.hold != Some(number));
+                let is_over = in_force.as_ref().is_some_and(|now| now.is_of(record.epoch) && now.is_seen(number));
                 if !is_over {
                     continue;
                 }
@@ -105,11 +107,11 @@ impl Inner {
     /// Asked where entries are read, not where appends wait for replicas.
     pub(super) async fn in_force(&self, server: &Server) -> Result<InForce> {
         let log = Keys::new(&self.link.options.prefix).meta;
-        let answer = server.data.send(cmd("HMGET").arg(log).arg("epoch").arg("hold")).await;
-        let [epoch, hold] = reply::exactly(self.counted(answer)?, WHAT)?;
-        let epoch = if epoch == Value::Nil { Vec::new() } else { reply::bytes(epoch, WHAT)? };
+        let answer = server.data.send(cmd("HMGET").arg(log).arg("epoch").arg("hold").arg("given_up")).await;
+        let [epoch, hold, given_up] = reply::exactly(self.counted(answer)?, WHAT)?;
+        let or_nothing = |value| if value == Value::Nil { Ok(Vec::new()) } else { reply::bytes(value, WHAT) };
         let hold = if hold == Value::Nil { None } else { Some(reply::number(hold, WHAT)?) };
-        Ok(InForce { epoch, hold })
+        Ok(InForce { epoch: or_nothing(epoch)?, hold, given_up: or_nothing(given_up)? })
     }
 }
 
@@ -117,11 +119,22 @@ impl InForce {
     fn is_of(&self, epoch: Epoch) -> bool {
         self.epoch == epoch.0.to_le_bytes()
     }
+
+    fn is_seen(&self, number: u64) -> bool {
+        let number_text = number.to_string();
+        self.hold != Some(number) && !self.given_up.split(|byte| *byte == b' ').any(|one| one == number_text.as_bytes())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_neither_in_force_nor_given_up_is_seen() {
+        let now = InForce { epoch: Vec::new(), hold: Some(7), given_up: b"17 9".to_vec() };
+        assert_eq!([7, 9, 17, 1, 79].map(|number| now.is_seen(number)), [false, false, false, true, true]);
+    }
 
     #[test]
     fn the_newest_are_known() {
