@@ -9,8 +9,7 @@ pub const COMMAND: Command = Command {
     name: "docs",
     arguments: "",
     summary: "Build the documentation; a warning is an error.",
-    details: "The library, the test kit and the tooling go to target/doc, the program's insides to\n\
-              target/program/doc.",
+    details: "What is public goes to target/doc, the insides of all crates to target/insides/doc.",
     run,
 };
 
@@ -20,12 +19,13 @@ pub const COMMAND: Command = Command {
 /// When one does not build or has a warning.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
     takes_none(COMMAND.name, arguments)?;
-    process::run(&mut strict(&["doc", "--workspace", "--exclude", "larder-server", "--no-deps"])?)?;
-    // The library and the program are both called `larder`, so in one folder each overwrites the other's pages, in an
-    // order nobody chose. The program therefore goes to a folder of its own; the shared build folder spares it from
-    // compiling the dependencies once more. (A cargo older than that setting ignores it, and only takes longer.)
-    let program = ["doc", "--package", "larder-server", "--no-deps", "--document-private-items"];
-    process::run(strict(&program)?.args(["--target-dir", "target/program"]).env("CARGO_BUILD_BUILD_DIR", "target"))
+    // The program `larder` would overwrite the pages of the library, which has the same name; there is nothing in it but a call of its own
+    // library. Both runs are of the same crates, so that the second has nothing to compile.
+    let crates = ["doc", "--workspace", "--lib", "--bin", "xtask", "--no-deps"];
+    process::run(&mut strict(&crates)?)?;
+    // In a folder of its own, with the shared build folder. (A cargo older than that setting ignores it, and only takes longer.)
+    let insides = ["--document-private-items", "--target-dir", "target/insides"];
+    process::run(strict(&crates)?.args(insides).env("CARGO_BUILD_BUILD_DIR", "target"))
 }
 
 /// A cargo command under which rustdoc's warnings are errors.

@@ -21,8 +21,8 @@ use crate::tier::TierStats;
 /// | `invalidations.KIND.ORIGIN` | names that were invalidated: see [`Invalidations`](crate::Invalidations) for kinds and origins |
 /// | `widened` | names that were widened, for want of a shape or a glob |
 /// | `needless.tag.TAG`, `needless.rule.RULE` | entries killed for nothing, by what killed them: see [`Needless`](crate::Needless), which has an end |
-/// | `events.received`, `.duplicates`, `.unmatched`, `.refused`, `.failed`, `.names`, `.conflated`, `.dead_dropped` | see [`EventStats`](crate::events::EventStats) |
-/// | `backing.evicted`, `.expired`, `.shed`, `.outranked`, `.unreadable`, `.errors` | see [`TierStats`](crate::tier::TierStats) |
+/// | `events.received`, `.duplicates`, `.unmatched`, `.refused`, `.failed`, `.names`, `.conflated`, `.dead_dropped` | see [`EventStats`] |
+/// | `backing.evicted`, `.expired`, `.shed`, `.outranked`, `.unreadable`, `.errors` | see [`TierStats`] |
 /// | `gauge.memory_capacity_bytes`, `gauge.false_miss_entries` | the memory that may be used, and about how many entries would be judged stale for nothing: as sums over samples |
 /// | `log.refused`, `.connects`, `.epochs`, `.resyncs`, `.inbox_taken`, `.inbox_rejected` | of a log that is shared: see [`SharedLogStats`](crate::SharedLogStats) |
 pub struct Recorder {

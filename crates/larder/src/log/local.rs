@@ -8,14 +8,14 @@
 //!
 //! The record is written before the index changes: a position that any reader can have seen is at least with the
 //! operating system, so `kill -9` cannot make the log hand it out again. Against a machine crash there is the ceiling
-//! (see [`segment`](super::segment)).
+//! (see [`segment`]).
 //!
 //! An append of marks alone takes no position: nothing becomes stale by it, and no reader has to look closer.
 //!
 //! # Files
 //!
 //! Segments are numbered from 1 without a gap. `checkpoint-k` holds the index as it was where `segment-k` begins; once it
-//! is there, everything numbered below k goes. It has the window of marks, too. [`recover`](super::recover) reads them back.
+//! is there, everything numbered below k goes. It has the window of marks, too. [`recover`] reads them back.
 //!
 //! Lock order: `state`, then the index's own; `syncer` is never held together with `state`.
 
