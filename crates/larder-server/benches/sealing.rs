@@ -44,7 +44,7 @@ async fn backups() {
     keys.add_identities(SECRET).expect("it is one");
     let sealer = recipients.sealer().expect("it is one");
     let (mut plain, mut sealed) = (Vec::new(), Vec::new());
-    let larder = Larder::builder().memory(512 << 20).index_bytes(1 << 20).build().await.expect("it opens");
+    let larder = Larder::builder().memory(512 << 20).build().await.expect("it opens");
     for n in 0..ENTRIES {
         // As JSON of features is: much of it is in every value.
         let mut value = format!("{{\"symbol\":\"S{}\",\"n\":{n}", n % 1000).into_bytes();

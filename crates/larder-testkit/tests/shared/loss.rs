@@ -138,3 +138,33 @@ async fn another_version_s_log_is_refused_and_left_alone() {
     assert_eq!(server.command(&["HGET", "{larder}:log", "version"]).unwrap().text(), "99");
     assert_eq!(server.command(&["EXISTS", "{larder}:table"]).unwrap().number(), Some(0));
 }
+
+/// A master that was cut off and comes back has an older epoch in force than whoever comes to it from the newer one, and who was in that older
+/// one all the time has nothing of what happened in the newer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_from_a_newer_log_to_an_older_one_is_not_told_that_all_obey() {
+    let (Some(older), Some(newer)) = (server(), server()) else { return };
+    let (to_older, to_either) =
+        (larder_testkit::proxy::Proxy::start(older.address()).unwrap(), larder_testkit::proxy::Proxy::start(newer.address()).unwrap());
+    // What was said long enough ago that nobody is missing in the list.
+    let moment = Duration::from_millis(100);
+    let open = async |proxy: &larder_testkit::proxy::Proxy| {
+        let url = format!("redis://{}", proxy.address());
+        Larder::builder().redis(options(&url)).index_bytes(1 << 16).max_staleness(moment).build().await.unwrap()
+    };
+    let cut_off = open(&to_older).await;
+    let on_cut_off = cut_off.namespace::<String>("n").unwrap();
+    on_cut_off.put("k", "old".to_owned()).await.unwrap();
+    to_older.refuse();
+    to_older.cut();
+    let asks = open(&to_either).await;
+    let receipt = asks.invalidate(Names::new().key("n:k")).await.unwrap();
+    let epoch = asks.position().epoch();
+    to_either.set_upstream(older.address());
+    to_either.cut();
+    to_either.heal();
+    until("the older epoch is adopted", || connected(&asks) && asks.position().epoch() != epoch).await;
+    let told = asks.applied_everywhere(&receipt, Duration::from_millis(500)).await.unwrap();
+    assert_eq!(on_cut_off.get("k").await.unwrap().as_deref().map(String::as_str), Some("old"), "it has not heard of it");
+    assert!(!told.is_everywhere() && told.lagging.iter().all(|one| one.behind.is_none()), "{told:?}");
+}
