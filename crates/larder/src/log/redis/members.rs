@@ -38,12 +38,15 @@ impl Inner {
             return Err(Error::new(ErrorKind::UnknownPosition, message));
         }
         let until = tokio::time::Instant::now() + deadline;
-        let mut pause = LOOK_MIN;
+        let (mut pause, mut seen) = (LOOK_MIN, None);
         loop {
-            let late = |_| Err(Error::new(ErrorKind::NotReached, "Redis did not say in time what the instances have applied"));
-            let (spread, age) = tokio::time::timeout_at(until, self.look(receipt.position())).await.unwrap_or_else(late)?;
+            let looked = tokio::time::timeout_at(until, self.look(receipt.position())).await;
+            let is_late = looked.is_err();
+            let late = || Error::new(ErrorKind::NotReached, "Redis did not say in time what the instances have applied");
+            // What was seen before that tells who lags, too.
+            let (spread, age) = looked.unwrap_or_else(|_| seen.take().ok_or_else(late))?;
             let is_complete = age > self.verified_for;
-            let is_over = tokio::time::Instant::now() + pause >= until;
+            let is_over = is_late || tokio::time::Instant::now() + pause >= until;
             if is_over && !is_complete && spread.is_everywhere() {
                 // The list went with the rest of what Redis had. Who is missing there has not said anything since, and its
                 // answers may still count as verified.
@@ -53,6 +56,7 @@ impl Inner {
             if is_over || (is_complete && spread.is_everywhere()) {
                 return Ok(spread);
             }
+            seen = Some((spread, age));
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LOOK_MAX);
         }
