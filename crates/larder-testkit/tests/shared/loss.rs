@@ -139,8 +139,8 @@ async fn another_version_s_log_is_refused_and_left_alone() {
     assert_eq!(server.command(&["EXISTS", "{larder}:table"]).unwrap().number(), Some(0));
 }
 
-/// A master that was cut off and comes back has an older epoch in force than whoever comes to it from the newer one, and who was in that older
-/// one all the time has nothing of what happened in the newer.
+/// A master that was cut off and comes back has an older epoch in force than whoever comes to it from the newer one, and who was in that
+/// older one all the time has nothing of what happened in the newer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_comes_from_a_newer_log_to_an_older_one_is_not_told_that_all_obey() {
     let (Some(older), Some(newer)) = (server(), server()) else { return };
