@@ -38,7 +38,7 @@ use crate::origin::sources_of;
 use crate::position::{Position, Receipt, Stamp};
 use crate::raw::Raw;
 use crate::read::Look;
-use crate::record::{Record, RestoreHold};
+use crate::record::Record;
 use crate::space::Space;
 use crate::spans;
 use crate::stats::Stats;
@@ -467,7 +467,7 @@ impl Shared {
 
     /// Whether a restore that is not over wrote it where others read it.
     pub(crate) fn is_held_by_others(&self, record: &Record) -> bool {
-        matches!(record.held, RestoreHold::By(_)) && !self.mutations.on(Mutation::HoldsUnasked)
+        record.is_held() && !self.mutations.on(Mutation::HoldsUnasked)
     }
 
     /// The same for those who see what is [held](crate::freshness::Hold), too.

@@ -108,7 +108,7 @@ impl Record {
     pub fn encoded_len(&self) -> usize {
         let tags: usize = self.tags.iter().map(|tag| 1 + tag.len()).sum();
         let origin = self.origin.as_ref().map_or(0, |origin| origin.encoded_len());
-        let held = if matches!(self.held, RestoreHold::By(_)) { 8 } else { 0 };
+        let held = if self.is_held() { 8 } else { 0 };
         HEADER + held + tags + self.media.as_ref().map_or(0, |media| media.len()) + origin + self.payload.len()
     }
 
@@ -117,6 +117,11 @@ impl Record {
     /// Records of different epochs do not say which is newer; the one being written is of the epoch in force, so it wins.
     pub fn outranks(&self, other: &Record) -> bool {
         self.is_past(Position { epoch: other.epoch, seq: other.seq })
+    }
+
+    /// Whether a restore that is not known to be over wrote it.
+    pub fn is_held(&self) -> bool {
+        matches!(self.held, RestoreHold::By(_))
     }
 
     /// Whether it is of the position's epoch, and newer.

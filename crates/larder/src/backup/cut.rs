@@ -278,7 +278,7 @@ impl Cut {
         let look: Keep = {
             let cut = self.clone();
             Arc::new(move |key, record| {
-                let is_seen = !record.negative && !matches!(record.held, RestoreHold::By(_));
+                let is_seen = !record.negative && !record.is_held();
                 if is_seen && cut.is_wanted(key) && cut.shared.clock.now_ms() < record.expires_at {
                     // One of another epoch is stale, and has no stamp.
                     if let Some(stamp) = cut.shared.index.stamp_of_record(Position { epoch: record.epoch, seq: record.seq }) {

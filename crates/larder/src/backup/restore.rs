@@ -163,17 +163,7 @@ pub(super) async fn restore(larder: &Larder, place: Arc<dyn Place>, options: &Re
         space: None,
         batch: Batch::default(),
     };
-    let written = match restoring.all(&running, place, &chain, &watch).await {
-        Ok(()) => match &restoring.hold {
-            Some(holding) => {
-                watch.at("making it durable", restoring.restored.restored, None);
-                running.complete(holding).await
-            }
-            None => Ok(()),
-        },
-        Err(error) => Err(error),
-    };
-    if let Err(error) = written {
+    if let Err(error) = restoring.all(&running, place, &chain, &watch).await {
         if let Some(holding) = restoring.hold.filter(|holding| restoring.restored.restored == 0 && !holding.goes_on)
             && let Err(error) = running.let_go_unused(&holding).await
         {
@@ -342,6 +332,10 @@ impl Restoring<'_> {
         }
         if self.shared.index.latest().generation() != self.judge.generation() {
             return Err(epoch_ended());
+        }
+        if let Some(holding) = &self.hold {
+            watch.at("making it durable", self.restored.restored, None);
+            running.complete(holding).await?;
         }
         Ok(())
     }
@@ -585,9 +579,8 @@ fn is_newer(there: &Record, ready: &Ready) -> bool {
 
 /// Whether a record is what is to be restored, and no restore holds it.
 fn is_same(there: &Record, ready: &Ready) -> bool {
-    let is_held = matches!(there.held, RestoreHold::By(_));
     let same = (there.epoch, there.seq, there.fingerprint) == (ready.record.epoch, ready.record.seq, ready.record.fingerprint);
-    same && !is_held && there.created_at == ready.made_at
+    same && !there.is_held() && there.created_at == ready.made_at
 }
 
 /// When an entry stops being fresh, and ends, whose spans of time are reckoned from a moment.

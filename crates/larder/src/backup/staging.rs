@@ -336,7 +336,7 @@ impl Running {
         (of, how): (&Of, String),
     ) -> Result<Option<SharedHold>> {
         let shared = &self.shared;
-        if !shared.log.is_shared() || !shared.tier.as_ref().is_some_and(|tier| tier.knows_holds()) {
+        if !holds_for_others(shared) {
             return Ok(None);
         }
         let number = before.map_or_else(|| fastrand::u64(1..), |before| before.number);
@@ -382,7 +382,7 @@ impl Running {
     /// The namespaces that the index has to hold: where others have the rest, those that the tier does not have. `None`: it need not.
     fn held_here(&self, namespaces: Option<Vec<Box<[u8]>>>) -> Option<Option<Vec<Box<[u8]>>>> {
         let shared = &self.shared;
-        if !shared.tier.as_ref().is_some_and(|tier| tier.knows_holds()) {
+        if !holds_for_others(shared) {
             return Some(namespaces);
         }
         let here = match (namespaces, shared.unbacked()) {
@@ -492,6 +492,11 @@ impl Running {
     }
 }
 
+/// Whether what is restored into the tier is held in the shared log, for all who read it.
+fn holds_for_others(shared: &Shared) -> bool {
+    shared.log.is_shared() && shared.tier.as_ref().is_some_and(|tier| tier.knows_holds())
+}
+
 /// What the tier lost of what it had accepted.
 fn lost(shared: &Shared) -> u64 {
     shared.tier.as_ref().map_or(0, |tier| tier.stats().lost)
@@ -574,7 +579,7 @@ pub(super) async fn abandon(larder: &Larder) -> Result<bool> {
             return Err(Error::new(ErrorKind::Overloaded, message));
         }
     } else if let Some(hold) = here {
-        if shared.tier.as_ref().is_some_and(|tier| tier.knows_holds()) {
+        if holds_for_others(shared) {
             // Others are done with it. What is left is what this memory alone has.
             shared.forget_in_memory(|key, stamp| hold.has(key, stamp));
         } else {

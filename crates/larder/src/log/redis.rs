@@ -392,6 +392,12 @@ impl Drop for RedisLog {
 }
 
 impl Inner {
+    /// What is asked beside appends, while a server can be reached.
+    fn connection(&self) -> Result<::redis::aio::MultiplexedConnection> {
+        let server = self.link.server().ok_or_else(|| Error::new(ErrorKind::LogUnavailable, "Redis cannot be reached"))?;
+        Ok(server.append.clone())
+    }
+
     /// Lets an append take effect here, and keeps its names for the log. `None` if the log can be reached by now. Its events are not
     /// remembered: what is queued is gone with the process, so they have to be delivered again.
     fn enqueue(&self, append: &Append) -> Option<Result<Appended>> {

@@ -24,7 +24,7 @@ use super::{Action, Keep, KeyPage, Outcome, SweepPage, Tier, TierFuture, TierSta
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::Epoch;
-use crate::record::{Record, RestoreHold};
+use crate::record::Record;
 use crate::remote::link::{Data, Link, Server, failed};
 use crate::remote::{reply, script};
 
@@ -475,8 +475,7 @@ async fn write_on(weak: Weak<Inner>) {
                 if failures > TRIES_TOGETHER {
                     tracing::warn!(%error, key = %batch[0].1.escape_ascii(), "an entry could not be written to Redis; it was given up");
                     inner.counters.shed.fetch_add(1, Ordering::Relaxed);
-                    let is_restored = |record: &Arc<Record>| matches!(record.held, RestoreHold::By(_));
-                    if batch[0].2.1.record().is_some_and(is_restored) {
+                    if batch[0].2.1.record().is_some_and(|record| record.is_held()) {
                         inner.counters.lost.fetch_add(1, Ordering::Relaxed);
                     }
                     inner.written(&batch);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Inner;
 use crate::election::{Claim, Claimed, Held, RECORDS_MAX, Remembered, Renewed, Standing};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::remote::link::{failed, query};
 use crate::remote::{reply, script};
 
@@ -20,16 +20,11 @@ const LEASE_MS_MAX: u64 = 1 << 42;
 pub(crate) struct Duties<'a>(pub(super) &'a Inner);
 
 impl Duties<'_> {
-    fn connection(&self) -> Result<::redis::aio::MultiplexedConnection> {
-        let server = self.0.link.server().ok_or_else(|| Error::new(ErrorKind::LogUnavailable, "Redis cannot be reached"))?;
-        Ok(server.append.clone())
-    }
-
     async fn ask(&self, name: &str, what: &str, say: impl for<'a> FnOnce(&'a mut Cmd) -> &'a mut Cmd) -> Result<Vec<Value>> {
         let mut call = script::call(&script::DUTY, 2);
         call.arg(self.0.keys.duty(name)).arg(self.0.keys.duty_records(name)).arg(what);
         say(&mut call);
-        reply::list(script::run(&mut self.connection()?, &call).await.map_err(failed)?, WHAT)
+        reply::list(script::run(&mut self.0.connection()?, &call).await.map_err(failed)?, WHAT)
     }
 
     pub(crate) async fn enrol(&self, name: &str, terms: &str, known: Remembered, now_ms: u64) -> Result<()> {
@@ -104,7 +99,7 @@ impl Duties<'_> {
     pub(crate) async fn records(&self, name: &str) -> Result<Vec<(u64, Bytes)>> {
         let mut ask = ::redis::cmd("LRANGE");
         ask.arg(self.0.keys.duty_records(name)).arg(0).arg(RECORDS_MAX - 1);
-        let records = reply::list(query(&mut self.connection()?, &ask).await?, WHAT)?;
+        let records = reply::list(query(&mut self.0.connection()?, &ask).await?, WHAT)?;
         records.into_iter().map(|record| apart(&Bytes::from(reply::bytes(record, WHAT)?))).collect()
     }
 

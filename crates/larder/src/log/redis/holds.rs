@@ -12,16 +12,11 @@ use crate::remote::{reply, script};
 const WHAT: &str = "the hold of a restore";
 
 impl RedisLog {
-    fn holds_connection(&self) -> Result<::redis::aio::MultiplexedConnection> {
-        let server = self.inner.link.server().ok_or_else(|| Error::new(ErrorKind::LogUnavailable, "Redis cannot be reached"))?;
-        Ok(server.append.clone())
-    }
-
     /// The hold in force, if there is one.
     pub(crate) async fn hold(&self) -> Result<Option<SharedHold>> {
         let mut ask = ::redis::cmd("HMGET");
         ask.arg(&self.inner.keys.meta).arg("hold").arg("hold_of");
-        let [number, of] = reply::exactly(query(&mut self.holds_connection()?, &ask).await?, WHAT)?;
+        let [number, of] = reply::exactly(query(&mut self.inner.connection()?, &ask).await?, WHAT)?;
         if number == Value::Nil {
             return Ok(None);
         }
@@ -34,7 +29,7 @@ impl RedisLog {
     pub(crate) async fn has_hold(&self, number: u64) -> Result<bool> {
         let mut ask = ::redis::cmd("HGET");
         ask.arg(&self.inner.keys.meta).arg("hold");
-        let there = query(&mut self.holds_connection()?, &ask).await?;
+        let there = query(&mut self.inner.connection()?, &ask).await?;
         Ok(there != Value::Nil && reply::number(there, WHAT)? == number)
     }
 
@@ -47,7 +42,7 @@ impl RedisLog {
             call.arg(hold.map_or(String::new(), |hold| hold.number.to_string())).arg(hold.map_or(&[][..], |hold| &hold.of));
         }
         call.arg(u8::from(matches!(to, Next::GivenUp)));
-        let answer = script::run(&mut self.holds_connection()?, &call).await.map_err(failed)?;
+        let answer = script::run(&mut self.inner.connection()?, &call).await.map_err(failed)?;
         match reply::text(answer, WHAT)?.as_str() {
             "done" => Ok(true),
             "other" => Ok(false),

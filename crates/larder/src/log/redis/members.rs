@@ -64,8 +64,7 @@ impl Inner {
 
     /// What all have applied, and how old the list of them is.
     async fn look(&self, position: Position) -> Result<(Spread, Duration)> {
-        let server = self.link.server().ok_or_else(|| Error::new(ErrorKind::LogUnavailable, "Redis cannot be reached"))?;
-        let mut connection = server.append.clone();
+        let mut connection = self.connection()?;
         let mut ask = ::redis::pipe();
         ask.cmd("TIME").cmd("HMGET").arg(&self.keys.meta).arg("epoch").arg("after").cmd("HGETALL").arg(&self.keys.members);
         let [time, epochs, members]: [Value; 3] = ask

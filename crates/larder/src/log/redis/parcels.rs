@@ -3,7 +3,7 @@
 use ::redis::Value;
 
 use super::Inner;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::parcels::{PARCELS_MAX, Parcel, ParcelBounds};
 use crate::remote::link::{failed, query};
 use crate::remote::{reply, script};
@@ -29,13 +29,8 @@ impl ParcelKeys {
 }
 
 impl Inner {
-    fn parcels_connection(&self) -> Result<::redis::aio::MultiplexedConnection> {
-        let server = self.link.server().ok_or_else(|| Error::new(ErrorKind::LogUnavailable, "Redis cannot be reached"))?;
-        Ok(server.append.clone())
-    }
-
     pub(super) async fn ship(&self, sender: &str, parcels: &[Parcel], kept: ParcelBounds) -> Result<()> {
-        let mut connection = self.parcels_connection()?;
+        let mut connection = self.connection()?;
         let keys = &self.keys.parcels;
         let bytes = parcels.iter().map(|parcel| parcel.bytes.len() + parcel.name.len()).sum();
         let mut call = script::sized_call(&script::SHIP, 3, (6 + 2 * parcels.len(), bytes));
@@ -52,12 +47,12 @@ impl Inner {
     pub(super) async fn senders(&self) -> Result<Vec<String>> {
         let mut ask = ::redis::cmd("ZRANGE");
         ask.arg(&self.keys.parcels.senders).arg(0).arg(-1);
-        let senders = query(&mut self.parcels_connection()?, &ask).await?;
+        let senders = query(&mut self.connection()?, &ask).await?;
         reply::list(senders, "the senders")?.into_iter().map(|sender| reply::text(sender, "a sender")).collect()
     }
 
     pub(super) async fn shipped(&self, sender: &str, after: u64) -> Result<Vec<(u64, Parcel)>> {
-        let mut connection = self.parcels_connection()?;
+        let mut connection = self.connection()?;
         let keys = &self.keys.parcels;
         let mut ask = ::redis::cmd("ZRANGEBYSCORE");
         ask.arg(keys.order(sender)).arg(format!("({after}")).arg("+inf").arg("WITHSCORES").arg("LIMIT").arg(0).arg(PARCELS_MAX);

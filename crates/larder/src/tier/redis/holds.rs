@@ -61,20 +61,6 @@ pub(super) struct InForce {
 }
 
 impl Inner {
-    /// The same for one record, by a deadline: what is not known by then is an error, as if it had not been read.
-    pub(super) async fn settled(&self, record: Option<Record>, deadline: Instant) -> Result<Option<Record>> {
-        let Some(record) = record else { return Ok(None) };
-        if record.held == RestoreHold::None {
-            return Ok(Some(record));
-        }
-        let mut records = [record];
-        let settling = tokio::time::timeout_at(deadline, self.settle(&mut records, |record| Some(record)));
-        let late = |_| Err(Error::new(ErrorKind::Tier, "Redis did not say in time whether a restore is over"));
-        settling.await.unwrap_or_else(late)?;
-        let [record] = records;
-        Ok(Some(record))
-    }
-
     /// Says of records that were written under a hold whether it is over, with one question at most. Returns whether one of them was
     /// found so: its restore may have ended after others of them were read.
     pub(super) async fn settle<T>(&self, items: &mut [T], record_of: impl Fn(&mut T) -> Option<&mut Record>) -> Result<bool> {
@@ -102,6 +88,20 @@ impl Inner {
             is_any_over = true;
         }
         Ok(is_any_over)
+    }
+
+    /// The same for one record, by a deadline: what is not known by then is an error, as if it had not been read.
+    pub(super) async fn settled(&self, record: Option<Record>, deadline: Instant) -> Result<Option<Record>> {
+        let Some(record) = record else { return Ok(None) };
+        if record.held == RestoreHold::None {
+            return Ok(Some(record));
+        }
+        let mut records = [record];
+        let settling = tokio::time::timeout_at(deadline, self.settle(&mut records, |record| Some(record)));
+        let late = |_| Err(Error::new(ErrorKind::Tier, "Redis did not say in time whether a restore is over"));
+        settling.await.unwrap_or_else(late)?;
+        let [record] = records;
+        Ok(Some(record))
     }
 
     /// Asked where entries are read, not where appends wait for replicas.
