@@ -43,17 +43,15 @@ use crate::position::{Epoch, Position, SEQ_BITS, SEQ_MAX, Stamp};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
 
 mod holds;
-#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a log that is shared sends lines"))]
-mod lines;
 #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a log that is shared is entered so"))]
 mod shared;
 mod snapshot;
 
 pub(crate) use holds::Hold;
 #[cfg(feature = "redis")]
-pub(crate) use lines::{Images, Lines};
-#[cfg(feature = "redis")]
 pub(crate) use shared::NameHasher;
+#[cfg(feature = "redis")]
+pub(crate) use snapshot::Parts;
 pub(crate) use snapshot::Snapshot;
 
 /// Pairs in a line: with the floor, eight words, one cache line of every processor this runs on.
@@ -565,6 +563,12 @@ impl Index {
     /// the copy is at least as cautious as the index was at `head`, and replaying what came after changes nothing.
     pub(crate) fn snapshot(&self, head: u64) -> Snapshot {
         Snapshot::of(self, head)
+    }
+
+    /// The same as it is encoded, a part of so many lines after the other.
+    #[cfg(feature = "redis")]
+    pub(crate) fn parts(&self, lines: usize) -> Parts<'_> {
+        Parts::of(self, lines)
     }
 
     /// What share of entries with these stamps would be judged stale though nothing they depend on was invalidated: the

@@ -37,8 +37,10 @@ pub enum Mutation {
     EventsForgotten,
     /// A compare-and-set, or a put since a position, does not ask the log what was changed meanwhile.
     ChangeWithoutGuard,
-    /// An instance sends lines of the shared table without the other names that stand in them.
-    LinesWithGaps,
+    /// A checkpoint of a shared log takes its position after its lines were read.
+    CheckpointLate,
+    /// A guard of an append to a shared log is judged by its caller's index alone, which may lag.
+    GuardByOwnIndex,
     /// What is done under a claim that somebody else has taken over is recorded all the same.
     FinishUnfenced,
     /// A restore stamps what it restores anew, instead of judging it by its own stamp.

@@ -131,7 +131,7 @@ impl RedisOptions {
             heartbeat: Duration::from_millis(200),
             queue_bytes: 64 << 20,
             write_queue_bytes: 64 << 20,
-            stream_len: 10_000,
+            stream_len: 100_000,
             replicas: 0,
             instance: None,
         })
@@ -195,8 +195,9 @@ impl RedisOptions {
         self
     }
 
-    /// About how many groups of appends the stream keeps; an instance that falls behind by more reads a snapshot. Default
-    /// 10,000.
+    /// About how many groups of appends the stream keeps at most: an instance then writes a checkpoint, a copy of its index, and what came
+    /// before the last one goes. Also once they have half the bytes of the index since the last. An instance that falls behind by more
+    /// reads the checkpoint. Default 100,000.
     pub fn stream_len(mut self, groups: usize) -> Self {
         self.stream_len = groups;
         self

@@ -241,8 +241,8 @@ pub const REDIS: Section = Section {
         setting(
             "stream_len",
             Kind::Count { least: 100, most: 1 << 30 },
-            "10000",
-            "About how many groups of changes the shared log keeps. A server that falls behind by more reads a snapshot.",
+            "100000",
+            "About how many groups of changes the shared log keeps at most. Then a server writes a checkpoint, and what came before the last one goes. A server that falls behind by more reads the checkpoint.",
         ),
         setting(
             "replicas",

@@ -292,7 +292,7 @@ impl Strike<'_> {
             Flushed => tell(&["FLUSHALL"]),
             ScriptsFlushed => tell(&["SCRIPT", "FLUSH"]),
             LogKeyDeleted => {
-                let name = *self.rng.choice(&["log", "table", "stream", "members"]).expect("there are some");
+                let name = *self.rng.choice(&["log", "checkpoint", "checkpoint:unfinished", "stream", "members"]).expect("there are some");
                 tell(&["DEL", &log_key(name)]);
             }
             StreamTrimmed => tell(&["XTRIM", &log_key("stream"), "MAXLEN", "0"]),

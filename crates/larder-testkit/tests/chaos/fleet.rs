@@ -37,9 +37,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// An index in which a name is pushed out by seven others, for the test that takes away what makes that safe.
 const ONE_LINE: usize = 64;
 
-/// An index in which names share lines and seldom push each other out, for the test of who may send lines.
-const FEW_LINES: usize = 16 * 64;
-
 /// The value that is cached.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Seen {
@@ -215,7 +212,6 @@ pub(super) async fn open(url: &str, instance: usize, settings: &Settings) -> Lar
         .memory(128 << 10)
         .index_bytes(match settings.mutation {
             Some(Mutation::ForgetWithoutFloor) => ONE_LINE,
-            Some(Mutation::LinesWithGaps) => FEW_LINES,
             _ => 1 << 15,
         })
         .backing_timeout(ms(300))

@@ -20,8 +20,9 @@ fn faults_for(mutation: Mutation) -> &'static [Fault] {
         Mutation::HitUnchecked | Mutation::StampAfterLoad | Mutation::JoinersDoNotCheck | Mutation::OwnAppendsLate => &[],
         Mutation::UpdateWithoutCheck | Mutation::UpdateStampLate | Mutation::RestampAfterCheck => &[],
         Mutation::ForgetWithoutFloor | Mutation::TailBeforeIndex => &[],
-        // So that instances take up the table, not what was appended to the stream.
-        Mutation::LinesWithGaps => &[Fault::StreamTrimmed, Fault::InstanceKilled],
+        Mutation::GuardByOwnIndex => &[],
+        // So that instances begin with a checkpoint, not with what they had.
+        Mutation::CheckpointLate => &[Fault::InstanceKilled, Fault::HeldLong],
         Mutation::EpochNotAdopted | Mutation::LossUnnoticed => &[Fault::Flushed, Fault::KilledLosing, Fault::LogKeyDeleted],
         Mutation::PublishBeforeRecord | Mutation::PositionsUsedAgain => {
             unreachable!("only a log of one process has this rule; tests/mutations takes it away")
@@ -110,6 +111,11 @@ fn a_loss_that_nobody_notices() {
 }
 
 #[test]
-fn lines_from_an_instance_that_has_gaps() {
-    is_caught(Mutation::LinesWithGaps);
+fn a_checkpoint_that_claims_more_than_it_has() {
+    is_caught(Mutation::CheckpointLate);
+}
+
+#[test]
+fn a_guard_that_only_asks_an_index_that_lags() {
+    is_caught(Mutation::GuardByOwnIndex);
 }

@@ -3,6 +3,7 @@
 
 mod basics;
 mod change;
+mod checkpoints;
 mod election;
 mod entries;
 mod events;

@@ -6,14 +6,14 @@ use super::*;
 impl Index {
     /// Enters names that this instance appended to a log it shares with others, and lets readers know at once (step 1).
     /// What others appended before may come later, by [`apply`](Self::apply), so only `latest` is raised. Returns the stamp, of
-    /// the generation in force: the epoch may have been adopted anew since the append was sent. `None`, and nothing done, if it
+    /// the generation in force: the epoch may have been adopted anew since the append was sent; and how many were widened. `None`, and nothing done, if it
     /// was left: then everything that the names were meant for is stale anyway.
     ///
     /// The answer to an append may come after positions were made up here, because the log was held for lost. Entries may have
     /// been checked and stamped with those before the names were here, so that the real position would be too low for them:
     /// the names get another made-up one, past all. Also past the stamp that is returned: what the caller stores under it is
     /// stale, since the log could not know what was queued here before it answered.
-    pub(crate) fn enter_own(&self, names: &[Name], position: Position) -> Option<Stamp> {
+    pub(crate) fn enter_own(&self, names: &[Name], position: Position) -> Option<(Stamp, usize)> {
         let _one_writer = self.writer.lock();
         let era = *self.era.read();
         if position.epoch != era.epoch {
@@ -26,9 +26,10 @@ impl Index {
         } else {
             stamp
         };
-        self.record_locked(names, at.seq());
+        let widened = self.record_locked(names, at.seq());
+        self.widened.fetch_add(widened as u64, Ordering::Relaxed);
         self.latest.fetch_max(at.0, Ordering::AcqRel);
-        Some(stamp)
+        Some((stamp, widened))
     }
 
     /// A position past all that any entry here can be stamped with. Only once the era says that positions are made up: from then

@@ -19,6 +19,9 @@ use crate::sync::{AtomicU64, Ordering};
 
 use super::{GLOBS_MAX, Glob, Index, Line, PAIRS, SHAPES_MAX};
 
+/// Bytes in front of the lines.
+const HEAD_BYTES: usize = 6 * 8;
+
 /// See the head of this file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
@@ -36,24 +39,6 @@ impl Snapshot {
         Snapshot { epoch, head: 0, everything: 0, lines: vec![[0; PAIRS + 1]], shapes: Vec::new(), globs: Vec::new() }
     }
 
-    /// A copy whose parts were kept elsewhere: the table as its lines stand in memory, eight little-endian words each. `None`
-    /// where they do not fit together.
-    #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a log that is shared is read so"))]
-    pub(crate) fn of_parts(
-        (epoch, head, everything): (Epoch, u64, u64),
-        table: &[u8],
-        shapes: &[u8],
-        globs: Vec<(Pattern, u64)>,
-    ) -> Option<Self> {
-        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("a chunk has eight bytes"));
-        let lines: Vec<[u64; PAIRS + 1]> =
-            table.chunks_exact(super::LINE_BYTES).map(|line| std::array::from_fn(|at| word(&line[at * 8..at * 8 + 8]))).collect();
-        let shapes: Vec<u64> = shapes.chunks_exact(8).map(word).collect();
-        let fits = lines.len().is_power_of_two() && lines.len() * super::LINE_BYTES == table.len();
-        let fits = fits && shapes.len() <= SHAPES_MAX && globs.len() <= GLOBS_MAX && epoch.0 != 0 && head <= SEQ_MAX;
-        fits.then_some(Snapshot { epoch, head, everything, lines, shapes, globs })
-    }
-
     /// An index of this epoch's own, as it was when this was taken, of so many bytes at least.
     pub(crate) fn to_index(&self, bytes_min: usize) -> Index {
         let index = Index::new(bytes_min.max(self.lines.len() * super::LINE_BYTES), self.epoch, Mutations::default());
@@ -62,20 +47,17 @@ impl Snapshot {
     }
 
     pub(super) fn of(index: &Index, head: u64) -> Self {
-        let copy_line = |line: &Line| {
-            let mut copy = [0; PAIRS + 1];
-            // As every reader: the pairs first, then the floor that covers what was lost from them.
-            for (copy, word) in copy.iter_mut().zip(line.pairs.iter().chain([&line.floor])) {
-                *copy = word.load(Ordering::Acquire);
-            }
-            copy
-        };
-        // The names before the shapes: a name whose shape is not in the copy could never be looked up again, and a shape
-        // joins before its names do.
-        let lines = index.lines.iter().map(copy_line).collect();
+        let lines = index.lines.iter().map(Line::copy).collect();
+        Snapshot { lines, ..Self::without_lines(index, head) }
+    }
+
+    /// What goes with the lines. To be read after them: a name whose shape is not in the copy could never be looked up again, and a
+    /// shape joins before its names do.
+    fn without_lines(index: &Index, head: u64) -> Self {
         let shapes = index.shapes[..index.shape_count.load(Ordering::Acquire)].iter().map(|shape| shape.load(Ordering::Acquire)).collect();
         let globs = index.globs.load().iter().map(|glob| (glob.pattern.clone(), glob.seq.load(Ordering::Acquire))).collect();
-        Snapshot { epoch: index.epoch(), head, everything: index.everything.load(Ordering::Acquire), lines, shapes, globs }
+        let everything = index.everything.load(Ordering::Acquire);
+        Snapshot { epoch: index.epoch(), head, everything, lines: Vec::new(), shapes, globs }
     }
 
     /// Overwrites an index's table, shapes and globs. The caller has made sure that no reader believes them meanwhile.
@@ -141,18 +123,29 @@ impl Snapshot {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.lines.len() * 64 + 4096);
-        let counts = [self.lines.len(), self.shapes.len(), self.globs.len()].map(|count| count as u64);
-        let head = [self.epoch.0, self.head, self.everything].into_iter().chain(counts);
-        for number in head.chain(self.lines.iter().flatten().copied()).chain(self.shapes.iter().copied()) {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
+        let mut out = Vec::with_capacity(self.lines.len() * super::LINE_BYTES + 4096);
+        out.extend_from_slice(&self.encoded_head(self.head, self.lines.len()));
+        encode_lines(self.lines.iter().copied(), &mut out);
+        self.encode_rest(&mut out);
+        out
+    }
+
+    fn encoded_head(&self, head: u64, lines: usize) -> [u8; HEAD_BYTES] {
+        let counts = [lines, self.shapes.len(), self.globs.len()].map(|count| count as u64);
+        let numbers = [self.epoch.0, head, self.everything].into_iter().chain(counts);
+        let mut bytes = [0; HEAD_BYTES];
+        bytes.as_chunks_mut::<8>().0.iter_mut().zip(numbers).for_each(|(bytes, number)| *bytes = number.to_le_bytes());
+        bytes
+    }
+
+    /// What comes behind the lines.
+    fn encode_rest(&self, out: &mut Vec<u8>) {
+        self.shapes.iter().for_each(|shape| out.extend_from_slice(&shape.to_le_bytes()));
         for (pattern, seq) in &self.globs {
             out.extend_from_slice(&seq.to_le_bytes());
             out.extend_from_slice(&(pattern.text().len() as u16).to_le_bytes());
             out.extend_from_slice(pattern.text());
         }
-        out
     }
 
     /// Reads what [`encode`](Self::encode) wrote; `None` for anything else. The caller checks a checksum before, so this
@@ -181,6 +174,69 @@ impl Snapshot {
         let globs = (0..globs).map(|_| take_glob(&mut bytes)).collect::<Option<_>>()?;
         bytes.is_empty().then_some(Snapshot { epoch, head, everything, lines: table, shapes, globs })
     }
+}
+
+/// An index as [`Snapshot::encode`] writes it, a part after the other, so that one of many megabytes is not in memory once more. Writers go
+/// on meanwhile.
+#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a log that is shared is written so"))]
+pub(crate) struct Parts<'a> {
+    index: &'a Index,
+    lines: usize,
+    next: usize,
+    /// Once the lines were read.
+    rest: Option<Snapshot>,
+}
+
+#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only a log that is shared is written so"))]
+impl<'a> Parts<'a> {
+    pub(super) fn of(index: &'a Index, lines: usize) -> Self {
+        Parts { index, lines, next: 0, rest: None }
+    }
+
+    /// The next part. The first begins with room for the [head](Self::head), in zeros.
+    pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
+        if self.rest.is_some() {
+            return None;
+        }
+        let mut part = Vec::with_capacity(HEAD_BYTES + self.lines * super::LINE_BYTES);
+        if self.next == 0 {
+            part.extend_from_slice(&[0; HEAD_BYTES]);
+        }
+        let lines = &self.index.lines[self.next..];
+        let lines = &lines[..self.lines.min(lines.len())];
+        encode_lines(lines.iter().map(Line::copy), &mut part);
+        self.next += lines.len();
+        if self.next == self.index.lines.len() {
+            let rest = Snapshot::without_lines(self.index, 0);
+            rest.encode_rest(&mut part);
+            self.rest = Some(rest);
+        }
+        Some(part)
+    }
+
+    /// What comes in front: that it has all up to `head`, a position that was applied before the first part.
+    ///
+    /// # Panics
+    /// If a part is left: only behind the last is it known how many shapes and globs there are.
+    pub(crate) fn head(&self, head: u64) -> [u8; HEAD_BYTES] {
+        let rest = self.rest.as_ref().expect("all parts were taken");
+        rest.encoded_head(head, self.index.lines.len())
+    }
+}
+
+impl Line {
+    /// As every reader: the pairs first, then the floor that covers what was lost from them.
+    fn copy(&self) -> [u64; PAIRS + 1] {
+        let mut copy = [0; PAIRS + 1];
+        for (copy, word) in copy.iter_mut().zip(self.pairs.iter().chain([&self.floor])) {
+            *copy = word.load(Ordering::Acquire);
+        }
+        copy
+    }
+}
+
+fn encode_lines(lines: impl Iterator<Item = [u64; PAIRS + 1]>, out: &mut Vec<u8>) {
+    lines.flatten().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
 }
 
 fn take_glob(bytes: &mut &[u8]) -> Option<(Pattern, u64)> {

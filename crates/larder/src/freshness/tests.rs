@@ -313,7 +313,7 @@ fn an_own_append_counts_in_whatever_generation_its_epoch_is_in_force() {
     let mut anew = Snapshot::empty(Epoch(7));
     anew.head = 5;
     index.adopt(&anew);
-    let stamp = index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(7), seq: 6 }).unwrap();
+    let stamp = index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(7), seq: 6 }).unwrap().0;
     assert!(stamp == index.latest() && stamp.generation() > 1);
     assert_eq!(index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(9), seq: 7 }), None);
 }
@@ -323,6 +323,6 @@ fn an_own_append_counts_in_whatever_generation_its_epoch_is_in_force() {
 fn what_was_appended_before_and_answered_after_positions_were_made_up_is_not_kept() {
     let index = index_of(4096);
     index.enter_provisionally(&names(Names::new().tag("t")), || false);
-    let stamp = index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(7), seq: 60 }).unwrap();
+    let stamp = index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(7), seq: 60 }).unwrap().0;
     assert_eq!(judge(&index, "k", &["t"], stamp.seq()), Some(StaleBy::Key));
 }

@@ -5,10 +5,10 @@
 //! Keys in one slot, `{prefix}` in braces:
 //!
 //! ```text
-//!   {larder}:log        hash: epoch and those before it, head, everything, shapes, globs, identity of the server, version of this layout,
+//!   {larder}:log        hash: epoch and those before it, head, position of the checkpoint, identity of the server, version of this layout,
 //!                       hold of a restore and those that were given up
-//!   {larder}:table      string: the authoritative freshness table, lines of 64 bytes as in freshness.rs
 //!   {larder}:stream     stream: what was appended, a record a group, with the marks of events; its id is the group's last position
+//!   {larder}:checkpoint string: the freshness index as of a position up to which the stream may be cut off, see `checkpoints.rs`
 //!   {larder}:members    hash: what each instance has applied, and when it said so; since when it is complete; fences
 //!   {larder}:marks      string: the events that took effect last, see `marks.lua`; outlives an epoch
 //!   {larder}:inbox      stream: invalidations by others than larder, in plain text
@@ -18,11 +18,11 @@
 //!
 //! # Who does what
 //!
-//! - The *appender* groups what callers append at the same time, and runs one script a group (step 1): where it knows the log's
-//!   head (`place.rs`) one that only writes, else one that reads the table first. What it cannot deliver within the time limit
-//!   it queues or refuses, as each append asks.
+//! - The *appender* groups what callers append at the same time, and runs one script a group (step 1). What it cannot deliver within the
+//!   time limit it queues or refuses, as each append asks.
 //! - The *keeper* verifies a server (step 11), appends the queue to it before anybody may read from it, takes the log's
 //!   snapshot up (step 10), lets the others in, and then is the *tail* (step 2) until something is wrong.
+//! - One of all instances writes a *checkpoint* when the stream has become long.
 //!
 //! # Without a log
 //!
@@ -60,6 +60,7 @@ use crate::remote::link::Link;
 use crate::stats::SharedLogStats;
 
 mod appender;
+mod checkpoints;
 mod duties;
 mod encode;
 mod holds;
@@ -68,7 +69,6 @@ mod keeper;
 mod members;
 mod parcels;
 mod peers;
-mod place;
 
 /// How long an append may take, tries on another connection included, before it is queued or refused.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -115,7 +115,10 @@ struct Inner {
     peers: peers::Peers,
     /// Rung when what the tier has was replaced by others, one by one unsaid.
     replaced: Arc<Notify>,
-    index_lines: u64,
+    index_bytes: usize,
+    /// How much the stream may have, and what tells that it has.
+    room: checkpoints::Room,
+    checkpoint_due: Arc<Notify>,
     mutations: Mutations,
     closed: AtomicBool,
 }
@@ -135,7 +138,9 @@ struct Counters {
 /// The names of the keys.
 pub(crate) struct Keys {
     pub(crate) meta: Vec<u8>,
-    pub(crate) table: Vec<u8>,
+    pub(crate) checkpoint: Vec<u8>,
+    /// The checkpoint that is being written.
+    pub(crate) unfinished: Vec<u8>,
     pub(crate) stream: Vec<u8>,
     pub(crate) members: Vec<u8>,
     pub(crate) marks: Vec<u8>,
@@ -172,7 +177,8 @@ impl Keys {
         let key = |name: &str| format!("{{{prefix}}}:{name}").into_bytes();
         Keys {
             meta: key("log"),
-            table: key("table"),
+            checkpoint: key("checkpoint"),
+            unfinished: key("checkpoint:unfinished"),
             stream: key("stream"),
             members: key("members"),
             marks: key("marks"),
@@ -207,7 +213,9 @@ impl RedisLog {
         let index = Arc::new(Index::new(index_bytes, epoch, mutations));
         let (to_append, appends) = mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
-            index_lines: (index_bytes / crate::freshness::LINE_BYTES).max(1).next_power_of_two() as u64,
+            index_bytes,
+            room: checkpoints::Room::new(index_bytes, link.options.stream_len),
+            checkpoint_due: Arc::default(),
             index: index.clone(),
             marks: Marks::default(),
             clock,

@@ -1,210 +1,159 @@
 -- One group of appends to the log, and the entries that are written with them.
 --
--- KEYS  meta, table, stream, members, marks, then the key of each entry
--- ARGV  epoch (8 bytes), deadline in the server's ms or 0, number of appends, what the stream gets, single names
---       (u16 append, u24 fingerprint, u40 line, each), length of the stream, then the numbers of the lists that follow:
---       other names, guards, writes; those lists; the marks of events; and the field and value of the caller's fence
+-- KEYS  meta, checkpoint, stream, members, marks, then the key of each entry
+-- ARGV  epoch (8 bytes), deadline in the server's ms or 0, number of appends, bytes that records may have since the checkpoint or 0,
+--       what the stream gets: the names in full, the single names (u16 append, u64 hash each), the patterns (u16 append, u64 shape or 0,
+--       u64 hash each); number of guards, of entries kept, what is to be done with entries (u16 append, u8 kept, u64 life in ms or 0,
+--       each); then the guards, the values of the entries kept, the marks of events, and the field and value of the caller's fence
 --
--- Positions are given in the order of the appends. The table obeys the rule of freshness.rs: a name takes its own pair, a
--- free one, or the oldest, whose position goes into the floor.
-local meta, tbl, stream = KEYS[1], KEYS[2], KEYS[3]
-local call, unpack, pack, sub = redis.call, struct.unpack, struct.pack, string.sub
+-- Whether something that an entry depends on was invalidated is answered by the stream: the caller has looked for itself at all up to a
+-- position that the guard names, and what came after that is here.
+local meta, checkpoint, stream = KEYS[1], KEYS[2], KEYS[3]
+local call, read, sub, find = redis.call, struct.unpack, string.sub, string.find
 
-local m = call('HMGET', meta, 'epoch', 'head', 'lines')
+local m = call('HMGET', meta, 'epoch', 'head', 'bytes', 'checkpoint_bytes')
 if m[1] ~= ARGV[1] then return {'epoch'} end
-local lines = tonumber(m[3])
-if call('STRLEN', tbl) ~= lines * 64 then return {'lost'} end
-local deadline = tonumber(ARGV[2])
-if deadline > 0 then
-  local time = call('TIME')
-  if time[1] * 1000 + time[2] / 1000 > deadline then return {'late'} end
-end
+local head, count, bytes, records = tonumber(m[2]), tonumber(ARGV[3]), tonumber(m[3]), call('XLEN', stream)
+if (head > 0 and records == 0) or call('STRLEN', checkpoint) ~= tonumber(m[4]) then return {'lost'} end
+local time, deadline = call('TIME'), tonumber(ARGV[2])
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if deadline > 0 and now > deadline then return {'late'} end
 -- Sent before its caller took the log up again: the caller was told something else by now.
-if tonumber(ARGV[9]) > 0 and call('HGET', KEYS[4], ARGV[#ARGV - 1]) ~= ARGV[#ARGV] then return {'fenced'} end
-local head, count = tonumber(m[2]), tonumber(ARGV[3])
+if #KEYS > 5 and call('HGET', KEYS[4], ARGV[#ARGV - 1]) ~= ARGV[#ARGV] then return {'fenced'} end
 if head + count > 1099511627775 then return {'full'} end
+if ARGV[4] ~= '0' and bytes > tonumber(ARGV[4]) then return {'behind'} end
 
-local PAIRS = '<I5I3I5I3I5I3I5I3I5I3I5I3I5I3I8'
+local guards, kept, todo = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+-- The names, the single ones, the patterns, and how much was cut out of each.
+local parts, cut = {ARGV[5], ARGV[6], ARGV[7]}, {0, 0, 0}
+local conflicted, refused, conflicting = {}, {}, {}
 
-local function raise(seq, fp, line)
-  local off = line % lines * 64
-  local a, fa, b, fb, c, fc, d, fd, e, fe, f, ff, g, fg, floor = unpack(PAIRS, call('GETRANGE', tbl, off, off + 63))
-  local slot
-  if fa == fp and a > 0 then slot = 0
-  elseif fb == fp and b > 0 then slot = 8
-  elseif fc == fp and c > 0 then slot = 16
-  elseif fd == fp and d > 0 then slot = 24
-  elseif fe == fp and e > 0 then slot = 32
-  elseif ff == fp and f > 0 then slot = 40
-  elseif fg == fp and g > 0 then slot = 48
-  else
-    local oldest = a
-    slot = 0
-    if b < oldest then slot, oldest = 8, b end
-    if c < oldest then slot, oldest = 16, c end
-    if d < oldest then slot, oldest = 24, d end
-    if e < oldest then slot, oldest = 32, e end
-    if f < oldest then slot, oldest = 40, f end
-    if g < oldest then slot, oldest = 48, g end
-    if oldest > floor then call('SETRANGE', tbl, off + 56, pack('<I8', oldest)) end
-  end
-  call('SETRANGE', tbl, off + slot, pack('<I5I3', seq, fp))
-end
+if guards > 0 then
+  -- More records than that are not gone through: the caller is far behind, and told that there is a conflict.
+  local LOOK_MAX = 1000
 
--- The last position of a name, or a later one.
-local function last(fp, line)
-  local off = line % lines * 64
-  local words = {unpack(PAIRS, call('GETRANGE', tbl, off, off + 63))}
-  for i = 1, 13, 2 do
-    if words[i + 1] == fp and words[i] > 0 then return words[i] end
-  end
-  return words[15]
-end
-
-local function join_shapes(shape, widest)
-  local shapes = call('HGET', meta, 'shapes') or ''
-  for i = 1, #shapes, 8 do
-    if sub(shapes, i, i + 7) == shape then return true end
-  end
-  if #shapes / 8 >= (widest and 64 or 60) then return false end
-  call('HSET', meta, 'shapes', shapes .. shape)
-  return true
-end
-
-local function everything(seq)
-  call('HSET', meta, 'everything', seq)
-end
-
--- The first of a pattern's shapes that there is room for, from its own to broader ones; else everything.
-local function raise_pattern(seq, op, at)
-  local n, at = unpack('<I1', op, at)
-  for i = 1, n do
-    local widest, shape, fp, line
-    widest, shape, fp, line, at = unpack('<I1c8I3I5', op, at)
-    if join_shapes(shape, widest == 1) then
-      raise(seq, fp, line)
-      return i > 1
+  local function understood(guard)
+    local g, at = {hashes = {}, shapes = {}, ranges = {}}, nil
+    g.append, g.upto, at = read('<I2I5', guard)
+    for part = 1, 3 do
+      local from, length
+      from, length, at = read('<I4I4', guard, at)
+      g.ranges[part] = {from, length}
     end
+    local n
+    n, at = read('<I2', guard, at)
+    for i = 1, n do g.hashes[i], at = read('<c8', guard, at) end
+    n, at = read('<I2', guard, at)
+    for _ = 1, n do
+      local shape, fits, hash
+      shape, fits, hash, at = read('<c8I1c8', guard, at)
+      g.shapes[shape] = g.shapes[shape] or {}
+      if fits == 1 then g.shapes[shape][hash] = true end
+    end
+    return g
   end
-  everything(seq)
-  return true
-end
 
-local function raise_glob(seq, text)
-  local field = 'g:' .. text
-  if call('HEXISTS', meta, field) == 0 then
-    if call('HINCRBY', meta, 'globs', 0) >= 1024 then return false end
-    call('HINCRBY', meta, 'globs', 1)
-  end
-  call('HSET', meta, field, seq, 'glob_latest', seq)
-  return true
-end
-
-local record, cut = ARGV[4], 0
-local refused = {}
-
--- Takes the names of an append out of the record: its position stays, and nothing happened there.
-local function leave_out(from, length)
-  record = sub(record, 1, from - cut) .. '\0\0\0\0' .. sub(record, from - cut + length + 1)
-  cut = cut + length - 4
-end
-
-local singles, single_at, single_end = ARGV[5], 1, #ARGV[5]
-local others, guards, writes = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local other, widened = 1, {}
-
--- Enters the names of all appends before this one.
-local function enter_before(limit)
-  while single_at <= single_end do
-    local i, fp, line = unpack('<I2I3I5', singles, single_at)
-    if i >= limit then break end
-    if not refused[i] then raise(head + 1 + i, fp, line) end
-    single_at = single_at + 10
-  end
-  while other <= others do
-    local op = ARGV[9 + other]
-    local i, kind, at = unpack('<I2I1', op)
-    if i >= limit then break end
-    local seq = head + 1 + i
-    if refused[i] then
-      -- Nothing happens at its position.
-    elseif kind == 0 then
-      everything(seq)
-    elseif kind == 1 then
-      if raise_pattern(seq, op, at) then widened[#widened + 1] = i end
-    else
-      local length, text_at = unpack('<I2', op, at)
-      if not raise_glob(seq, sub(op, text_at, text_at + length - 1)) then
-        raise_pattern(seq, op, text_at + length)
-        widened[#widened + 1] = i
+  -- Whether a name of a record, of an append before `limit`, invalidates what a guard depends on.
+  local function hits(g, first, singles, patterns, limit)
+    for _, hash in ipairs(g.hashes) do
+      local at = find(singles, hash, 1, true)
+      while at do
+        local i = at % 10 == 3 and read('<I2', singles, at - 2)
+        if i and i < limit and first + i > g.upto then return true end
+        at = find(singles, hash, at + 1, true)
       end
     end
-    other = other + 1
-  end
-end
-
--- Whether anything that an entry depends on was invalidated after a position.
-local function conflicts(guard, since, n, at)
-  local fp, line
-  for _ = 1, n do
-    fp, line, at = unpack('<I3I5', guard, at)
-    if last(fp, line) > since then return true end
-  end
-  local more = call('HMGET', meta, 'everything', 'glob_latest', 'shapes')
-  if tonumber(more[1] or 0) > since or tonumber(more[2] or 0) > since then return true end
-  local known, shape, fits = {}, nil, nil
-  n, at = unpack('<I2', guard, at)
-  for _ = 1, n do
-    shape, fits, fp, line, at = unpack('<c8I1I3I5', guard, at)
-    known[shape] = true
-    if fits == 1 and last(fp, line) > since then return true end
-  end
-  -- A shape that the caller did not know yet: whether it hits the entry cannot be told here.
-  local shapes = more[3] or ''
-  for i = 1, #shapes, 8 do
-    if not known[sub(shapes, i, i + 7)] then return true end
-  end
-  return false
-end
-
-local conflicted, conflicting = {}, {}
-for g = 1, guards do
-  local guard = ARGV[9 + others + g]
-  local i, from, length, since, n, at = unpack('<I2I4I4I5I2', guard)
-  enter_before(i)
-  if conflicts(guard, since, n, at) then
-    conflicted[i] = true
-    if length > 0 then
-      refused[i] = true
-      leave_out(from, length)
+    for at = 1, #patterns, 18 do
+      local i, shape, hash = read('<I2c8c8', patterns, at)
+      if i < limit and first + i > g.upto then
+        local fitting = g.shapes[shape]
+        -- With a shape that the caller did not know yet, whether it hits the entry cannot be told here.
+        if not fitting or fitting[hash] then return true end
+      end
     end
-    conflicting[#conflicting + 1] = i
+    return false
+  end
+
+  local asked, from = {}, head + 1
+  for g = 1, guards do
+    asked[g] = understood(ARGV[10 + g])
+    from = math.min(from, asked[g].upto + 1)
+  end
+  local since, seen = {}, from - 1
+  if from <= head then
+    for _, entry in ipairs(call('XRANGE', stream, from .. '-0', '+', 'COUNT', LOOK_MAX)) do
+      local r = {}
+      for at = 1, #entry[2], 2 do r[entry[2][at]] = entry[2][at + 1] end
+      if tonumber(r.f) > seen + 1 then return {'lost'} end
+      since[#since + 1] = r
+      seen = tonumber(string.match(entry[1], '^%d+'))
+    end
+  end
+  for _, g in ipairs(asked) do
+    local conflicts = seen < head or hits(g, head + 1, parts[2], parts[3], g.append)
+    for at = 1, #since do
+      conflicts = conflicts or hits(g, tonumber(since[at].f), since[at].h, since[at].p or '', 65536)
+    end
+    if conflicts then
+      conflicted[g.append] = true
+      conflicting[#conflicting + 1] = g.append
+      if g.ranges[1][2] > 0 then
+        -- Its position stays, and nothing happened there.
+        refused[g.append] = true
+        for part, range in ipairs(g.ranges) do
+          local at, instead = range[1] - cut[part], part == 1 and '\0\0\0\0' or ''
+          parts[part] = sub(parts[part], 1, at) .. instead .. sub(parts[part], at + range[2] + 1)
+          cut[part] = cut[part] + range[2] - #instead
+        end
+      end
+    end
   end
 end
-enter_before(count)
 
 local after = head + count
-call('HSET', meta, 'head', after)
+bytes = bytes + #parts[1] + #parts[2] + #parts[3] + 64
+call('HSET', meta, 'head', after, 'bytes', bytes)
 local marks = ARGV[#ARGV - 2]
-if marks == '' then
-  call('XADD', stream, 'MAXLEN', '~', ARGV[6], after .. '-0', 'f', head + 1, 'd', record)
-else
-  call('XADD', stream, 'MAXLEN', '~', ARGV[6], after .. '-0', 'f', head + 1, 'd', record, 'm', marks)
-  remember(KEYS[5], marks)
-end
+local record = {'f', head + 1, 'd', parts[1], 'h', parts[2]}
+if parts[3] ~= '' then record[7], record[8] = 'p', parts[3] end
+if marks ~= '' then record[#record + 1], record[#record + 2] = 'm', marks end
+call('XADD', stream, after .. '-0', unpack(record))
+remember(KEYS[5], marks)
 
-local at = 9 + others + guards
-for w = 1, writes do
-  local i, kind, px = unpack('<I2I1I8', ARGV[at + 1])
-  local key, value = KEYS[5 + w], ARGV[at + 2]
-  if refused[i] then
-    -- What is there stays.
-  elseif kind == 0 then
-    call('UNLINK', key)
-  elseif not conflicted[i] then
-    value = ARGV[1] .. pack('<I8', head + 1 + i) .. value
-    if px > 0 then call('SET', key, value, 'PX', px) else call('SET', key, value) end
-  end
-  at = at + 2
+local value_at = 10 + guards
+local function stamped(i)
+  value_at = value_at + 1
+  return ARGV[1] .. struct.pack('<I8', head + 1 + i) .. ARGV[value_at]
 end
-return {'ok', head + 1, conflicting, widened}
+if guards == 0 then
+  -- No key is there twice: those that are kept, and then those that are not. As many at once as the interpreter's stack takes with ease.
+  local sets = {}
+  for w = 1, kept do
+    local i, _, px = read('<I2I1I8', todo, w * 11 - 10)
+    local key, value = KEYS[5 + w], stamped(i)
+    if px > 0 then
+      call('SET', key, value, 'PXAT', now + px)
+    else
+      sets[#sets + 1], sets[#sets + 2] = key, value
+    end
+  end
+  for at = 1, #sets, 1000 do call('MSET', unpack(sets, at, math.min(at + 999, #sets))) end
+  for at = 6 + kept, #KEYS, 1000 do call('UNLINK', unpack(KEYS, at, math.min(at + 999, #KEYS))) end
+else
+  for w = 1, #KEYS - 5 do
+    local i, keep, px = read('<I2I1I8', todo, w * 11 - 10)
+    local key, value = KEYS[5 + w], keep == 1 and stamped(i)
+    if refused[i] then
+      -- What is there stays.
+    elseif not value then
+      call('UNLINK', key)
+    elseif conflicted[i] then
+      -- Nor is it known to be what this append says.
+    elseif px > 0 then
+      call('SET', key, value, 'PXAT', now + px)
+    else
+      call('SET', key, value)
+    end
+  end
+end
+return {'ok', head + 1, conflicting, bytes, records}

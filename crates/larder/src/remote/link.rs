@@ -14,9 +14,6 @@ use super::{Host, RedisOptions, Topology, reply, script};
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::Epoch;
 
-/// How long a snapshot of the log may take to come over: 16 MiB, and more for larger tables.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// See the head of this file.
 pub(crate) struct Link {
     pub(crate) options: RedisOptions,
@@ -254,17 +251,6 @@ impl Link {
             builder = builder.certs(certificates);
         }
         builder.build().map_err(failed)?.get_async_connection().await.map_err(failed)
-    }
-}
-
-impl Opened {
-    /// One atomic copy of the log's keys: the fields of the hash, and the table.
-    pub(crate) async fn read_log(connection: &MultiplexedConnection, meta: &[u8], table: &[u8]) -> Result<(Value, Value)> {
-        let mut patient = connection.clone();
-        patient.set_response_timeout(SNAPSHOT_TIMEOUT);
-        let mut both = ::redis::pipe();
-        both.atomic().cmd("HGETALL").arg(meta).cmd("GET").arg(table);
-        both.query_async(&mut patient).await.map_err(failed)
     }
 }
 

@@ -8,18 +8,17 @@ use ::redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, 
 
 /// What appends, with what remembers events in front.
 const APPEND_TEXT: &str = concat!(include_str!("marks.lua"), include_str!("append.lua"));
-const APPEND_AT_TEXT: &str = concat!(include_str!("marks.lua"), include_str!("append_at.lua"));
 
 /// What follows a stream of events, with what both have in front.
 const FETCH_TEXT: &str = concat!(include_str!("stream.lua"), include_str!("fetch.lua"));
 const RESUME_TEXT: &str = concat!(include_str!("stream.lua"), include_str!("resume.lua"));
 
-/// The version of the layout of the log's keys; another one's is refused, and nothing of it is touched. Marks of events did not
-/// change it: who does not know them reads the log right without.
-pub(crate) const LAYOUT: &str = "1";
+/// The version of the layout of the log's keys; another one's is refused, and nothing of it is touched. The first had a table
+/// in the place of checkpoints.
+pub(crate) const LAYOUT: &str = "2";
 
 pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(APPEND_TEXT));
-pub(crate) static APPEND_AT: LazyLock<Script> = LazyLock::new(|| Script::new(APPEND_AT_TEXT));
+pub(crate) static CHECKPOINT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("checkpoint.lua")));
 pub(crate) static ENSURE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("ensure.lua")));
 pub(crate) static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("beat.lua")));
 pub(crate) static STORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store.lua")));
@@ -33,7 +32,7 @@ pub(crate) static RESUME: LazyLock<Script> = LazyLock::new(|| Script::new(RESUME
 /// The texts, in the order of the statics: `Script` does not give its own back.
 const TEXTS: [&str; 11] = [
     APPEND_TEXT,
-    APPEND_AT_TEXT,
+    include_str!("checkpoint.lua"),
     include_str!("ensure.lua"),
     include_str!("beat.lua"),
     include_str!("store.lua"),

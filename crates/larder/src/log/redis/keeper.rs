@@ -8,7 +8,7 @@ use ::redis::Value;
 use ::redis::aio::MultiplexedConnection;
 
 use super::encode::{self, Entry};
-use super::{Inner, boot_ns, inbox};
+use super::{Inner, boot_ns, checkpoints, inbox};
 use crate::backup::Told;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::Snapshot;
@@ -31,6 +31,11 @@ const ROUNDS_MAX: usize = 2;
 /// Records of the stream that one read brings.
 const READ_MAX: usize = 512;
 
+/// A read that brought so many positions is one of many. The next one waits a moment, so that a server which is busy with appends is not
+/// asked for each group of them by each instance.
+const MANY: u64 = 64;
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// Until the last handle is gone.
 pub(super) async fn run(weak: Weak<Inner>) {
     let mut pause = PAUSE_MIN;
@@ -40,6 +45,7 @@ pub(super) async fn run(weak: Weak<Inner>) {
             Ok((server, tail, inbox)) => {
                 let began = Instant::now();
                 let _inbox = Ends(tokio::spawn(inbox::run(weak.clone(), inbox)).abort_handle());
+                let _checkpoints = Ends(tokio::spawn(checkpoints::run(weak.clone(), server.clone())).abort_handle());
                 let why = inner.follow(&server, tail).await;
                 // The link first: where the gate is closed nothing may still be appended.
                 inner.link.fail(&server, &why);
@@ -84,7 +90,7 @@ impl Inner {
             self.append_queue(&mut opened.append, epoch).await?;
             let asked_ns = boot_ns();
             let same = epoch == self.index.epoch() && self.adopted.load(Ordering::Acquire);
-            let snapshot = if same && !self.index.is_provisional() { None } else { Some(self.snapshot(&opened.tail, epoch).await?) };
+            let snapshot = if same && !self.index.is_provisional() { None } else { Some(self.copy(&opened.tail, epoch).await?) };
             if snapshot.is_some() {
                 self.read_marks(&opened.tail).await?;
             }
@@ -132,9 +138,9 @@ impl Inner {
         let begin = if self.mutations.on(Mutation::LossUnnoticed) && adopted { known_epoch } else { Epoch::random() };
         let known_head = if self.mutations.on(Mutation::LossUnnoticed) { 0 } else { known_head };
         let keys = &self.keys;
-        let mut call = script::call(&script::ENSURE, 4);
-        call.arg(&keys.meta).arg(&keys.table).arg(&keys.stream).arg(&keys.members);
-        call.arg(&opened.about.identity).arg(&begin.0.to_le_bytes()).arg(self.index_lines);
+        let mut call = script::call(&script::ENSURE, 5);
+        call.arg(&keys.meta).arg(&keys.checkpoint).arg(&keys.unfinished).arg(&keys.stream).arg(&keys.members);
+        call.arg(&opened.about.identity).arg(&begin.0.to_le_bytes());
         call.arg(known).arg(known_head).arg(left).arg(script::LAYOUT).arg(fence_field(&self.instance)).arg(fence);
         let value = script::run(&mut opened.append, &call).await.map_err(failed)?;
         let mut parts = reply::list(value, "the log")?.into_iter();
@@ -178,12 +184,6 @@ impl Inner {
         }
     }
 
-    async fn snapshot(&self, connection: &MultiplexedConnection, epoch: Epoch) -> Result<Snapshot> {
-        let (fields, table) = Opened::read_log(connection, &self.keys.meta, &self.keys.table).await?;
-        let gone = || Error::of_tier("the log was lost while it was taken up");
-        encode::snapshot(fields, table)?.filter(|snapshot| snapshot.epoch == epoch).ok_or_else(gone)
-    }
-
     /// The events that took effect up to the snapshot that was read before; the tail brings those behind it.
     async fn read_marks(&self, connection: &MultiplexedConnection) -> Result<()> {
         let window = crate::remote::link::query(&mut connection.clone(), ::redis::cmd("GET").arg(&self.keys.marks)).await?;
@@ -195,8 +195,12 @@ impl Inner {
     async fn follow(&self, server: &Arc<Server>, mut tail: MultiplexedConnection) -> Error {
         let following = async {
             loop {
+                let before = self.index.applied();
                 if let Err(error) = self.read_on(&mut tail).await {
                     return error;
+                }
+                if self.index.applied().seq().saturating_sub(before.seq()) >= MANY {
+                    tokio::time::sleep(MOMENT).await;
                 }
             }
         };
@@ -239,8 +243,8 @@ impl Inner {
 
     fn beat(&self, epoch: Epoch, applied: Stamp) -> ::redis::Pipeline {
         let mut pipeline = ::redis::pipe();
-        let mut beat = script::call(&script::BEAT, 3);
-        beat.arg(&self.keys.meta).arg(&self.keys.table).arg(&self.keys.members).arg(&self.instance);
+        let mut beat = script::call(&script::BEAT, 4);
+        beat.arg(&self.keys.meta).arg(&self.keys.checkpoint).arg(&self.keys.stream).arg(&self.keys.members).arg(&self.instance);
         beat.arg(epoch.to_string()).arg(applied.seq());
         pipeline.add_command(beat);
         if self.link.options.replicas > 0 {
@@ -295,7 +299,7 @@ impl Inner {
 
     async fn resync(&self, tail: &MultiplexedConnection, epoch: Epoch) -> Result<()> {
         self.counters.resyncs.fetch_add(1, Ordering::Relaxed);
-        let snapshot = self.snapshot(tail, epoch).await?;
+        let snapshot = self.copy(tail, epoch).await?;
         if !self.index.merge(&snapshot) {
             return Err(Error::of_tier("the epoch was left while a snapshot was read"));
         }
