@@ -86,6 +86,11 @@ impl NameHash {
         self.0.to_le_bytes()
     }
 
+    #[cfg(feature = "redis")]
+    pub(crate) fn from_bytes(bytes: [u8; 8]) -> Self {
+        NameHash(u64::from_le_bytes(bytes))
+    }
+
     fn fingerprint(self) -> u64 {
         self.0 & 0xff_ffff
     }

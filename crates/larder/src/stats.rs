@@ -104,6 +104,8 @@ pub struct SharedLogStats {
     pub epochs: u64,
     /// Times that a snapshot was read because the stream no longer had what was next.
     pub resyncs: u64,
+    /// Checkpoints that this instance wrote, so that the stream has an end.
+    pub checkpoints: u64,
     /// What was read from the inbox, and how much of it was no invalidation.
     pub inbox_taken: u64,
     /// See `inbox_taken`.
@@ -116,6 +118,7 @@ impl SharedLogStats {
         self.connects = self.connects.saturating_sub(earlier.connects);
         self.epochs = self.epochs.saturating_sub(earlier.epochs);
         self.resyncs = self.resyncs.saturating_sub(earlier.resyncs);
+        self.checkpoints = self.checkpoints.saturating_sub(earlier.checkpoints);
         self.inbox_taken = self.inbox_taken.saturating_sub(earlier.inbox_taken);
         self.inbox_rejected = self.inbox_rejected.saturating_sub(earlier.inbox_rejected);
     }

@@ -216,6 +216,8 @@ pub struct SharedLog {
     pub epochs: u64,
     /// Times that a snapshot was read, because the stream no longer had what came next.
     pub resyncs: u64,
+    /// Checkpoints of the log that this server wrote, so that its stream has an end.
+    pub checkpoints: u64,
     /// Invalidations taken from the inbox, where other programs put them.
     pub inbox_taken: u64,
     /// What came there and was none.
@@ -395,6 +397,7 @@ impl From<&SharedLogStats> for SharedLog {
             connects: stats.connects,
             epochs: stats.epochs,
             resyncs: stats.resyncs,
+            checkpoints: stats.checkpoints,
             inbox_taken: stats.inbox_taken,
             inbox_rejected: stats.inbox_rejected,
         }

@@ -24,7 +24,7 @@ use crate::tier::TierStats;
 /// | `events.received`, `.duplicates`, `.unmatched`, `.refused`, `.failed`, `.names`, `.conflated`, `.dead_dropped` | see [`EventStats`] |
 /// | `backing.evicted`, `.expired`, `.shed`, `.outranked`, `.unreadable`, `.errors` | see [`TierStats`] |
 /// | `gauge.memory_capacity_bytes`, `gauge.false_miss_entries` | the memory that may be used, and about how many entries would be judged stale for nothing: as sums over samples |
-/// | `log.refused`, `.connects`, `.epochs`, `.resyncs`, `.inbox_taken`, `.inbox_rejected` | of a log that is shared: see [`SharedLogStats`](crate::SharedLogStats) |
+/// | `log.refused`, `.connects`, `.epochs`, `.resyncs`, `.checkpoints`, `.inbox_taken`, `.inbox_rejected` | of a log that is shared: see [`SharedLogStats`](crate::SharedLogStats) |
 pub struct Recorder {
     larder: Larder,
     before: Stats,
@@ -100,6 +100,7 @@ fn sums(stats: &Stats) -> BTreeMap<String, u64> {
             ("log.connects", log.connects),
             ("log.epochs", log.epochs),
             ("log.resyncs", log.resyncs),
+            ("log.checkpoints", log.checkpoints),
             ("log.inbox_taken", log.inbox_taken),
             ("log.inbox_rejected", log.inbox_rejected),
         ]

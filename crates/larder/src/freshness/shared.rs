@@ -4,32 +4,45 @@
 use super::*;
 
 impl Index {
-    /// Enters names that this instance appended to a log it shares with others, and lets readers know at once (step 1).
-    /// What others appended before may come later, by [`apply`](Self::apply), so only `latest` is raised. Returns the stamp, of
-    /// the generation in force: the epoch may have been adopted anew since the append was sent; and how many were widened. `None`, and nothing done, if it
-    /// was left: then everything that the names were meant for is stale anyway.
+    /// Enters a group of what this instance appended to a log it shares with others, and lets readers know at once (step 1): the hashes
+    /// of single names, and all names of those appends that have others, too, each with its position; `last` is the group's last one.
+    /// What others appended before may come later, by [`apply`](Self::apply), so only `latest` is raised. Returns the generation in
+    /// force, since the epoch may have been adopted anew after the append was sent, and of which appends how many names were widened.
+    /// `None`, and nothing done, if the epoch was left: then everything that the names were meant for is stale anyway.
     ///
     /// The answer to an append may come after positions were made up here, because the log was held for lost. Entries may have
     /// been checked and stamped with those before the names were here, so that the real position would be too low for them:
-    /// the names get another made-up one, past all. Also past the stamp that is returned: what the caller stores under it is
+    /// the names get another made-up one, past all. Also past the stamps that the callers are told: what they store under them is
     /// stale, since the log could not know what was queued here before it answered.
-    pub(crate) fn enter_own(&self, names: &[Name], position: Position) -> Option<(Stamp, usize)> {
+    pub(crate) fn enter_own<'a>(
+        &self,
+        epoch: Epoch,
+        singles: impl Iterator<Item = (NameHash, u64)> + Clone,
+        others: impl Iterator<Item = (&'a [Name], u64)>,
+        last: u64,
+    ) -> Option<(u32, Vec<(u64, usize)>)> {
+        // A line out of many megabytes is seldom at hand; all of them are fetched in little more than the time of one.
+        let fetch = |(hash, _): (NameHash, u64)| self.lines[hash.line(self.lines.len() - 1)].floor.load(Ordering::Relaxed);
+        std::hint::black_box(singles.clone().map(fetch).fold(0, u64::wrapping_add));
         let _one_writer = self.writer.lock();
         let era = *self.era.read();
-        if position.epoch != era.epoch {
+        if epoch != era.epoch {
             return None;
         }
-        let stamp = Stamp::new(era.generation, position.seq);
-        let at = if era.provisional_past.is_some() {
-            self.seen.fetch_max(position.seq, Ordering::AcqRel);
-            self.next_made_up()
-        } else {
-            stamp
+        let made_up = era.provisional_past.is_some().then(|| {
+            self.seen.fetch_max(last, Ordering::AcqRel);
+            self.next_made_up().seq()
+        });
+        singles.for_each(|(hash, seq)| self.raise(hash, made_up.unwrap_or(seq)));
+        let seed = self.seed.load(Ordering::Acquire);
+        let enter = |names: &[Name], seq| {
+            let other = names.iter().filter(|name| matches!(name, Name::Pattern(_) | Name::Everything));
+            other.filter(|name| self.record_one(name, made_up.unwrap_or(seq), seed)).count()
         };
-        let widened = self.record_locked(names, at.seq());
-        self.widened.fetch_add(widened as u64, Ordering::Relaxed);
-        self.latest.fetch_max(at.0, Ordering::AcqRel);
-        Some((stamp, widened))
+        let widened: Vec<_> = others.map(|(names, seq)| (seq, enter(names, seq))).filter(|(_, widened)| *widened > 0).collect();
+        self.widened.fetch_add(widened.iter().map(|(_, widened)| *widened as u64).sum(), Ordering::Relaxed);
+        self.latest.fetch_max(Stamp::new(era.generation, made_up.unwrap_or(last)).0, Ordering::AcqRel);
+        Some((era.generation, widened))
     }
 
     /// A position past all that any entry here can be stamped with. Only once the era says that positions are made up: from then

@@ -193,17 +193,14 @@ impl<'a> Parts<'a> {
         Parts { index, lines, next: 0, rest: None }
     }
 
-    /// The next part. The first begins with room for the [head](Self::head), in zeros.
+    /// The next part.
     pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
         if self.rest.is_some() {
             return None;
         }
-        let mut part = Vec::with_capacity(HEAD_BYTES + self.lines * super::LINE_BYTES);
-        if self.next == 0 {
-            part.extend_from_slice(&[0; HEAD_BYTES]);
-        }
         let lines = &self.index.lines[self.next..];
         let lines = &lines[..self.lines.min(lines.len())];
+        let mut part = Vec::with_capacity(lines.len() * super::LINE_BYTES);
         encode_lines(lines.iter().map(Line::copy), &mut part);
         self.next += lines.len();
         if self.next == self.index.lines.len() {
@@ -214,7 +211,7 @@ impl<'a> Parts<'a> {
         Some(part)
     }
 
-    /// What comes in front: that it has all up to `head`, a position that was applied before the first part.
+    /// What comes in front of them: that it has all up to `head`, a position that was applied before the first part.
     ///
     /// # Panics
     /// If a part is left: only behind the last is it known how many shapes and globs there are.

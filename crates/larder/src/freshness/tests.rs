@@ -270,12 +270,24 @@ fn equal_bytes_of_different_kinds_are_different_names() {
     assert_ne!(joined([b"ab", b"c"]), joined([b"a", b"bc"]));
 }
 
+/// Enters one own append, as a group. Returns its stamp.
+fn own(index: &Index, names: &[Name], position: Position) -> Option<Stamp> {
+    let hasher = shared::NameHasher::of(position.epoch);
+    let singles = names.iter().filter_map(|name| match name {
+        Name::Key(key) => Some((hasher.key(key), position.seq)),
+        Name::Tag(tag) => Some((hasher.tag(tag), position.seq)),
+        _ => None,
+    });
+    let (generation, _) = index.enter_own(position.epoch, singles, [(names, position.seq)].into_iter(), position.seq)?;
+    Some(Stamp::new(generation, position.seq))
+}
+
 /// Found by chaos: 3 was acknowledged here before 1 and 2 of others had been heard, then the log was lost.
 #[test]
 fn a_position_that_only_made_up_ones_have_passed_is_not_applied() {
     let index = index_of(4096);
     let at = |seq| Position { epoch: Epoch(7), seq };
-    index.enter_own(&names(Names::new().key("own")), at(3));
+    own(&index, &names(Names::new().key("own")), at(3));
     assert!(!index.has_applied(at(1)));
     for _ in 0..3 {
         index.enter_provisionally(&names(Names::new().key("queued")), || false);
@@ -291,7 +303,7 @@ fn an_own_append_that_is_answered_late_is_past_the_made_up_positions() {
     let index = index_of(4096);
     let (made_up, _) = index.enter_provisionally(&names(Names::new().key("other")), || false);
     assert_eq!(judge(&index, "k", &[], made_up.seq()), None);
-    index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(7), seq: 1 });
+    own(&index, &names(Names::new().key("k")), Position { epoch: Epoch(7), seq: 1 });
     assert_eq!(judge(&index, "k", &[], made_up.seq()), Some(StaleBy::Key));
 }
 
@@ -313,9 +325,27 @@ fn an_own_append_counts_in_whatever_generation_its_epoch_is_in_force() {
     let mut anew = Snapshot::empty(Epoch(7));
     anew.head = 5;
     index.adopt(&anew);
-    let stamp = index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(7), seq: 6 }).unwrap().0;
+    let stamp = own(&index, &names(Names::new().key("k")), Position { epoch: Epoch(7), seq: 6 }).unwrap();
     assert!(stamp == index.latest() && stamp.generation() > 1);
-    assert_eq!(index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(9), seq: 7 }), None);
+    assert_eq!(own(&index, &names(Names::new().key("k")), Position { epoch: Epoch(9), seq: 7 }), None);
+}
+
+#[test]
+fn own_appends_enter_as_what_the_log_brings_does() {
+    let mut rng = seeded("own_appends_enter_as_what_the_log_brings_does");
+    let (by_answer, by_log) = (index_of(4096), index_of(4096));
+    for seq in 1..2_000 {
+        let names = names(random_names(&mut rng));
+        assert!(own(&by_answer, &names, Position { epoch: Epoch(7), seq }).is_some());
+        assert!(by_log.apply(&names, Stamp::new(1, seq)));
+    }
+    assert_eq!(by_answer.latest(), by_log.latest());
+    assert_eq!(by_answer.applied().seq(), 0, "others may have appended before them");
+    assert_eq!(by_answer.stats(), by_log.stats());
+    for _ in 0..2_000 {
+        let (key, tag, since) = (random_key(&mut rng), format!("t{}", rng.u32(..400)), rng.u64(..2_000));
+        assert_eq!(judge(&by_answer, &key, &[&tag], since), judge(&by_log, &key, &[&tag], since));
+    }
 }
 
 /// Found by chaos: an update was answered after an invalidation had been queued, which its guard could not know of.
@@ -323,6 +353,6 @@ fn an_own_append_counts_in_whatever_generation_its_epoch_is_in_force() {
 fn what_was_appended_before_and_answered_after_positions_were_made_up_is_not_kept() {
     let index = index_of(4096);
     index.enter_provisionally(&names(Names::new().tag("t")), || false);
-    let stamp = index.enter_own(&names(Names::new().key("k")), Position { epoch: Epoch(7), seq: 60 }).unwrap().0;
+    let stamp = own(&index, &names(Names::new().key("k")), Position { epoch: Epoch(7), seq: 60 }).unwrap();
     assert_eq!(judge(&index, "k", &["t"], stamp.seq()), Some(StaleBy::Key));
 }

@@ -8,7 +8,7 @@
 //!   {larder}:log        hash: epoch and those before it, head, position of the checkpoint, identity of the server, version of this layout,
 //!                       hold of a restore and those that were given up
 //!   {larder}:stream     stream: what was appended, a record a group, with the marks of events; its id is the group's last position
-//!   {larder}:checkpoint string: the freshness index as of a position up to which the stream may be cut off, see `checkpoints.rs`
+//!   {larder}:checkpoint list: parts of the freshness index as of a position up to which the stream may be cut off, see `checkpoints.rs`
 //!   {larder}:members    hash: what each instance has applied, and when it said so; since when it is complete; fences
 //!   {larder}:marks      string: the events that took effect last, see `marks.lua`; outlives an epoch
 //!   {larder}:inbox      stream: invalidations by others than larder, in plain text
@@ -131,6 +131,7 @@ struct Counters {
     connects: AtomicU64,
     epochs: AtomicU64,
     resyncs: AtomicU64,
+    checkpoints: AtomicU64,
     inbox_taken: AtomicU64,
     inbox_rejected: AtomicU64,
 }
@@ -325,6 +326,7 @@ impl RedisLog {
                 connects: count(&counters.connects),
                 epochs: count(&counters.epochs),
                 resyncs: count(&counters.resyncs),
+                checkpoints: count(&counters.checkpoints),
                 inbox_taken: count(&counters.inbox_taken),
                 inbox_rejected: count(&counters.inbox_rejected),
             }),

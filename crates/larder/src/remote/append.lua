@@ -3,21 +3,23 @@
 -- KEYS  meta, checkpoint, stream, members, marks, then the key of each entry
 -- ARGV  epoch (8 bytes), deadline in the server's ms or 0, number of appends, bytes that records may have since the checkpoint or 0,
 --       what the stream gets: the names in full, the single names (u16 append, u64 hash each), the patterns (u16 append, u64 shape or 0,
---       u64 hash each); number of guards, of entries kept, what is to be done with entries (u16 append, u8 kept, u64 life in ms or 0,
---       each); then the guards, the values of the entries kept, the marks of events, and the field and value of the caller's fence
+--       u64 hash each); number of guards, of entries kept, what is to be done with entries (u16 append, u8 kept, each); then the guards, for
+--       each entry kept until when in ms or 0, and its value; the marks of events, and the field and value of the caller's fence
 --
 -- Whether something that an entry depends on was invalidated is answered by the stream: the caller has looked for itself at all up to a
 -- position that the guard names, and what came after that is here.
 local meta, checkpoint, stream = KEYS[1], KEYS[2], KEYS[3]
 local call, read, sub, find = redis.call, struct.unpack, string.sub, string.find
 
-local m = call('HMGET', meta, 'epoch', 'head', 'bytes', 'checkpoint_bytes')
+local m = call('HMGET', meta, 'epoch', 'head', 'bytes', 'records', 'checkpoint_parts')
 if m[1] ~= ARGV[1] then return {'epoch'} end
-local head, count, bytes, records = tonumber(m[2]), tonumber(ARGV[3]), tonumber(m[3]), call('XLEN', stream)
-if (head > 0 and records == 0) or call('STRLEN', checkpoint) ~= tonumber(m[4]) then return {'lost'} end
-local time, deadline = call('TIME'), tonumber(ARGV[2])
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if deadline > 0 and now > deadline then return {'late'} end
+local head, count, bytes, records = tonumber(m[2]), tonumber(ARGV[3]), tonumber(m[3]), tonumber(m[4]) + 1
+if (head > 0 and call('XLEN', stream) == 0) or call('LLEN', checkpoint) ~= tonumber(m[5]) then return {'lost'} end
+local deadline = tonumber(ARGV[2])
+if deadline > 0 then
+  local time = call('TIME')
+  if time[1] * 1000 + time[2] / 1000 > deadline then return {'late'} end
+end
 -- Sent before its caller took the log up again: the caller was told something else by now.
 if #KEYS > 5 and call('HGET', KEYS[4], ARGV[#ARGV - 1]) ~= ARGV[#ARGV] then return {'fenced'} end
 if head + count > 1099511627775 then return {'full'} end
@@ -112,7 +114,7 @@ end
 
 local after = head + count
 bytes = bytes + #parts[1] + #parts[2] + #parts[3] + 64
-call('HSET', meta, 'head', after, 'bytes', bytes)
+call('HSET', meta, 'head', after, 'bytes', bytes, 'records', records)
 local marks = ARGV[#ARGV - 2]
 local record = {'f', head + 1, 'd', parts[1], 'h', parts[2]}
 if parts[3] ~= '' then record[7], record[8] = 'p', parts[3] end
@@ -121,38 +123,39 @@ call('XADD', stream, after .. '-0', unpack(record))
 remember(KEYS[5], marks)
 
 local value_at = 10 + guards
+-- The value of the next entry that is kept, with its stamp, and until when.
 local function stamped(i)
-  value_at = value_at + 1
-  return ARGV[1] .. struct.pack('<I8', head + 1 + i) .. ARGV[value_at]
+  value_at = value_at + 2
+  return ARGV[1] .. struct.pack('<I8', head + 1 + i) .. ARGV[value_at], ARGV[value_at - 1]
 end
 if guards == 0 then
   -- No key is there twice: those that are kept, and then those that are not. As many at once as the interpreter's stack takes with ease.
   local sets = {}
   for w = 1, kept do
-    local i, _, px = read('<I2I1I8', todo, w * 11 - 10)
-    local key, value = KEYS[5 + w], stamped(i)
-    if px > 0 then
-      call('SET', key, value, 'PXAT', now + px)
+    local value, life = stamped(read('<I2', todo, w * 3 - 2))
+    if life == '0' then
+      sets[#sets + 1], sets[#sets + 2] = KEYS[5 + w], value
     else
-      sets[#sets + 1], sets[#sets + 2] = key, value
+      call('SET', KEYS[5 + w], value, 'PXAT', life)
     end
   end
   for at = 1, #sets, 1000 do call('MSET', unpack(sets, at, math.min(at + 999, #sets))) end
   for at = 6 + kept, #KEYS, 1000 do call('UNLINK', unpack(KEYS, at, math.min(at + 999, #KEYS))) end
 else
   for w = 1, #KEYS - 5 do
-    local i, keep, px = read('<I2I1I8', todo, w * 11 - 10)
-    local key, value = KEYS[5 + w], keep == 1 and stamped(i)
+    local i, keep = read('<I2I1', todo, w * 3 - 2)
+    local key, value, life = KEYS[5 + w], nil, nil
+    if keep == 1 then value, life = stamped(i) end
     if refused[i] then
       -- What is there stays.
     elseif not value then
       call('UNLINK', key)
     elseif conflicted[i] then
       -- Nor is it known to be what this append says.
-    elseif px > 0 then
-      call('SET', key, value, 'PXAT', now + px)
-    else
+    elseif life == '0' then
       call('SET', key, value)
+    else
+      call('SET', key, value, 'PXAT', life)
     end
   end
 end

@@ -8,8 +8,8 @@ local ms = time[1] * 1000 + math.floor(time[2] / 1000)
 -- A server that is full can still be followed.
 redis.pcall('HSETNX', KEYS[4], ':since', string.format('%.0f', ms))
 redis.pcall('HSET', KEYS[4], ARGV[1], ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. string.format('%.0f', ms))
-local m = call('HMGET', KEYS[1], 'epoch', 'head', 'checkpoint_bytes')
-if not m[1] or call('STRLEN', KEYS[2]) ~= tonumber(m[3]) then return {'', 0, ms} end
+local m = call('HMGET', KEYS[1], 'epoch', 'head', 'checkpoint_parts')
+if not m[1] or call('LLEN', KEYS[2]) ~= tonumber(m[3]) then return {'', 0, ms} end
 local head = tonumber(m[2])
 if head > 0 and call('XLEN', KEYS[3]) == 0 then return {'', 0, ms} end
 return {m[1], head, ms}

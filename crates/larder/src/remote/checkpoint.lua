@@ -4,39 +4,41 @@
 -- KEYS  meta, checkpoint, the one that is being written, stream
 -- ARGV  epoch (8 bytes), token of the writer, ms that it may take for a step, what is asked, then:
 --   begin   position of the checkpoint
---   part    its offset, its bytes
---   finish  position of the checkpoint, its length, its head
+--   part    how many there are before it, its bytes
+--   finish  position of the checkpoint, how many parts there are, what comes in front of them
 local meta, checkpoint, unfinished, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call, token, asked = redis.call, ARGV[2], ARGV[4]
 
-local m = call('HMGET', meta, 'epoch', 'checkpoint', 'bytes', 'writer', 'writer_until', 'writer_bytes')
+local m = call('HMGET', meta, 'epoch', 'checkpoint', 'writer', 'writer_until', 'bytes', 'records', 'writer_bytes', 'writer_records')
 if m[1] ~= ARGV[1] then return 'epoch' end
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function text(number) return string.format('%.0f', number) end
 
 if asked == 'begin' then
-  if m[4] and tonumber(m[5]) > now then return 'held' end
+  if m[3] and tonumber(m[4]) > now then return 'held' end
   if tonumber(ARGV[5]) <= tonumber(m[2]) then return 'done' end
-  call('HSET', meta, 'writer', token, 'writer_until', text(now + ARGV[3]), 'writer_bytes', m[3])
+  call('HSET', meta, 'writer', token, 'writer_until', text(now + ARGV[3]), 'writer_bytes', m[5], 'writer_records', m[6])
   call('UNLINK', unfinished)
   return 'ok'
 end
 
-if m[4] ~= token then return 'held' end
+if m[3] ~= token then return 'held' end
 call('HSET', meta, 'writer_until', text(now + ARGV[3]))
 if asked == 'part' then
-  -- What was evicted in between would be zeros, and those know of nothing.
-  if call('STRLEN', unfinished) ~= tonumber(ARGV[5]) then return 'lost' end
-  call('APPEND', unfinished, ARGV[6])
+  -- They may have been evicted in between.
+  if call('LLEN', unfinished) ~= tonumber(ARGV[5]) then return 'lost' end
+  call('RPUSH', unfinished, ARGV[6])
   return 'ok'
 end
 
-if call('STRLEN', unfinished) ~= tonumber(ARGV[6]) then return 'lost' end
-call('SETRANGE', unfinished, 0, ARGV[7])
+if call('LLEN', unfinished) ~= tonumber(ARGV[6]) then return 'lost' end
+call('LPUSH', unfinished, ARGV[7])
+-- Megabytes, which are given back behind the scenes.
+call('UNLINK', checkpoint)
 call('RENAME', unfinished, checkpoint)
-call('HSET', meta, 'checkpoint', ARGV[5], 'checkpoint_bytes', ARGV[6], 'bytes', math.max(0, m[3] - m[6]))
-call('HDEL', meta, 'writer', 'writer_until', 'writer_bytes')
+call('HSET', meta, 'checkpoint', ARGV[5], 'checkpoint_parts', ARGV[6] + 1, 'bytes', m[5] - m[7], 'records', m[6] - m[8])
+call('HDEL', meta, 'writer', 'writer_until', 'writer_bytes', 'writer_records')
 -- Up to the checkpoint before: so who is a little behind need not read all of this one.
 call('XTRIM', stream, 'MINID', (m[2] + 1) .. '-0')
 return 'ok'

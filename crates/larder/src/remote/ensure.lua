@@ -6,12 +6,12 @@
 --       that must not go on (8 bytes each), version of the layout, field and value of the caller's fence
 local meta, checkpoint, unfinished, stream, members = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local call = redis.call
-local m = call('HMGET', meta, 'epoch', 'head', 'checkpoint', 'checkpoint_bytes', 'identity', 'version', 'after')
+local m = call('HMGET', meta, 'epoch', 'head', 'checkpoint', 'checkpoint_parts', 'identity', 'version', 'after')
 if m[1] and m[6] ~= ARGV[6] then return {'version', m[6] or '?'} end
 
 -- Whether all that was appended is in the checkpoint, or in the stream.
 local function is_whole()
-  if call('STRLEN', checkpoint) ~= tonumber(m[4]) then return false end
+  if call('LLEN', checkpoint) ~= tonumber(m[4]) then return false end
   local head, upto = tonumber(m[2]), tonumber(m[3])
   if head == 0 then return true end
   local last = call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
@@ -37,6 +37,6 @@ call('HSET', members, ':since', string.format('%.0f', time[1] * 1000 + math.floo
 -- on on another server, so it only counts where this one has lost what it had.
 local after = string.sub((m[1] or ARGV[3]) .. (m[7] or ''), 1, 16 * 8)
 call('UNLINK', meta, checkpoint, unfinished, stream)
-call('HSET', meta, 'epoch', ARGV[2], 'head', 0, 'bytes', 0, 'checkpoint', 0, 'checkpoint_bytes', 0, 'identity', ARGV[1], 'version', ARGV[6],
+call('HSET', meta, 'epoch', ARGV[2], 'head', 0, 'bytes', 0, 'records', 0, 'checkpoint', 0, 'checkpoint_parts', 0, 'identity', ARGV[1], 'version', ARGV[6],
   'after', after)
 return {'begun', ARGV[2]}

@@ -424,6 +424,7 @@ fn stats() -> Value {
         "connects",
         "epochs",
         "resyncs",
+        "checkpoints",
         "inbox_taken",
         "inbox_rejected",
     ]);

@@ -49,6 +49,8 @@ pub(super) async fn run(weak: Weak<Inner>, mut appends: mpsc::UnboundedReceiver<
             group.add(more);
         }
         inner.append_group(group.appends, &mut known).await;
+        // Those who were just answered make the next group.
+        tokio::task::yield_now().await;
     }
 }
 
@@ -161,7 +163,7 @@ impl Inner {
             Ok((Answer::Appended { first, conflicts, bytes, records }, replicas)) => {
                 let enough = replicas >= self.link.options.replicas;
                 let conflicts = conflicts.into_iter().chain(call.conflicts()).collect();
-                let settled = self.settle(&group, era, first, &conflicts, enough);
+                let settled = self.settle((&group, &call), era, first, &conflicts, enough);
                 if !self.mutations.on(Mutation::OwnAppendsLate) {
                     let entered = known.appended(&self.index, era.0, first, group.len());
                     self.entered.store(entered.0, std::sync::atomic::Ordering::Release);
@@ -228,7 +230,7 @@ impl Inner {
     /// Step 1: into the own index at once, then the callers are told.
     fn settle(
         &self,
-        group: &[Pending],
+        (group, call): (&[Pending], &Group),
         (generation, epoch): (u32, Epoch),
         first: u64,
         conflicts: &HashSet<u16>,
@@ -236,18 +238,19 @@ impl Inner {
     ) -> Vec<Result<Appended>> {
         self.counters.groups.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.counters.appends.fetch_add(group.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        let was_brought = self.peers.own(generation, first, group.len() as u64);
+        let is_refused = |at: u16| conflicts.contains(&at) && group[usize::from(at)].append.refuses();
+        let entered = (!self.mutations.on(Mutation::OwnAppendsLate)).then(|| {
+            let at = |at: u16| first + u64::from(at);
+            let singles = call.singles().filter(|(append, _)| !is_refused(*append)).map(|(append, hash)| (hash, at(append)));
+            let others = call.with_patterns().filter(|append| !is_refused(*append));
+            let others = others.map(|append| (&group[usize::from(append)].append.names[..], at(append)));
+            self.index.enter_own(epoch, singles, others, first + group.len() as u64 - 1)
+        });
+        let (generation, widened) = entered.flatten().unwrap_or((generation, Vec::new()));
         let settled = group.iter().zip(first..).zip(0u16..).map(|((pending, seq), at)| {
-            let (mut stamp, mut widened) = (super::stamp(generation, seq), 0);
-            let was_brought = self.peers.own(generation, seq);
-            let conflict = conflicts.contains(&at);
-            let refused = conflict && pending.append.refuses();
-            if !refused
-                && !self.mutations.on(Mutation::OwnAppendsLate)
-                && let Some(entered) = self.index.enter_own(&pending.append.names, Position { epoch, seq })
-            {
-                (stamp, widened) = entered;
-            }
-            if !refused && !was_brought {
+            let refused = is_refused(at);
+            if !refused && !was_brought.contains(&seq) {
                 self.index.notices.tell(&pending.append.names, || Some(Position { epoch, seq }), Some(pending.append.is_put));
             }
             if pending.append.mode == Mode::Strict && !enough_replicas {
@@ -257,10 +260,11 @@ impl Inner {
             if !refused {
                 self.marks.add(&pending.append.marks);
             }
+            let conflict = conflicts.contains(&at);
             Ok(Appended {
-                stamp,
+                stamp: super::stamp(generation, seq),
                 position: Position { epoch, seq },
-                widened,
+                widened: widened.iter().find(|(at, _)| *at == seq).map_or(0, |(_, count)| *count),
                 conflict,
                 queued: false,
                 wrote_entries: !pending.append.writes.is_empty() && !conflict,
@@ -287,9 +291,7 @@ impl Inner {
             let Answer::Appended { first, .. } = Answer::of(value)? else { return Ok(false) };
             // The tail brings them, unless a snapshot does, with which another generation begins.
             let generation = self.index.era().0;
-            some.chunks(1_000).zip(first..).for_each(|(_, seq)| {
-                self.peers.own(generation, seq);
-            });
+            self.peers.own(generation, first, some.chunks(1_000).len() as u64);
         }
         Ok(true)
     }

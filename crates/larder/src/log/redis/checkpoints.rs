@@ -8,6 +8,7 @@
 //! Appends tell how much there is. Whoever hears that it is enough tries to be the one; a token keeps out who was too slow. If nobody
 //! comes to it, appends wait, so that Redis is not filled.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -36,16 +37,17 @@ const COPY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much the stream may have.
 pub(super) struct Room {
-    /// Bytes of records since the checkpoint, by which the next is due.
+    /// Bytes of the records since the checkpoint, by which the next is due.
     bytes_due: u64,
-    /// Records in all, by which it is.
+    /// How many records, by which it is.
     records_due: u64,
 }
 
 impl Room {
-    /// Half a checkpoint: then a change costs twice its bytes in checkpoints at most, and who begins reads half as much again.
+    /// Half a checkpoint: then a change costs twice its bytes in checkpoints at most, and who begins reads half as much again. Half of what
+    /// the stream may have, since it keeps what came after the checkpoint before the last.
     pub(super) fn new(index_bytes: usize, stream_len: usize) -> Self {
-        Room { bytes_due: (index_bytes as u64 / 2).clamp(256 << 10, 64 << 20), records_due: stream_len as u64 }
+        Room { bytes_due: (index_bytes as u64 / 2).clamp(256 << 10, 64 << 20), records_due: (stream_len as u64 / 2).max(1) }
     }
 
     pub(super) fn is_due(&self, bytes: u64, records: u64) -> bool {
@@ -93,12 +95,12 @@ impl Inner {
         if !step.ask("begin", |call| call.arg(upto.seq())).await? {
             return Ok(false);
         }
-        let (mut parts, mut length) = (self.index.parts(PART_LINES), 0);
+        let (mut parts, mut written) = (self.index.parts(PART_LINES), 0);
         while let Some(part) = parts.next() {
-            if !is_of_the_log() || !step.ask("part", |call| call.arg(length).arg(&part)).await? {
+            if !is_of_the_log() || !step.ask("part", |call| call.arg(written).arg(&part)).await? {
                 return Ok(false);
             }
-            length += part.len();
+            written += 1;
         }
         if !is_of_the_log() {
             return Ok(false);
@@ -108,11 +110,12 @@ impl Inner {
             tokio::time::sleep(Duration::from_millis(20)).await;
             upto = self.index.applied();
         }
-        let written = step.ask("finish", |call| call.arg(upto.seq()).arg(length).arg(&parts.head(upto.seq()))).await?;
-        if written {
-            tracing::debug!(position = upto.seq(), bytes = length, "a checkpoint of the log was written");
+        let is_done = step.ask("finish", |call| call.arg(upto.seq()).arg(written).arg(&parts.head(upto.seq()))).await?;
+        if is_done {
+            self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(position = upto.seq(), "a checkpoint of the log was written");
         }
-        Ok(written)
+        Ok(is_done)
     }
 
     /// The log, as of its head: the checkpoint, and what the stream has since.
@@ -127,7 +130,7 @@ impl Inner {
         let before = reply::number(before, "a position").unwrap_or(0);
         let mut all = ::redis::pipe();
         all.atomic().cmd("HMGET").arg(&self.keys.meta).arg("epoch").arg("head").arg("checkpoint");
-        all.cmd("GET").arg(&self.keys.checkpoint);
+        all.cmd("LRANGE").arg(&self.keys.checkpoint).arg(0).arg(-1);
         all.cmd("XRANGE").arg(&self.keys.stream).arg(format!("{}-0", before + 1)).arg("+");
         let answers: Vec<::redis::Value> = all.query_async(&mut patient).await.map_err(failed)?;
         let [meta, checkpoint, since] = answers.try_into().map_err(|_| reply::unexpected("the log"))?;
@@ -136,12 +139,10 @@ impl Inner {
             return Err(Error::of_tier("the log was lost while it was taken up"));
         }
         let (head, upto) = (reply::number(head, "the log's head")?, reply::number(upto, "a position")?);
-        let checkpoint = match checkpoint {
-            ::redis::Value::BulkString(bytes) => Some(bytes),
-            _ => None,
-        };
+        let parts = reply::list(checkpoint, "a checkpoint")?.into_iter().map(|part| reply::bytes(part, "a checkpoint"));
+        let checkpoint = parts.collect::<Result<Vec<_>>>()?;
         let (since, index_bytes) = (encode::records(since)?, self.index_bytes);
-        let made = tokio::task::spawn_blocking(move || put_together(epoch, (upto, head), checkpoint, &since, index_bytes));
+        let made = tokio::task::spawn_blocking(move || put_together(epoch, (upto, head), &checkpoint, &since, index_bytes));
         let made = made.await.map_err(|_| Error::of_tier("the log could not be read"))?;
         made.ok_or_else(|| {
             self.leave_epoch(epoch);
@@ -151,10 +152,10 @@ impl Inner {
 }
 
 /// A copy of the log as of its head. `None`: something is missing.
-fn put_together(epoch: Epoch, (upto, head): (u64, u64), checkpoint: Option<Vec<u8>>, since: &[Entry], index_bytes: usize) -> Option<Snapshot> {
+fn put_together(epoch: Epoch, (upto, head): (u64, u64), checkpoint: &[Vec<u8>], since: &[Entry], index_bytes: usize) -> Option<Snapshot> {
     let snapshot = match checkpoint {
-        Some(bytes) => Snapshot::decode(&bytes)?,
-        None => Snapshot::empty(epoch),
+        [] => Snapshot::empty(epoch),
+        parts => Snapshot::decode(&parts.concat())?,
     };
     if (snapshot.epoch, snapshot.head) != (epoch, upto) {
         return None;
@@ -220,12 +221,10 @@ mod tests {
         Entry::new(first, first + names.len() as u64 - 1, bytes)
     }
 
-    fn encoded(index: &Index, upto: u64) -> Vec<u8> {
+    fn written(index: &Index, upto: u64) -> Vec<Vec<u8>> {
         let mut parts = index.parts(5);
-        let mut bytes: Vec<u8> = std::iter::from_fn(|| parts.next()).flatten().collect();
-        let head = parts.head(upto);
-        bytes[..head.len()].copy_from_slice(&head);
-        bytes
+        let written: Vec<Vec<u8>> = std::iter::from_fn(|| parts.next()).collect();
+        [vec![parts.head(upto).to_vec()], written].concat()
     }
 
     #[test]
@@ -233,26 +232,26 @@ mod tests {
         let index = Index::new(BYTES, EPOCH, Mutations::default());
         let all: Vec<Vec<Name>> = (1..=40).map(|n| tag(&format!("t{}", n % 30))).collect();
         all[..30].iter().zip(1..).for_each(|(names, seq)| assert_eq!(index.record(names, seq), 0));
-        let bytes = encoded(&index, 30);
-        assert_eq!(bytes, index.snapshot(30).encode(), "in parts it is the same");
+        let parts = written(&index, 30);
+        assert_eq!(parts.concat(), index.snapshot(30).encode(), "in parts it is the same");
         let since = [entry(26, &all[25..32]), entry(33, &all[32..40])];
-        let copy = |checkpoint: Option<Vec<u8>>, upto, since: &[Entry]| put_together(EPOCH, (upto, 40), checkpoint, since, BYTES);
+        let copy = |checkpoint: &[Vec<u8>], upto, since: &[Entry]| put_together(EPOCH, (upto, 40), checkpoint, since, BYTES);
         all[30..].iter().zip(31..).for_each(|(names, seq)| assert_eq!(index.record(names, seq), 0));
-        assert_eq!(copy(Some(bytes.clone()), 30, &since), Some(index.snapshot(40)));
+        assert_eq!(copy(&parts, 30, &since), Some(index.snapshot(40)));
         let from_nothing = [entry(1, &all[..25]), entry(26, &all[25..])];
-        assert_eq!(copy(None, 0, &from_nothing), Some(index.snapshot(40)));
-        assert_eq!(copy(Some(bytes.clone()), 30, &since[1..]), None, "31 is missing");
-        assert_eq!(copy(Some(bytes.clone()), 30, &since[..1]), None, "and here the end");
-        assert_eq!(copy(Some(bytes.clone()), 31, &since), None, "this is not the checkpoint that the log names");
-        assert_eq!(copy(Some(bytes[..bytes.len() - 1].to_vec()), 30, &since), None, "it was cut short");
-        assert_eq!(copy(None, 30, &since), None, "it is gone");
+        assert_eq!(copy(&[], 0, &from_nothing), Some(index.snapshot(40)));
+        assert_eq!(copy(&parts, 30, &since[1..]), None, "31 is missing");
+        assert_eq!(copy(&parts, 30, &since[..1]), None, "and here the end");
+        assert_eq!(copy(&parts, 31, &since), None, "this is not the checkpoint that the log names");
+        assert_eq!(copy(&parts[..parts.len() - 1], 30, &since), None, "a part is missing");
+        assert_eq!(copy(&[], 30, &since), None, "it is gone");
     }
 
     #[test]
     fn a_checkpoint_is_due_by_bytes_or_by_records() {
         let room = Room::new(1 << 20, 100);
-        assert!(!room.is_due(room.bytes_due - 1, 99));
-        assert!(room.is_due(room.bytes_due, 1) && room.is_due(0, 100));
+        assert!(!room.is_due(room.bytes_due - 1, 49));
+        assert!(room.is_due(room.bytes_due, 1) && room.is_due(0, 50));
         assert!(room.bytes_max() > room.bytes_due);
         assert_eq!(Room::new(1 << 40, 1).bytes_due, 64 << 20, "of a large index not half a gigabyte");
     }

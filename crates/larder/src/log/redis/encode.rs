@@ -11,7 +11,7 @@ use ::redis::{Cmd, Value};
 use bytes::Bytes;
 
 use crate::error::Result;
-use crate::freshness::{Index, NameHasher};
+use crate::freshness::{Index, NameHash, NameHasher};
 use crate::key::segments;
 use crate::log::{Append, Guard, MARKS_MAX, Mark};
 use crate::name::{NAMES_MAX, Name};
@@ -52,12 +52,16 @@ struct Parts {
     patterns: Vec<u8>,
 }
 
+/// Of a single name, and of a pattern.
+const SINGLE_BYTES: usize = 10;
+const PATTERN_BYTES: usize = 18;
+
 /// An entry's write, as it goes with its append.
 struct GroupWrite {
     at: u16,
     key: Vec<u8>,
-    /// In milliseconds; 0 is for ever.
-    life: u64,
+    /// Until when, in the store's milliseconds; 0 is for ever.
+    until: u64,
     /// `None` takes the entry out.
     record: Option<Bytes>,
 }
@@ -87,7 +91,7 @@ pub(super) enum Answer {
     Appended {
         first: u64,
         conflicts: Vec<u16>,
-        /// About how many bytes of records there are since the checkpoint, and how many records in all.
+        /// About how many records there are since the checkpoint, and of how many bytes.
         bytes: u64,
         records: u64,
     },
@@ -138,14 +142,28 @@ impl Group {
         }
         for write in append.writes.iter().filter(|write| !conflicts || write.record.is_none()) {
             let key = [entries, &write.key].concat();
-            let life = crate::remote::store_life(write.expires_at, now);
-            self.writes.push(GroupWrite { at, key, life, record: write.record.clone() });
+            let until = if write.expires_at == u64::MAX { 0 } else { now + crate::remote::store_life(write.expires_at, now) };
+            self.writes.push(GroupWrite { at, key, until, record: write.record.clone() });
         }
     }
 
     /// The appends that conflict whatever the script says.
     pub(super) fn conflicts(&self) -> impl Iterator<Item = u16> + '_ {
         self.conflicts.iter().copied()
+    }
+
+    /// The hashes of single names, and the appends that they belong to.
+    pub(super) fn singles(&self) -> impl Iterator<Item = (u16, NameHash)> + Clone + '_ {
+        self.parts.singles.as_chunks::<SINGLE_BYTES>().0.iter().map(|[low, high, hash @ ..]| {
+            (u16::from_le_bytes([*low, *high]), NameHash::from_bytes(*hash))
+        })
+    }
+
+    /// The appends that have patterns, or everything.
+    pub(super) fn with_patterns(&self) -> impl Iterator<Item = u16> + '_ {
+        let mut before = None;
+        let appends = self.parts.patterns.as_chunks::<PATTERN_BYTES>().0.iter().map(|[low, high, ..]| u16::from_le_bytes([*low, *high]));
+        appends.filter(move |append| before.replace(*append) != Some(*append))
     }
 
     pub(super) fn add_names(&mut self, names: &[Name]) {
@@ -218,15 +236,14 @@ impl Group {
         let [names, singles, patterns] = self.parts.lengths();
         let written: usize = self.writes.iter().map(|write| write.key.len() + write.record.as_ref().map_or(0, Bytes::len) + 30).sum();
         let bytes = names + singles + patterns + written + self.guards.iter().map(Vec::len).sum::<usize>() + self.marks.len() + 512;
-        let arguments = 18 + self.writes.len() + kept + self.guards.len();
+        let arguments = 18 + self.writes.len() + 2 * kept + self.guards.len();
         let mut call = script::sized_call(&script::APPEND, 5 + self.writes.len(), (arguments, bytes));
         call.arg(&keys.meta).arg(&keys.checkpoint).arg(&keys.stream).arg(&keys.members).arg(&keys.marks);
-        let mut todo = Vec::with_capacity(self.writes.len() * 11);
+        let mut todo = Vec::with_capacity(self.writes.len() * 3);
         for write in &self.writes {
             call.arg(&write.key);
             todo.extend_from_slice(&write.at.to_le_bytes());
             todo.push(u8::from(is_kept(write)));
-            todo.extend_from_slice(&write.life.to_le_bytes());
         }
         let Parts { names, singles, patterns } = &self.parts;
         call.arg(&self.epoch.0.to_le_bytes()).arg(terms.deadline).arg(self.count).arg(terms.room);
@@ -234,8 +251,8 @@ impl Group {
         for guard in &self.guards {
             call.arg(guard);
         }
-        for record in self.writes.iter().filter_map(|write| write.record.as_ref()) {
-            call.arg(record.as_ref());
+        for (write, record) in self.writes.iter().filter_map(|write| Some((write, write.record.as_ref()?))) {
+            call.arg(write.until).arg(record.as_ref());
         }
         call.arg(&self.marks).arg(fence_field(terms.instance)).arg(terms.fence);
         call

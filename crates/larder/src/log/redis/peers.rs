@@ -3,7 +3,7 @@
 //! An own append is known by its answer, which may come before the stream brings it or after. So what is not known to be own is
 //! counted as a peer's only once its answer would have come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::name::Name;
 /// When an append has long been answered, or given up.
 const SURE_AFTER: Duration = APPEND_TIMEOUT.saturating_mul(2);
 
-/// Positions that are remembered on either side: many more than are on their way at any time.
+/// Groups of one side and positions of the other that are remembered: many more than are on their way at any time.
 const REMEMBERED_MAX: usize = 16_384;
 
 /// See the head of this file.
@@ -29,8 +29,8 @@ pub(super) struct Peers {
 struct Seen {
     /// Positions begin anew with each.
     generation: u32,
-    /// Own ones that the stream has not brought.
-    own: BTreeSet<u64>,
+    /// Own ones that the stream may have yet to bring: groups, from their first to their last.
+    own: VecDeque<(u64, u64)>,
     /// Those that it brought, and that are not known to be own: when, and what is there.
     brought: BTreeMap<u64, (Instant, Kinds)>,
 }
@@ -48,7 +48,11 @@ impl Peers {
     pub(super) fn brought(&self, generation: u32, seq: u64, names: &[Name], now: Instant) -> bool {
         let mut seen = self.seen.lock();
         self.enter(&mut seen, generation);
-        let is_own = seen.own.remove(&seq);
+        // It brings them in their order.
+        while seen.own.front().is_some_and(|(_, last)| *last < seq) {
+            seen.own.pop_front();
+        }
+        let is_own = seen.own.front().is_some_and(|(first, _)| *first <= seq);
         if !is_own {
             seen.brought.insert(seq, (now, kinds_of(names)));
             self.count_first_if(&mut seen, |brought, _| brought > REMEMBERED_MAX);
@@ -56,18 +60,21 @@ impl Peers {
         is_own
     }
 
-    /// Something own was appended at a position. Returns whether the stream brought it before.
-    pub(super) fn own(&self, generation: u32, seq: u64) -> bool {
+    /// A group of this one's own was appended. Returns which of its positions the stream brought before.
+    pub(super) fn own(&self, generation: u32, first: u64, count: u64) -> HashSet<u64> {
         let mut seen = self.seen.lock();
         self.enter(&mut seen, generation);
-        let was_brought = seen.brought.remove(&seq).is_some();
-        if !was_brought {
-            seen.own.insert(seq);
+        let mut brought = seen.brought.split_off(&first);
+        let mut behind = brought.split_off(&(first + count));
+        seen.brought.append(&mut behind);
+        if (brought.len() as u64) < count {
+            let at = seen.own.partition_point(|(other, _)| *other < first);
+            seen.own.insert(at, (first, first + count - 1));
             if seen.own.len() > REMEMBERED_MAX {
-                seen.own.pop_first();
+                seen.own.pop_front();
             }
         }
-        was_brought
+        brought.into_keys().collect()
     }
 
     /// Counts what is certain to be a peer's by now.
@@ -107,18 +114,30 @@ mod tests {
             peers.settle(at);
             peers.counters.read().get(InvalidationKind::Tag, InvalidationOrigin::Peer)
         };
-        peers.own(1, 1);
+        peers.own(1, 1, 1);
         peers.brought(1, 1, &names, begun);
         peers.brought(1, 2, &names, begun);
         peers.brought(1, 3, &names, begun + SURE_AFTER / 2);
         assert_eq!(counted(&peers, begun), 0, "their answers may still come");
-        peers.own(1, 2);
+        assert_eq!(peers.own(1, 2, 1), HashSet::from([2]));
         assert_eq!(counted(&peers, begun + SURE_AFTER), 0);
         assert_eq!(counted(&peers, begun + SURE_AFTER * 2), 1);
-        peers.own(1, 4);
+        peers.own(1, 4, 1);
         peers.brought(2, 4, &names, begun);
         peers.brought(3, 4, &names, begun);
         assert_eq!(counted(&peers, begun), 2, "another generation's positions are others, and those of the last are certain");
+    }
+
+    #[test]
+    fn a_group_that_the_stream_has_brought_a_part_of_is_own_as_a_whole() {
+        let (peers, begun) = (Peers::new(Arc::default()), Instant::now());
+        let names = Names::new().tag("t").check().unwrap();
+        assert!((4..7).all(|seq| !peers.brought(1, seq, &names, begun)));
+        assert_eq!(peers.own(1, 5, 5), HashSet::from([5, 6]));
+        assert!((7..10).all(|seq| peers.brought(1, seq, &names, begun)));
+        assert!(!peers.brought(1, 10, &names, begun));
+        peers.settle(begun + SURE_AFTER);
+        assert_eq!(peers.counters.read().get(InvalidationKind::Tag, InvalidationOrigin::Peer), 2, "4 and 10");
     }
 
     #[test]
@@ -126,8 +145,8 @@ mod tests {
         let (peers, begun) = (Peers::new(Arc::default()), Instant::now());
         let names = Names::new().tag("t").check().unwrap();
         for seq in 0..3 * REMEMBERED_MAX as u64 {
-            peers.own(1, 2 * seq);
-            peers.brought(1, 2 * seq + 1, &names, begun);
+            peers.own(1, (1 << 30) + seq, 1);
+            peers.brought(1, seq, &names, begun);
         }
         let seen = peers.seen.lock();
         assert_eq!((seen.own.len(), seen.brought.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
