@@ -25,7 +25,11 @@ type Scenario = fn(u64, Option<Mutation>) -> (Arc<World>, History);
 /// What shows that a rule is missing. A new rule without a scenario does not compile.
 fn scenario_for(mutation: Mutation) -> Scenario {
     match mutation {
-        Mutation::TailBeforeIndex | Mutation::EpochNotAdopted | Mutation::LossUnnoticed | Mutation::CheckpointLate | Mutation::GuardByOwnIndex => {
+        Mutation::TailBeforeIndex
+        | Mutation::EpochNotAdopted
+        | Mutation::LossUnnoticed
+        | Mutation::CheckpointLate
+        | Mutation::GuardByOwnIndex => {
             unreachable!("a log of one process has no such rule; tests/chaos takes it away where several share one")
         }
         Mutation::EventsForgotten => unreachable!("no rule of freshness; tests/sources takes it away"),

@@ -297,7 +297,11 @@ impl Families {
             "Times that a snapshot was read, because the stream no longer had what came next.",
             shared.resyncs,
         );
-        self.counter("larder_log_checkpoints", "Checkpoints that this server wrote, so that the log's stream has an end.", shared.checkpoints);
+        self.counter(
+            "larder_log_checkpoints",
+            "Checkpoints that this server wrote, so that the log's stream has an end.",
+            shared.checkpoints,
+        );
         self.begin("larder_log_inbox", Kind::Counter, "Messages that others put into the inbox, by result.");
         for (result, n) in [("taken", shared.inbox_taken.saturating_sub(shared.inbox_rejected)), ("rejected", shared.inbox_rejected)] {
             self.add(&[("result", result)], Value::Whole(n));

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 
-use super::encode::{self, Entry};
 use super::Inner;
+use super::encode::{self, Entry};
 use crate::error::{Error, Result};
 use crate::freshness::Snapshot;
 use crate::mutation::Mutation;
@@ -80,7 +80,8 @@ pub(super) async fn run(weak: Weak<Inner>, server: Arc<Server>) {
 }
 
 impl Inner {
-    /// Returns whether it was written. Not where another instance is at it, or was faster; nor where this index is none of the log any more.
+    /// Returns whether it was written. Not where another instance is at it or was faster, nor where this index is none of the log any
+    /// more.
     async fn write_checkpoint(&self, server: &Server) -> Result<bool> {
         let (generation, epoch) = self.index.era();
         // Before the first line is read.

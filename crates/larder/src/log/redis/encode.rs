@@ -154,9 +154,12 @@ impl Group {
 
     /// The hashes of single names, and the appends that they belong to.
     pub(super) fn singles(&self) -> impl Iterator<Item = (u16, NameHash)> + Clone + '_ {
-        self.parts.singles.as_chunks::<SINGLE_BYTES>().0.iter().map(|[low, high, hash @ ..]| {
-            (u16::from_le_bytes([*low, *high]), NameHash::from_bytes(*hash))
-        })
+        self.parts
+            .singles
+            .as_chunks::<SINGLE_BYTES>()
+            .0
+            .iter()
+            .map(|[low, high, hash @ ..]| (u16::from_le_bytes([*low, *high]), NameHash::from_bytes(*hash)))
     }
 
     /// The appends that have patterns, or everything.
