@@ -29,7 +29,8 @@ fn scenario_for(mutation: Mutation) -> Scenario {
         | Mutation::EpochNotAdopted
         | Mutation::LossUnnoticed
         | Mutation::CheckpointLate
-        | Mutation::GuardByOwnIndex => {
+        | Mutation::GuardByOwnIndex
+        | Mutation::IndexUnasked => {
             unreachable!("a log of one process has no such rule; tests/chaos takes it away where several share one")
         }
         Mutation::EventsForgotten => unreachable!("no rule of freshness; tests/sources takes it away"),

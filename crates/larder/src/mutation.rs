@@ -41,6 +41,9 @@ pub enum Mutation {
     CheckpointLate,
     /// A guard of an append to a shared log is judged by its caller's index alone, which may lag.
     GuardByOwnIndex,
+    /// A guard of an append to a shared log is judged by the log alone. Breaks nothing: so that a test can see whether the log's answer is
+    /// right, whatever the caller knows.
+    IndexUnasked,
     /// What is done under a claim that somebody else has taken over is recorded all the same.
     FinishUnfenced,
     /// A restore stamps what it restores anew, instead of judging it by its own stamp.

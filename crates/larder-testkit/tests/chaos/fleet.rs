@@ -203,7 +203,7 @@ pub(super) async fn open(url: &str, instance: usize, settings: &Settings) -> Lar
         .operation_timeout(ms(400))
         .connect_timeout(ms(400))
         // Little enough that some instances fall behind what the stream has, and some queues are full.
-        .stream_len(300)
+        .stream_len(if settings.mutation == Some(Mutation::CheckpointLate) { 100 } else { 300 })
         .queue_bytes(if instance == ASTRAY { 8_000 } else { 1 << 20 })
         .replicas(settings.replicas);
     let tagged = Policy::default().tag("symbol:{1}").tag("part:{2}");

@@ -27,6 +27,7 @@ fn faults_for(mutation: Mutation) -> &'static [Fault] {
         Mutation::PublishBeforeRecord | Mutation::PositionsUsedAgain => {
             unreachable!("only a log of one process has this rule; tests/mutations takes it away")
         }
+        Mutation::IndexUnasked => unreachable!("it breaks nothing; tests/shared/checkpoints.rs has the log answer with it"),
         Mutation::EventsForgotten => unreachable!("no rule of freshness; tests/sources takes it away"),
         Mutation::FinishUnfenced => unreachable!("no rule of freshness; tests/shared/election.rs takes it away"),
         Mutation::ChangeWithoutGuard => unreachable!("no rule of freshness; tests/shared/change.rs takes it away"),

@@ -4,14 +4,14 @@
 -- ARGV  epoch (8 bytes), deadline in the server's ms or 0, number of appends, bytes that records may have since the checkpoint or 0,
 --       what the stream gets: the names in full, the single names (u16 append, u64 hash each), the patterns (u16 append, u64 shape or 0,
 --       u64 hash each); number of guards, of entries kept, what is to be done with entries (u16 append, u8 kept, each); then the guards, for
---       each entry kept until when in ms or 0, and its value; the marks of events, and the field and value of the caller's fence
+--       each entry kept its life in ms or 0, and its value; the marks of events, and the field and value of the caller's fence
 --
 -- Whether something that an entry depends on was invalidated is answered by the stream: the caller has looked for itself at all up to a
 -- position that the guard names, and what came after that is here.
 local meta, checkpoint, stream = KEYS[1], KEYS[2], KEYS[3]
 local call, read, sub, find = redis.call, struct.unpack, string.sub, string.find
 
-local m = call('HMGET', meta, 'epoch', 'head', 'bytes', 'records', 'checkpoint_parts')
+local m = call('HMGET', meta, 'epoch', 'head', 'bytes', 'records', 'checkpoint_parts', 'checkpoint')
 if m[1] ~= ARGV[1] then return {'epoch'} end
 local head, count, bytes, records = tonumber(m[2]), tonumber(ARGV[3]), tonumber(m[3]), tonumber(m[4]) + 1
 if (head > 0 and call('XLEN', stream) == 0) or call('LLEN', checkpoint) ~= tonumber(m[5]) then return {'lost'} end
@@ -21,7 +21,7 @@ if deadline > 0 then
   if time[1] * 1000 + time[2] / 1000 > deadline then return {'late'} end
 end
 -- Sent before its caller took the log up again: the caller was told something else by now.
-if #KEYS > 5 and call('HGET', KEYS[4], ARGV[#ARGV - 1]) ~= ARGV[#ARGV] then return {'fenced'} end
+if ARGV[#ARGV] ~= '0' and call('HGET', KEYS[4], ARGV[#ARGV - 1]) ~= ARGV[#ARGV] then return {'fenced'} end
 if head + count > 1099511627775 then return {'full'} end
 if ARGV[4] ~= '0' and bytes > tonumber(ARGV[4]) then return {'behind'} end
 
@@ -31,8 +31,9 @@ local parts, cut = {ARGV[5], ARGV[6], ARGV[7]}, {0, 0, 0}
 local conflicted, refused, conflicting = {}, {}, {}
 
 if guards > 0 then
-  -- More records than that are not gone through: the caller is far behind, and told that there is a conflict.
-  local LOOK_MAX = 1000
+  -- More is not gone through: the caller is far behind, and told that there is a conflict.
+  local RECORDS_MAX, BYTES_MAX, WORK_MAX = 1024, 4194304, 67108864
+  local work = 0
 
   local function understood(guard)
     local g, at = {hashes = {}, shapes = {}, ranges = {}}, nil
@@ -58,6 +59,8 @@ if guards > 0 then
   -- Whether a name of a record, of an append before `limit`, invalidates what a guard depends on.
   local function hits(g, first, singles, patterns, limit)
     for _, hash in ipairs(g.hashes) do
+      work = work + #singles
+      if work > WORK_MAX then return true end
       local at = find(singles, hash, 1, true)
       while at do
         local i = at % 10 == 3 and read('<I2', singles, at - 2)
@@ -81,20 +84,29 @@ if guards > 0 then
     asked[g] = understood(ARGV[10 + g])
     from = math.min(from, asked[g].upto + 1)
   end
-  local since, seen = {}, from - 1
-  if from <= head then
-    for _, entry in ipairs(call('XRANGE', stream, from .. '-0', '+', 'COUNT', LOOK_MAX)) do
+  -- What stands after `gone`, up to `seen`.
+  local since, gone, seen, looked = {}, from - 1, from - 1, 0
+  while seen < head and #since < RECORDS_MAX and looked < BYTES_MAX do
+    local found = call('XRANGE', stream, (seen + 1) .. '-0', '+', 'COUNT', 16)
+    if #found == 0 then return {'lost'} end
+    for _, entry in ipairs(found) do
       local r = {}
       for at = 1, #entry[2], 2 do r[entry[2][at]] = entry[2][at + 1] end
-      if tonumber(r.f) > seen + 1 then return {'lost'} end
-      since[#since + 1] = r
+      local first = tonumber(r.f)
+      if first > seen + 1 then
+        -- Trimmed, since a checkpoint has it; else it is lost.
+        if #since > 0 or first > m[6] + 1 then return {'lost'} end
+        gone = first - 1
+      end
+      looked = looked + #r.d + #r.h
+      since[#since + 1] = {first, r.h, r.p or ''}
       seen = tonumber(string.match(entry[1], '^%d+'))
     end
   end
   for _, g in ipairs(asked) do
-    local conflicts = seen < head or hits(g, head + 1, parts[2], parts[3], g.append)
+    local conflicts = seen < head or g.upto < gone or hits(g, head + 1, parts[2], parts[3], g.append)
     for at = 1, #since do
-      conflicts = conflicts or hits(g, tonumber(since[at].f), since[at].h, since[at].p or '', 65536)
+      conflicts = conflicts or hits(g, since[at][1], since[at][2], since[at][3], 65536)
     end
     if conflicts then
       conflicted[g.append] = true
@@ -113,9 +125,9 @@ if guards > 0 then
 end
 
 local after = head + count
-bytes = bytes + #parts[1] + #parts[2] + #parts[3] + 64
-call('HSET', meta, 'head', after, 'bytes', bytes, 'records', records)
 local marks = ARGV[#ARGV - 2]
+bytes = bytes + #parts[1] + #parts[2] + #parts[3] + #marks + 64
+call('HSET', meta, 'head', after, 'bytes', bytes, 'records', records)
 local record = {'f', head + 1, 'd', parts[1], 'h', parts[2]}
 if parts[3] ~= '' then record[7], record[8] = 'p', parts[3] end
 if marks ~= '' then record[#record + 1], record[#record + 2] = 'm', marks end
@@ -123,7 +135,7 @@ call('XADD', stream, after .. '-0', unpack(record))
 remember(KEYS[5], marks)
 
 local value_at = 10 + guards
--- The value of the next entry that is kept, with its stamp, and until when.
+-- The value of the next entry that is kept, with its stamp, and its life.
 local function stamped(i)
   value_at = value_at + 2
   return ARGV[1] .. struct.pack('<I8', head + 1 + i) .. ARGV[value_at], ARGV[value_at - 1]
@@ -136,7 +148,7 @@ if guards == 0 then
     if life == '0' then
       sets[#sets + 1], sets[#sets + 2] = KEYS[5 + w], value
     else
-      call('SET', KEYS[5 + w], value, 'PXAT', life)
+      call('SET', KEYS[5 + w], value, 'PX', life)
     end
   end
   for at = 1, #sets, 1000 do call('MSET', unpack(sets, at, math.min(at + 999, #sets))) end
@@ -155,7 +167,7 @@ else
     elseif life == '0' then
       call('SET', key, value)
     else
-      call('SET', key, value, 'PXAT', life)
+      call('SET', key, value, 'PX', life)
     end
   end
 end

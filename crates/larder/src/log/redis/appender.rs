@@ -134,8 +134,13 @@ impl Inner {
         loop {
             let (generation, epoch) = self.index.era();
             // Before the index is asked, so that it has all up to there by then.
-            let upto = if self.mutations.on(Mutation::GuardByOwnIndex) { SEQ_MAX } else { known.upto(&self.index, generation) };
-            let judge = Judge { index: &self.index, generation, upto, shapes: self.index.shapes_in_use().collect() };
+            let upto = match known.upto(&self.index, generation) {
+                _ if self.mutations.on(Mutation::GuardByOwnIndex) => SEQ_MAX,
+                _ if self.mutations.on(Mutation::IndexUnasked) => 0,
+                upto => upto,
+            };
+            let is_asked = !self.mutations.on(Mutation::IndexUnasked);
+            let judge = Judge { index: &self.index, is_asked, generation, upto, shapes: self.index.shapes_in_use().collect() };
             let mut call = Group::new(epoch);
             group.iter().for_each(|pending| call.add(&pending.append, &judge, &self.keys.entries, now));
             // Read again at the end, as every check of the index does: what was judged while another epoch, or the same one anew, was
@@ -178,12 +183,12 @@ impl Inner {
                 return None;
             }
             Ok((Answer::Behind, _)) => {
+                // No fault of the server: taking the log up anew would only disturb whoever writes the checkpoint.
                 self.checkpoint_due.notify_one();
                 let now = Instant::now();
-                if group.iter().all(|pending| pending.deadline > now) {
-                    return Some((group, None));
-                }
-                Error::of_tier("no instance has written a checkpoint of its log in time")
+                let (late, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|pending| pending.deadline <= now);
+                late.into_iter().for_each(|pending| drop(pending.reply.send(Err(self.behind()))));
+                return (!rest.is_empty()).then_some((rest, None));
             }
             // The two clocks do not agree, or the way is too long: taking the log up again sets the one by the other.
             Ok((Answer::Late, _)) => Error::of_tier("an append came too late"),
@@ -219,6 +224,13 @@ impl Inner {
             }
         }
         left
+    }
+
+    fn behind(&self) -> Error {
+        self.counters.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let message =
+            "the log in Redis takes no more until a checkpoint of it is written, which no instance has done in time; nothing was changed";
+        Error::new(ErrorKind::LogUnavailable, message)
     }
 
     fn refused(&self) -> Error {
@@ -322,7 +334,8 @@ impl Known {
             *self = Known { generation, seq: 0 };
         }
         let applied = index.applied();
-        if applied.generation() == generation {
+        // Asked after: made-up positions raise it only once the index says that there are some. What others appended there was not heard.
+        if applied.generation() == generation && !index.is_provisional() {
             self.seq = self.seq.max(applied.seq());
         }
         self.seq
@@ -334,5 +347,30 @@ impl Known {
             self.seq = self.seq.max(first - 1 + count as u64);
         }
         Stamp::new(generation, self.seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mutation::Mutations;
+
+    const EPOCH: Epoch = Epoch(7);
+
+    /// Found by reading: what others had appended where positions were made up here was taken for known.
+    #[test]
+    fn what_is_known_ends_where_positions_are_made_up() {
+        let index = Index::new(1 << 12, EPOCH, Mutations::default());
+        let name = [Name::Tag(b"t"[..].into())];
+        let mut known = Known::default();
+        assert!((1..=10).all(|seq| index.apply(&name, Stamp::new(1, seq))));
+        assert_eq!(known.upto(&index, 1), 10);
+        assert_eq!(known.appended(&index, 1, 11, 3), Stamp::new(1, 13), "own ones follow");
+        assert_eq!(known.appended(&index, 1, 15, 1), Stamp::new(1, 13), "14 is somebody else's");
+        index.enter_provisionally(&name, || false);
+        index.enter_provisionally(&name, || false);
+        assert_eq!(known.upto(&index, 1), 13);
+        let mut anew = Known::default();
+        assert_eq!((anew.upto(&index, 1), anew.upto(&index, 2)), (0, 0), "nor is it another generation's");
     }
 }

@@ -19,7 +19,7 @@ use super::encode::{self, Entry};
 use crate::error::{Error, Result};
 use crate::freshness::Snapshot;
 use crate::mutation::Mutation;
-use crate::position::Epoch;
+use crate::position::{Epoch, Stamp};
 use crate::remote::link::{Server, failed};
 use crate::remote::{reply, script};
 
@@ -36,6 +36,7 @@ const PART_LINES: usize = 2_048;
 const COPY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much the stream may have.
+#[derive(Clone, Copy)]
 pub(super) struct Room {
     /// Bytes of the records since the checkpoint, by which the next is due.
     bytes_due: u64,
@@ -85,17 +86,29 @@ impl Inner {
     async fn write_checkpoint(&self, server: &Server) -> Result<bool> {
         let (generation, epoch) = self.index.era();
         // Before the first line is read.
-        let mut upto = self.index.applied();
-        // Read again after each part, as every check of the index does: lines of another epoch, or with made-up positions, are nobody
-        // else's.
-        let is_of_the_log = || self.index.latest().generation() == generation && !self.index.is_provisional();
+        let upto = self.index.applied();
         if epoch != server.epoch || upto.generation() != generation {
             return Ok(false);
         }
         let step = Step { connection: server.append.clone(), keys: &self.keys, epoch, token: fastrand::u64(1..) };
-        if !step.ask("begin", |call| call.arg(upto.seq())).await? {
+        let Room { bytes_due, records_due } = self.room;
+        if !step.ask("begin", |call| call.arg(upto.seq()).arg(bytes_due).arg(records_due)).await? {
             return Ok(false);
         }
+        let outcome = self.write_parts(&step, upto).await;
+        if !matches!(outcome, Ok(true)) {
+            // What there is of it would fill a server that is full already, and keep the next writer waiting.
+            if let Err(error) = step.ask("abandon", |call| call).await {
+                tracing::debug!(%error, "a checkpoint that was begun stays until the next one is");
+            }
+        }
+        outcome
+    }
+
+    async fn write_parts(&self, step: &Step<'_>, mut upto: Stamp) -> Result<bool> {
+        // Read again after each part, as every check of the index does: lines of another epoch, or with made-up positions, are nobody
+        // else's.
+        let is_of_the_log = || self.index.latest().generation() == upto.generation() && !self.index.is_provisional();
         let (mut parts, mut written) = (self.index.parts(PART_LINES), 0);
         while let Some(part) = parts.next() {
             if !is_of_the_log() || !step.ask("part", |call| call.arg(written).arg(&part)).await? {
@@ -108,7 +121,7 @@ impl Inner {
         }
         if self.mutations.on(Mutation::CheckpointLate) {
             // A moment for others: what happens in microseconds seldom hits anybody.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             upto = self.index.applied();
         }
         let is_done = step.ask("finish", |call| call.arg(upto.seq()).arg(written).arg(&parts.head(upto.seq()))).await?;
