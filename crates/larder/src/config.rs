@@ -62,7 +62,8 @@ pub struct Policy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// It goes on with what it has, and says so ([`Freshness::Unverified`](crate::Freshness::Unverified)). Invalidations take
-    /// effect here at once and are queued for the others.
+    /// effect here at once and are queued for the others. Only where the log can be reached, and takes no more since nobody writes a
+    /// checkpoint of it, are they refused.
     #[default]
     Available,
     /// What cannot be guaranteed is refused: memory is not used by a read that begins longer than `max_staleness` after the

@@ -73,6 +73,7 @@ impl Larder {
         of_log(&self.0, &mut findings);
         of_tier(&self.0, &mut findings);
         of_index(&self.0, &mut findings);
+        of_restore(&self.0, &mut findings);
         of_sources(self, &mut findings);
         of_probes(self, &mut findings);
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
@@ -114,6 +115,19 @@ fn of_log(shared: &Shared, findings: &mut Vec<Finding>) {
             "log",
             what,
             "see to Redis, its address and credentials; everything goes on by itself when it is back",
+        ));
+    }
+    #[cfg(feature = "redis")]
+    if let Log::Redis(log) = &shared.log
+        && stats.connected
+        && let Some(why) = log.checkpoint_trouble()
+    {
+        let what = format!("a checkpoint of the log in Redis is due and could not be written ({why}); its stream grows meanwhile");
+        findings.push(finding(
+            Severity::Degraded,
+            "log",
+            what,
+            "see to the memory of Redis: it needs room for one more copy of the index; without a checkpoint changes are refused in the end",
         ));
     }
     #[cfg(feature = "redis")]
@@ -172,6 +186,19 @@ fn of_tier(shared: &Shared, findings: &mut Vec<Finding>) {
         );
         findings.push(finding(Severity::Degraded, "backing", what, "see to its latency; it is tried again by itself"));
     }
+}
+
+/// One that runs holds back what it writes until it is over, and so does one that nobody ended.
+fn of_restore(shared: &Shared, findings: &mut Vec<Finding>) {
+    if shared.index.held().is_none() && !shared.log.had_shared_hold() {
+        return;
+    }
+    findings.push(finding(
+        Severity::Notice,
+        "restore",
+        "a restore is not over: what it has written is held back from readers",
+        "if none is running any more, run the same one again, or give it up (larder backup restore --abandon)",
+    ));
 }
 
 /// One that was stopped is as it should be.

@@ -209,6 +209,15 @@ impl Log {
         }
     }
 
+    /// Whether there was one when the log was last heard. Asks nobody.
+    pub(crate) fn had_shared_hold(&self) -> bool {
+        match self {
+            Log::Local(_) => false,
+            #[cfg(feature = "redis")]
+            Log::Redis(log) => log.was_held(),
+        }
+    }
+
     /// Whether the hold with a number is in force among those who share the log, whatever it is of.
     #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "nobody shares a log"))]
     pub(crate) async fn has_shared_hold(&self, number: u64) -> Result<bool> {

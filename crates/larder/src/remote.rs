@@ -210,7 +210,8 @@ impl RedisOptions {
         self
     }
 
-    /// What this instance is called where instances are listed. Default: a random name.
+    /// What this instance is called where instances are listed. Each needs a name of its own: two of one name would take the log from each
+    /// other with every change. Default: a random name.
     pub fn instance(mut self, name: impl Into<String>) -> Self {
         self.instance = Some(name.into());
         self

@@ -96,7 +96,7 @@ pub struct SharedLogStats {
     pub queued: u64,
     /// Their bytes.
     pub queued_bytes: u64,
-    /// Invalidations refused because the queue was full, or the namespace strict.
+    /// Invalidations refused because the queue was full, the namespace strict, or a checkpoint of the log overdue.
     pub refused: u64,
     /// Times that the log was verified and taken up anew.
     pub connects: u64,

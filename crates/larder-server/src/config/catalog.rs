@@ -250,7 +250,11 @@ pub const REDIS: Section = Section {
             "0",
             "How many replicas must have a change before it counts as made. With as many as there are, what max_staleness promises also holds through a failover that leaves the old master running.",
         ),
-        optional("instance", Kind::Text(INSTANCE), "What this server is called where servers are listed. Without it, a random name."),
+        optional(
+            "instance",
+            Kind::Text(INSTANCE),
+            "What this server is called where servers are listed; no two of them alike. Without it, a random name.",
+        ),
         setting(
             "mode",
             MODE,

@@ -9,8 +9,12 @@ use bytes::Bytes;
 use larder::backup::{BackupOptions, FolderPlace, RestoreOptions, Watch};
 use larder::{ErrorKind, Larder, Mutation, Names, Notice, RedisOptions};
 use larder_testkit::redis::{Cluster, Server, ServerOptions, or_skip};
+use larder_testkit::wait;
 
 use crate::announced;
+
+/// Long enough for what is heard with a heartbeat.
+const LONG: Duration = Duration::from_secs(20);
 
 /// Three frames of an archive, after each of which others look, and two batches that a restore writes.
 const ENTRIES: usize = 400;
@@ -224,6 +228,8 @@ async fn one_restore(redis: Arc<dyn Place>, seed: u64, mutation: Option<Mutation
             let refused = later.restore(place(), &another, Arc::new(())).await.expect_err("it would show what this one left");
             assert!(refused.kind() == ErrorKind::Overloaded && refused.to_string().contains("interrupted"), "{refused}");
             is_given_up = random.u8(..3) == 0;
+            let is_told = || later.health().findings.iter().any(|finding| finding.about == "restore");
+            assert!(tokio::task::block_in_place(|| wait::until(LONG, is_told)), "whoever asks how it is hears of it");
         }
         let parent = later.backup(place(), &BackupOptions::new("meanwhile"), Arc::new(())).await.expect("nothing is in its way");
         if mutation.is_none() {

@@ -211,6 +211,8 @@ async fn half_a_restore_is_seen_by_nobody_also_after_a_restart_until_it_is_run_a
         seen
     };
     assert_eq!(seen(&larder).await, 0, "nothing of it is seen");
+    let is_told = |larder: &Larder| larder.health().findings.iter().any(|finding| finding.about == "restore");
+    assert!(is_told(&larder), "who asks how it is hears so");
     larder.sweep().await.unwrap();
     larder.raw().put("both:new", Bytes::from("v")).await.unwrap();
     assert_eq!(shown(&larder, "both:new").await.as_deref(), Some("v"), "what is newer is");
@@ -223,6 +225,7 @@ async fn half_a_restore_is_seen_by_nobody_also_after_a_restart_until_it_is_run_a
     assert_eq!(seen(&larder).await, 0, "not after a restart either");
     larder.restore(place(), &RestoreOptions::new("b"), Arc::new(())).await.unwrap();
     assert_eq!(seen(&larder).await, 300, "now all of it is");
+    assert!(!is_told(&larder));
 
     let stopping = Arc::new(Stops::at("restoring"));
     larder.restore(place(), &RestoreOptions::new("b"), stopping).await.unwrap_err();

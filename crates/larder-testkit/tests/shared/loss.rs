@@ -104,6 +104,24 @@ async fn flushed_scripts_are_brought_again() {
     assert_eq!(*on_a.get("k").await.unwrap().unwrap(), "w");
 }
 
+/// An instance that the log does not know any more takes it up anew, and what it was about to append is appended once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_forgotten_takes_the_log_up_anew() {
+    let Some(server) = server() else { return };
+    let a = instance(&server.url()).await;
+    let on_a = a.namespace::<String>("n").unwrap();
+    on_a.put("k", "old".to_owned()).await.unwrap();
+    let shared = a.stats().log.shared.unwrap();
+    let head = || server.command(&["HGET", "{larder}:log", "head"]).unwrap().text().parse::<u64>().expect("a position");
+    let before = head();
+    assert_eq!(server.command(&["HDEL", "{larder}:members", &format!("f:{}", shared.instance)]).unwrap().number(), Some(1));
+    let receipt = a.invalidate(Names::new().key("n:k")).await.unwrap();
+    assert!(on_a.get("k").await.unwrap().is_none());
+    until("it is appended", || connected(&a) && head() > before).await;
+    assert_eq!(head(), before + 1, "{receipt:?}");
+    assert_eq!(a.stats().log.shared.unwrap().connects, shared.connects + 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_stream_is_cut_by_others() {
     for left in ["0", "1", "15"] {

@@ -8,7 +8,8 @@
 //!   {larder}:log        hash: epoch and those before it, head, position of the checkpoint, identity of the server, version of this layout,
 //!                       hold of a restore and those that were given up
 //!   {larder}:stream     stream: what was appended, a record a group, with the marks of events; its id is the group's last position
-//!   {larder}:checkpoint list: parts of the freshness index as of a position up to which the stream may be cut off, see `checkpoints.rs`
+//!   {larder}:checkpoint list: parts of the freshness index as of a position up to which the stream may be cut off, see `checkpoints.rs`;
+//!                       {larder}:checkpoint:unfinished is the next one
 //!   {larder}:members    hash: what each instance has applied, and when it said so; since when it is complete; fences
 //!   {larder}:marks      string: the events that took effect last, see `marks.lua`; outlives an epoch
 //!   {larder}:inbox      stream: invalidations by others than larder, in plain text
@@ -108,6 +109,8 @@ struct Inner {
     /// Epochs that this instance has left, or that have no more positions: none of them may go on. A server that was cut off
     /// may still have one.
     left: Mutex<VecDeque<Epoch>>,
+    /// Whether a restore held back what it wrote, when the log was last heard.
+    is_held: AtomicBool,
     /// Wakes those who wait for a position.
     told: Arc<Bell>,
     trouble: Mutex<Option<String>>,
@@ -119,6 +122,8 @@ struct Inner {
     /// How much the stream may have, and what tells that it has.
     room: checkpoints::Room,
     checkpoint_due: Arc<Notify>,
+    /// Why the last one that this instance began was not written.
+    checkpoint_trouble: Mutex<Option<String>>,
     mutations: Mutations,
     closed: AtomicBool,
 }
@@ -217,6 +222,7 @@ impl RedisLog {
             index_bytes,
             room: checkpoints::Room::new(index_bytes, link.options.stream_len),
             checkpoint_due: Arc::default(),
+            checkpoint_trouble: Mutex::new(None),
             index: index.clone(),
             marks: Marks::default(),
             clock,
@@ -230,6 +236,7 @@ impl RedisLog {
             adopted: AtomicBool::new(false),
             entered: AtomicU64::new(0),
             left: Mutex::default(),
+            is_held: AtomicBool::new(false),
             told,
             trouble: Mutex::new(None),
             counters: Counters::default(),
@@ -254,7 +261,8 @@ impl RedisLog {
     /// and said to be.
     ///
     /// # Errors
-    /// [`ErrorKind::LogUnavailable`], for an append in strict mode that the log did not confirm, or when the queue is full.
+    /// [`ErrorKind::LogUnavailable`], for an append in strict mode that the log did not confirm, when the queue is full, or when the log
+    /// takes no more until a checkpoint is written.
     pub(crate) async fn append(&self, mut append: Append) -> Result<Appended> {
         let inner = &self.inner;
         if append.names.len() > appender::NAMES_MAX || appender::write_bytes(&append) > appender::WRITE_BYTES_MAX {
@@ -288,6 +296,11 @@ impl RedisLog {
 
     pub(crate) fn writes_entries(&self) -> bool {
         !self.inner.link.options.is_cluster()
+    }
+
+    /// Why the last checkpoint that this instance began was not written.
+    pub(crate) fn checkpoint_trouble(&self) -> Option<String> {
+        self.inner.checkpoint_trouble.lock().clone()
     }
 
     /// Rung when a restore elsewhere has replaced what the tier has.

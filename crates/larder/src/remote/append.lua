@@ -59,7 +59,7 @@ if guards > 0 then
   -- Whether a name of a record, of an append before `limit`, invalidates what a guard depends on.
   local function hits(g, first, singles, patterns, limit)
     for _, hash in ipairs(g.hashes) do
-      work = work + #singles
+      work = work + #singles + 256
       if work > WORK_MAX then return true end
       local at = find(singles, hash, 1, true)
       while at do
@@ -68,6 +68,8 @@ if guards > 0 then
         at = find(singles, hash, at + 1, true)
       end
     end
+    work = work + #patterns * 32
+    if work > WORK_MAX then return true end
     for at = 1, #patterns, 18 do
       local i, shape, hash = read('<I2c8c8', patterns, at)
       if i < limit and first + i > g.upto then
@@ -98,8 +100,9 @@ if guards > 0 then
         if #since > 0 or first > m[6] + 1 then return {'lost'} end
         gone = first - 1
       end
-      looked = looked + #r.d + #r.h
-      since[#since + 1] = {first, r.h, r.p or ''}
+      r.p = r.p or ''
+      looked = looked + #r.d + #r.h + #r.p
+      since[#since + 1] = {first, r.h, r.p}
       seen = tonumber(string.match(entry[1], '^%d+'))
     end
   end

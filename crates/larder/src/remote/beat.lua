@@ -2,14 +2,16 @@
 --
 -- KEYS  meta, checkpoint, stream, members
 -- ARGV  instance, epoch (hexadecimal), position applied
+--
+-- Answers epoch, head, the server's ms, and whether a restore holds back what it has written.
 local call = redis.call
 local time = call('TIME')
 local ms = time[1] * 1000 + math.floor(time[2] / 1000)
 -- A server that is full can still be followed.
 redis.pcall('HSETNX', KEYS[4], ':since', string.format('%.0f', ms))
 redis.pcall('HSET', KEYS[4], ARGV[1], ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. string.format('%.0f', ms))
-local m = call('HMGET', KEYS[1], 'epoch', 'head', 'checkpoint_parts')
-if not m[1] or call('LLEN', KEYS[2]) ~= tonumber(m[3]) then return {'', 0, ms} end
+local m = call('HMGET', KEYS[1], 'epoch', 'head', 'checkpoint_parts', 'hold')
+if not m[1] or call('LLEN', KEYS[2]) ~= tonumber(m[3]) then return {'', 0, ms, 0} end
 local head = tonumber(m[2])
-if head > 0 and call('XLEN', KEYS[3]) == 0 then return {'', 0, ms} end
-return {m[1], head, ms}
+if head > 0 and call('XLEN', KEYS[3]) == 0 then return {'', 0, ms, 0} end
+return {m[1], head, ms, m[4] and 1 or 0}

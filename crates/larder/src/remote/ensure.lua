@@ -27,7 +27,7 @@ if sound and m[1] == ARGV[3] and tonumber(m[2]) < tonumber(ARGV[4]) then sound =
 for at = 1, #ARGV[5], 8 do
   if m[1] == string.sub(ARGV[5], at, at + 7) then sound = false end
 end
--- From here on, what the caller sent before writes no entries.
+-- From here on, what the caller sent before does nothing.
 call('HSET', members, ARGV[7], ARGV[8])
 if sound then return {'ok', m[1]} end
 -- Who had joined before may not be in the list that this server has.

@@ -29,7 +29,7 @@ pub(crate) struct Server {
     pub(crate) number: u64,
     /// The epoch of the log that was taken up with it. An entry of another is stale to everybody.
     pub(crate) epoch: Epoch,
-    /// What the log knows this set by, so that what was sent on an older one writes no entries any more.
+    /// What the log knows this set by, so that what was sent on an older one does nothing any more.
     pub(crate) fence: u64,
     pub(crate) append: MultiplexedConnection,
     pub(crate) data: Data,

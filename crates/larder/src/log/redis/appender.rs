@@ -94,11 +94,17 @@ pub(super) fn write_bytes(append: &Append) -> usize {
 impl Inner {
     /// Tries until every append has its answer, or its time is over. Not on the server that was tried in vain.
     async fn append_group(&self, mut group: Vec<Pending>, known: &mut Known) {
-        let mut tried = None;
+        let (mut tried, mut is_behind, mut may_be_done) = (None, false, false);
         loop {
             let now = Instant::now();
             let (late, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|pending| pending.deadline <= now);
-            group = self.without_a_log(late);
+            group = if is_behind {
+                let why = || if may_be_done { self.refused() } else { self.behind() };
+                late.into_iter().for_each(|pending| drop(pending.reply.send(Err(why()))));
+                Vec::new()
+            } else {
+                self.without_a_log(late)
+            };
             group.extend(rest);
             let Some(last) = group.iter().map(|pending| pending.deadline).max() else { return };
             let Some(server) = self.link.server().filter(|server| Some(server.number) != tried) else {
@@ -113,7 +119,7 @@ impl Inner {
             let (era, mut call, deadline) = self.encode(&group, known);
             let command = call.call(&self.keys, &self.terms(&server, deadline));
             let said = ask(server.append.clone(), command, self.link.options.replicas, self.replicas_limit()).await;
-            let is_behind = matches!(said, Ok((Answer::Behind, _)));
+            (is_behind, may_be_done) = (matches!(said, Ok((Answer::Behind, _))), may_be_done || said.is_err());
             match self.conclude(Sent { group, call, era, server }, said, known) {
                 Some((left, number)) => (group, tried) = (left, number),
                 None => return,
@@ -185,13 +191,11 @@ impl Inner {
             Ok((Answer::Behind, _)) => {
                 // No fault of the server: taking the log up anew would only disturb whoever writes the checkpoint.
                 self.checkpoint_due.notify_one();
-                let now = Instant::now();
-                let (late, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|pending| pending.deadline <= now);
-                late.into_iter().for_each(|pending| drop(pending.reply.send(Err(self.behind()))));
-                return (!rest.is_empty()).then_some((rest, None));
+                return Some((group, None));
             }
             // The two clocks do not agree, or the way is too long: taking the log up again sets the one by the other.
             Ok((Answer::Late, _)) => Error::of_tier("an append came too late"),
+            Ok((Answer::Fenced, _)) => Error::of_tier("its log was taken up anew under this instance's name, or has forgotten it"),
             Ok((Answer::OtherEpoch, _)) => Error::of_tier("its log is not the one that was taken up"),
             Ok((Answer::UsedUp, _)) => {
                 self.leave_epoch(era.1);

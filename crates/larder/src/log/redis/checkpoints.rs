@@ -6,7 +6,7 @@
 //! the stream says again changes nothing.
 //!
 //! Appends tell how much there is. Whoever hears that it is enough tries to be the one; a token keeps out who was too slow. If nobody
-//! comes to it, appends wait, so that Redis is not filled.
+//! comes to it, appends wait, so that Redis is not filled, and are refused in the end.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -61,6 +61,16 @@ impl Room {
     }
 }
 
+/// What became of one that was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Written,
+    /// Another instance was faster.
+    NotDue,
+    /// Another instance is at it, or was in the end; or this index is none of the log at present, or lags.
+    NotNow,
+}
+
 /// Writes checkpoints as they fall due, as long as a server can be used.
 pub(super) async fn run(weak: Weak<Inner>, server: Arc<Server>) {
     let Some(due) = weak.upgrade().map(|inner| inner.checkpoint_due.clone()) else { return };
@@ -68,35 +78,35 @@ pub(super) async fn run(weak: Weak<Inner>, server: Arc<Server>) {
         due.notified().await;
         let Some(inner) = weak.upgrade() else { return };
         let outcome = inner.write_checkpoint(&server).await;
+        if let Err(error) = &outcome {
+            tracing::debug!(%error, "a checkpoint of the log was not written; it stays due");
+        }
+        let is_over = matches!(outcome, Ok(Outcome::Written | Outcome::NotDue));
+        *inner.checkpoint_trouble.lock() = outcome.err().map(|error| error.to_string());
         drop(inner);
-        match outcome {
-            Ok(true) => {}
-            Ok(false) => tokio::time::sleep(PAUSE).await,
-            Err(error) => {
-                tracing::debug!(%error, "a checkpoint of the log was not written; it stays due");
-                tokio::time::sleep(PAUSE).await;
-            }
+        if !is_over {
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
 
 impl Inner {
-    /// Returns whether it was written. Not where another instance is at it or was faster, nor where this index is none of the log any
-    /// more.
-    async fn write_checkpoint(&self, server: &Server) -> Result<bool> {
+    async fn write_checkpoint(&self, server: &Server) -> Result<Outcome> {
         let (generation, epoch) = self.index.era();
         // Before the first line is read.
         let upto = self.index.applied();
         if epoch != server.epoch || upto.generation() != generation {
-            return Ok(false);
+            return Ok(Outcome::NotNow);
         }
         let step = Step { connection: server.append.clone(), keys: &self.keys, epoch, token: fastrand::u64(1..) };
         let Room { bytes_due, records_due } = self.room;
-        if !step.ask("begin", |call| call.arg(upto.seq()).arg(bytes_due).arg(records_due)).await? {
-            return Ok(false);
+        match step.ask("begin", |call| call.arg(upto.seq()).arg(bytes_due).arg(records_due)).await?.as_str() {
+            "ok" => {}
+            "done" => return Ok(Outcome::NotDue),
+            _ => return Ok(Outcome::NotNow),
         }
         let outcome = self.write_parts(&step, upto).await;
-        if !matches!(outcome, Ok(true)) {
+        if !matches!(outcome, Ok(Outcome::Written)) {
             // What there is of it would fill a server that is full already, and keep the next writer waiting.
             if let Err(error) = step.ask("abandon", |call| call).await {
                 tracing::debug!(%error, "a checkpoint that was begun stays until the next one is");
@@ -105,31 +115,31 @@ impl Inner {
         outcome
     }
 
-    async fn write_parts(&self, step: &Step<'_>, mut upto: Stamp) -> Result<bool> {
+    async fn write_parts(&self, step: &Step<'_>, mut upto: Stamp) -> Result<Outcome> {
         // Read again after each part, as every check of the index does: lines of another epoch, or with made-up positions, are nobody
         // else's.
         let is_of_the_log = || self.index.latest().generation() == upto.generation() && !self.index.is_provisional();
         let (mut parts, mut written) = (self.index.parts(PART_LINES), 0);
         while let Some(part) = parts.next() {
-            if !is_of_the_log() || !step.ask("part", |call| call.arg(written).arg(&part)).await? {
-                return Ok(false);
+            if !is_of_the_log() || step.ask("part", |call| call.arg(written).arg(&part)).await? != "ok" {
+                return Ok(Outcome::NotNow);
             }
             written += 1;
         }
         if !is_of_the_log() {
-            return Ok(false);
+            return Ok(Outcome::NotNow);
         }
         if self.mutations.on(Mutation::CheckpointLate) {
             // A moment for others: what happens in microseconds seldom hits anybody.
             tokio::time::sleep(Duration::from_millis(100)).await;
             upto = self.index.applied();
         }
-        let is_done = step.ask("finish", |call| call.arg(upto.seq()).arg(written).arg(&parts.head(upto.seq()))).await?;
-        if is_done {
-            self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(position = upto.seq(), "a checkpoint of the log was written");
+        if step.ask("finish", |call| call.arg(upto.seq()).arg(written).arg(&parts.head(upto.seq()))).await? != "ok" {
+            return Ok(Outcome::NotNow);
         }
-        Ok(is_done)
+        self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(position = upto.seq(), "a checkpoint of the log was written");
+        Ok(Outcome::Written)
     }
 
     /// The log, as of its head: the checkpoint, and what the stream has since.
@@ -201,14 +211,14 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Returns whether it was done.
-    async fn ask(&self, what: &str, say: impl for<'a> FnOnce(&'a mut ::redis::Cmd) -> &'a mut ::redis::Cmd) -> Result<bool> {
+    /// Returns the script's answer.
+    async fn ask(&self, what: &str, say: impl for<'a> FnOnce(&'a mut ::redis::Cmd) -> &'a mut ::redis::Cmd) -> Result<String> {
         let mut call = script::call(&script::CHECKPOINT, 4);
         call.arg(&self.keys.meta).arg(&self.keys.checkpoint).arg(&self.keys.unfinished).arg(&self.keys.stream);
         call.arg(&self.epoch.0.to_le_bytes()).arg(self.token).arg(STEP_MAX.as_millis() as u64).arg(what);
         say(&mut call);
         let answer = script::run(&mut self.connection.clone(), &call).await.map_err(failed)?;
-        Ok(reply::text(answer, "a checkpoint")? == "ok")
+        reply::text(answer, "a checkpoint")
     }
 }
 

@@ -84,7 +84,7 @@ pub(super) struct Terms<'a> {
     /// Bytes that the records since the checkpoint may have. 0 is without an end.
     pub(super) room: u64,
     pub(super) instance: &'a str,
-    /// Entries are not written for an instance that has taken the log up again since: the server then knows another fence.
+    /// Nothing is done for an instance that has taken the log up again since: the server then knows another fence. 0 is whoever it is.
     pub(super) fence: u64,
 }
 
@@ -105,6 +105,8 @@ pub(super) enum Answer {
     UsedUp,
     /// Nothing was done: it came later than its caller waits for.
     Late,
+    /// Nothing was done: the server knows this instance by another fence, or not at all.
+    Fenced,
 }
 
 impl Group {
@@ -304,7 +306,8 @@ impl Answer {
                     records: reply::number(next()?, WHAT)?,
                 })
             }
-            "late" | "fenced" => Ok(Answer::Late),
+            "late" => Ok(Answer::Late),
+            "fenced" => Ok(Answer::Fenced),
             "behind" => Ok(Answer::Behind),
             "epoch" | "lost" => Ok(Answer::OtherEpoch),
             "full" => Ok(Answer::UsedUp),

@@ -12,6 +12,11 @@ use crate::remote::{reply, script};
 const WHAT: &str = "the hold of a restore";
 
 impl RedisLog {
+    /// Whether there was one when the log was last heard.
+    pub(crate) fn was_held(&self) -> bool {
+        self.inner.is_held.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// The hold in force, if there is one.
     pub(crate) async fn hold(&self) -> Result<Option<SharedHold>> {
         let mut ask = ::redis::cmd("HMGET");

@@ -225,13 +225,14 @@ impl Inner {
         };
         let mut answers = answers.into_iter();
         let mut next = || answers.next().ok_or_else(|| reply::unexpected("the heartbeat"));
-        let [in_force, head, ms] = reply::exactly(next()?, "the heartbeat")?;
+        let [in_force, head, ms, hold] = reply::exactly(next()?, "the heartbeat")?;
         let replicas = if self.link.options.replicas > 0 { reply::number(next()?, "WAIT")? as usize } else { 0 };
         let (head, ms) = (reply::number(head, "the log's head")?, reply::number(ms, "TIME")?);
         if encode::epoch_of(&reply::bytes(in_force, "an epoch")?) != Some(epoch) {
             return Err(Error::of_tier("another epoch of the log is in force"));
         }
         self.clock.follow(ms + asked.elapsed().as_millis() as u64, false);
+        self.is_held.store(reply::number(hold, "a hold")? != 0, Ordering::Relaxed);
         let entries = encode::entries(next()?)?;
         self.apply(tail, generation, epoch, entries, head).await?;
         if self.index.applied().seq() >= head && replicas >= self.link.options.replicas {

@@ -11,9 +11,12 @@ use crate::position::{Epoch, Position, Receipt};
 use crate::remote::link::{failed, query};
 use crate::remote::{fence_field, reply};
 
-/// An instance that was not heard for so long is not counted any more, and forgotten. Where answers count as verified for longer
-/// than that, for twice as long as they do.
+/// An instance that was not heard for so long is not counted any more. Where answers count as verified for longer than that, for twice as
+/// long as they do.
 const GONE_AFTER: Duration = Duration::from_secs(10);
+
+/// One that was not heard for so long is taken from the list: ten times the longest heartbeat.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
 /// The field of the list that says when it was begun, or begun anew after it was lost. No instance is called so.
 const SINCE: &[u8] = b":since";
@@ -87,12 +90,13 @@ impl Inner {
         let gone_after = GONE_AFTER.max(self.verified_for * 2).as_millis() as u64;
         let (here, gone): (Vec<_>, Vec<_>) = members.into_iter().partition(|member| now.saturating_sub(member.said_ms) < gone_after);
         if !gone.is_empty() {
-            let mut forget = ::redis::cmd("HDEL");
-            forget.arg(&self.keys.members);
-            for Member { name, .. } in &gone {
-                forget.arg(name).arg(fence_field(name));
+            // The fence of one that is only slow to say so would be missed with its next change.
+            let is_forgotten = |member: &&Member| now.saturating_sub(member.said_ms) >= gone_after.max(FORGOTTEN_AFTER.as_millis() as u64);
+            let forgotten: Vec<_> =
+                gone.iter().filter(is_forgotten).flat_map(|member| [member.name.clone(), fence_field(&member.name)]).collect();
+            if !forgotten.is_empty() {
+                query(&mut connection, ::redis::cmd("HDEL").arg(&self.keys.members).arg(forgotten)).await?;
             }
-            query(&mut connection, &forget).await?;
         }
         let lagging = here.iter().filter_map(|member| member.lag(position, came_after, now)).collect();
         Ok((Spread { instances: here.len(), lagging }, age))
