@@ -214,11 +214,16 @@ async fn a_log_without_room_takes_nothing_until_there_is_a_checkpoint() {
     server.command(&["HSET", "{larder}:log", "bytes", "999999999"]).unwrap();
     let head = server.command(&["HGET", "{larder}:log", "head"]).unwrap().text();
     let strict = a.raw();
-    let (invalidated, changed) =
-        tokio::join!(a.invalidate(Names::new().key("n:k")), strict.change("n:other", |_| (Change::Value("v".into()), ())),);
-    for error in [invalidated.unwrap_err(), changed.unwrap_err()] {
+    let (invalidated, changed) = tokio::join!(
+        a.invalidate(Names::new().key("n:k")),
+        // Which waits behind it.
+        strict.change("n:other", |_| (Change::Value("v".into()), ())),
+    );
+    let (invalidated, changed) = (invalidated.unwrap_err(), changed.unwrap_err());
+    assert!(invalidated.to_string().contains("until a checkpoint of it is written"), "{invalidated}");
+    for error in [invalidated, changed] {
         assert_eq!(error.kind(), larder::ErrorKind::LogUnavailable);
-        assert!(error.to_string().contains("until a checkpoint of it is written"), "{error}");
+        assert!(error.to_string().contains("nothing was changed"), "{error}");
     }
     assert_eq!(server.command(&["HGET", "{larder}:log", "head"]).unwrap().text(), head, "nothing was appended");
     assert!(on_a.get("k").await.unwrap().is_some(), "nor did it take effect here");

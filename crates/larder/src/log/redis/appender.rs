@@ -94,7 +94,7 @@ pub(super) fn write_bytes(append: &Append) -> usize {
 impl Inner {
     /// Tries until every append has its answer, or its time is over. Not on the server that was tried in vain.
     async fn append_group(&self, mut group: Vec<Pending>, known: &mut Known) {
-        let (mut tried, mut is_behind, mut may_be_done) = (None, false, false);
+        let (mut tried, mut is_sent, mut is_behind, mut may_be_done) = (None, false, false, false);
         loop {
             let now = Instant::now();
             let (late, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|pending| pending.deadline <= now);
@@ -103,14 +103,14 @@ impl Inner {
                 late.into_iter().for_each(|pending| drop(pending.reply.send(Err(why()))));
                 Vec::new()
             } else {
-                self.without_a_log(late)
+                self.without_a_log(late, is_sent)
             };
             group.extend(rest);
             let Some(last) = group.iter().map(|pending| pending.deadline).max() else { return };
             let Some(server) = self.link.server().filter(|server| Some(server.number) != tried) else {
                 let (available, strict) = group.into_iter().partition(|pending| pending.append.mode == Mode::Available);
                 group = strict;
-                group.extend(self.without_a_log(available));
+                group.extend(self.without_a_log(available, is_sent));
                 // Either the keeper has closed the queue's gate in a moment, or there is a server.
                 let pause = GATE_PAUSE.min(last.saturating_duration_since(now));
                 drop(tokio::time::timeout(pause, self.link.other_than(tried)).await);
@@ -119,6 +119,7 @@ impl Inner {
             let (era, mut call, deadline) = self.encode(&group, known);
             let command = call.call(&self.keys, &self.terms(&server, deadline));
             let said = ask(server.append.clone(), command, self.link.options.replicas, self.replicas_limit()).await;
+            is_sent = true;
             (is_behind, may_be_done) = (matches!(said, Ok((Answer::Behind, _))), may_be_done || said.is_err());
             match self.conclude(Sent { group, call, era, server }, said, known) {
                 Some((left, number)) => (group, tried) = (left, number),
@@ -215,12 +216,13 @@ impl Inner {
     }
 
     /// Queues what may be queued and refuses the rest. What is left can be tried again, since a server was just taken up.
-    fn without_a_log(&self, group: Vec<Pending>) -> Vec<Pending> {
+    fn without_a_log(&self, group: Vec<Pending>, is_sent: bool) -> Vec<Pending> {
         let mut left = Vec::new();
         for pending in group {
             let outcome = match pending.append.mode {
                 Mode::Available => self.enqueue(&pending.append),
-                Mode::Strict => Some(Err(self.refused())),
+                Mode::Strict if is_sent => Some(Err(self.refused())),
+                Mode::Strict => Some(Err(self.unsent())),
             };
             match outcome {
                 Some(outcome) => drop(pending.reply.send(outcome)),
@@ -231,16 +233,22 @@ impl Inner {
     }
 
     fn behind(&self) -> Error {
-        self.counters.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let message =
-            "the log in Redis takes no more until a checkpoint of it is written, which no instance has done in time; nothing was changed";
-        Error::new(ErrorKind::LogUnavailable, message)
+        self.refused_since(
+            "the log in Redis takes no more until a checkpoint of it is written, which no instance has done in time; nothing was changed",
+        )
+    }
+
+    fn unsent(&self) -> Error {
+        self.refused_since("the change could not be sent to Redis in time; nothing was changed")
     }
 
     fn refused(&self) -> Error {
+        self.refused_since("Redis did not confirm the change in time: other instances may or may not see it; make it again")
+    }
+
+    fn refused_since(&self, why: &'static str) -> Error {
         self.counters.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let message = "Redis did not confirm the change in time: other instances may or may not see it; make it again";
-        Error::new(ErrorKind::LogUnavailable, message)
+        Error::new(ErrorKind::LogUnavailable, why)
     }
 
     /// Step 1: into the own index at once, then the callers are told.
