@@ -91,6 +91,13 @@ impl Link {
         found.expect("it was waited for")
     }
 
+    /// Waits until the one numbered so is not in use any more.
+    pub(crate) async fn until_left(&self, number: u64) {
+        let mut changes = self.server.subscribe();
+        let is_left = |server: &Option<Arc<Server>>| server.as_ref().is_none_or(|server| server.number != number);
+        drop(changes.wait_for(is_left).await.expect("the sender lives as long as the link"));
+    }
+
     /// Lets everybody use a server.
     pub(crate) fn publish(&self, opened: Opened, epoch: Epoch, fence: u64) -> Arc<Server> {
         let number = self.connects.fetch_add(1, Ordering::Relaxed) + 1;

@@ -71,11 +71,14 @@ enum Outcome {
     NotNow,
 }
 
-/// Writes checkpoints as they fall due, as long as a server can be used.
+/// Writes checkpoints as they fall due, as long as a server is in use. One that was begun is ended.
 pub(super) async fn run(weak: Weak<Inner>, server: Arc<Server>) {
-    let Some(due) = weak.upgrade().map(|inner| inner.checkpoint_due.clone()) else { return };
+    let Some((due, link)) = weak.upgrade().map(|inner| (inner.checkpoint_due.clone(), inner.link.clone())) else { return };
     loop {
-        due.notified().await;
+        tokio::select! {
+            () = link.until_left(server.number) => return,
+            () = due.notified() => {}
+        }
         let Some(inner) = weak.upgrade() else { return };
         let outcome = inner.write_checkpoint(&server).await;
         if let Err(error) = &outcome {

@@ -45,7 +45,8 @@ pub(super) async fn run(weak: Weak<Inner>) {
             Ok((server, tail, inbox)) => {
                 let began = Instant::now();
                 let _inbox = Ends(tokio::spawn(inbox::run(weak.clone(), inbox)).abort_handle());
-                let _checkpoints = Ends(tokio::spawn(checkpoints::run(weak.clone(), server.clone())).abort_handle());
+                // Ends by itself, and not in the middle of one: what there is of it would be left behind.
+                tokio::spawn(checkpoints::run(weak.clone(), server.clone()));
                 let why = inner.follow(&server, tail).await;
                 // The link first: where the gate is closed nothing may still be appended.
                 inner.link.fail(&server, &why);
