@@ -169,7 +169,7 @@ impl Inner {
         let parts = reply::list(checkpoint, "a checkpoint")?.into_iter().map(|part| reply::bytes(part, "a checkpoint"));
         let checkpoint = parts.collect::<Result<Vec<_>>>()?;
         let (since, index_bytes) = (encode::records(since)?, self.index_bytes);
-        let made = tokio::task::spawn_blocking(move || put_together(epoch, (upto, head), &checkpoint, &since, index_bytes));
+        let made = tokio::task::spawn_blocking(move || put_together(epoch, (upto, head), checkpoint, &since, index_bytes));
         let made = made.await.map_err(|_| Error::of_tier("the log could not be read"))?;
         made.ok_or_else(|| {
             self.leave_epoch(epoch);
@@ -179,10 +179,14 @@ impl Inner {
 }
 
 /// A copy of the log as of its head. `None`: something is missing.
-fn put_together(epoch: Epoch, (upto, head): (u64, u64), checkpoint: &[Vec<u8>], since: &[Entry], index_bytes: usize) -> Option<Snapshot> {
-    let snapshot = match checkpoint {
-        [] => Snapshot::empty(epoch),
-        parts => Snapshot::decode(&parts.concat())?,
+fn put_together(epoch: Epoch, (upto, head): (u64, u64), parts: Vec<Vec<u8>>, since: &[Entry], index_bytes: usize) -> Option<Snapshot> {
+    let snapshot = if parts.is_empty() {
+        Snapshot::empty(epoch)
+    } else {
+        let encoded = parts.concat();
+        // Each is as large as an index.
+        drop(parts);
+        Snapshot::decode(&encoded)?
     };
     if (snapshot.epoch, snapshot.head) != (epoch, upto) {
         return None;
@@ -262,7 +266,7 @@ mod tests {
         let parts = written(&index, 30);
         assert_eq!(parts.concat(), index.snapshot(30).encode(), "in parts it is the same");
         let since = [entry(26, &all[25..32]), entry(33, &all[32..40])];
-        let copy = |checkpoint: &[Vec<u8>], upto, since: &[Entry]| put_together(EPOCH, (upto, 40), checkpoint, since, BYTES);
+        let copy = |parts: &[Vec<u8>], upto, since: &[Entry]| put_together(EPOCH, (upto, 40), parts.to_vec(), since, BYTES);
         all[30..].iter().zip(31..).for_each(|(names, seq)| assert_eq!(index.record(names, seq), 0));
         assert_eq!(copy(&parts, 30, &since), Some(index.snapshot(40)));
         let from_nothing = [entry(1, &all[..25]), entry(26, &all[25..])];
