@@ -106,6 +106,8 @@ struct Inner {
     /// A stamp: all positions of its generation up to it are in the index, own appends that the tail has not brought yet
     /// included.
     entered: AtomicU64,
+    /// The same, as those who append keep it.
+    known: Mutex<appender::Known>,
     /// Epochs that this instance has left, or that have no more positions: none of them may go on. A server that was cut off
     /// may still have one.
     left: Mutex<VecDeque<Epoch>>,
@@ -235,6 +237,7 @@ impl RedisLog {
             heard: AtomicU64::new(0),
             adopted: AtomicBool::new(false),
             entered: AtomicU64::new(0),
+            known: Mutex::default(),
             left: Mutex::default(),
             is_held: AtomicBool::new(false),
             told,
@@ -245,11 +248,11 @@ impl RedisLog {
             mutations,
             closed: AtomicBool::new(false),
         });
-        let tasks = [
-            runtime.spawn(appender::run(Arc::downgrade(&inner), appends)).abort_handle(),
-            runtime.spawn(keeper::run(Arc::downgrade(&inner))).abort_handle(),
-        ];
-        (RedisLog { inner, tasks: Mutex::new(tasks.into()) }, index)
+        let tasks = [runtime.spawn(keeper::run(Arc::downgrade(&inner))).abort_handle()];
+        let waiting = appender::Waiting::new(appends);
+        let append = || runtime.spawn(appender::run(Arc::downgrade(&inner), waiting.clone())).abort_handle();
+        let tasks = tasks.into_iter().chain((0..appender::FLYING_MAX).map(|_| append())).collect();
+        (RedisLog { inner, tasks: Mutex::new(tasks) }, index)
     }
 
     /// Waits until the log was taken up for the first time, or the time is over.

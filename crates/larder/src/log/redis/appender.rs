@@ -29,26 +29,48 @@ pub(super) const WRITE_BYTES_MAX: usize = 4 << 20;
 /// How long to wait for a server before looking again which appends are late, or may be queued by now.
 const GATE_PAUSE: Duration = Duration::from_millis(5);
 
-/// Until the last handle is gone. One group at a time: while it is on its way, the next one gathers. A second one on its way was measured,
-/// and costs more than it gains, since groups are then half as large.
-pub(super) async fn run(weak: Weak<Inner>, mut appends: mpsc::UnboundedReceiver<Pending>) {
-    let (mut next, mut known) = (None, Known::default());
-    loop {
-        let first = match next.take() {
-            Some(first) => Some(first),
-            None => appends.recv().await,
+/// Groups on their way at the same time: while the server carries out one, the next is put together here. Whoever waits for an append
+/// makes no other, so which of them the server does first does not matter.
+pub(super) const FLYING_MAX: usize = 2;
+
+/// What is to be appended, for all who append.
+pub(super) struct Waiting {
+    appends: mpsc::UnboundedReceiver<Pending>,
+    /// The one that the last group had no room for.
+    next: Option<Pending>,
+}
+
+impl Waiting {
+    pub(super) fn new(appends: mpsc::UnboundedReceiver<Pending>) -> Arc<tokio::sync::Mutex<Self>> {
+        Arc::new(tokio::sync::Mutex::new(Waiting { appends, next: None }))
+    }
+
+    /// All that waits and fits, once something does. `None`: nobody can append any more.
+    async fn group(&mut self) -> Option<Vec<Pending>> {
+        let first = match self.next.take() {
+            Some(first) => first,
+            None => self.appends.recv().await?,
         };
-        let (Some(first), Some(inner)) = (first, weak.upgrade()) else { return };
         let mut group = Load::default();
         group.add(first);
-        while let Ok(more) = appends.try_recv() {
+        while let Ok(more) = self.appends.try_recv() {
             if group.is_full_for(&more) {
-                next = Some(more);
+                self.next = Some(more);
                 break;
             }
             group.add(more);
         }
-        inner.append_group(group.appends, &mut known).await;
+        Some(group.appends)
+    }
+}
+
+/// Until the last handle is gone. There are [`FLYING_MAX`] of them.
+pub(super) async fn run(weak: Weak<Inner>, waiting: Arc<tokio::sync::Mutex<Waiting>>) {
+    loop {
+        let group = waiting.lock().await.group().await;
+        let (Some(group), Some(inner)) = (group, weak.upgrade()) else { return };
+        inner.append_group(group).await;
+        drop(inner);
         // Those who were just answered make the next group.
         tokio::task::yield_now().await;
     }
@@ -93,7 +115,7 @@ pub(super) fn write_bytes(append: &Append) -> usize {
 
 impl Inner {
     /// Tries until every append has its answer, or its time is over. Not on the server that was tried in vain.
-    async fn append_group(&self, mut group: Vec<Pending>, known: &mut Known) {
+    async fn append_group(&self, mut group: Vec<Pending>) {
         let (mut tried, mut is_sent, mut is_behind, mut may_be_done) = (None, false, false, false);
         loop {
             let now = Instant::now();
@@ -116,12 +138,12 @@ impl Inner {
                 drop(tokio::time::timeout(pause, self.link.other_than(tried)).await);
                 continue;
             };
-            let (era, mut call, deadline) = self.encode(&group, known);
+            let (era, mut call, deadline) = self.encode(&group);
             let command = call.call(&self.keys, &self.terms(&server, deadline));
             let said = ask(server.append.clone(), command, self.link.options.replicas, self.replicas_limit()).await;
             is_sent = true;
             (is_behind, may_be_done) = (matches!(said, Ok((Answer::Behind, _))), may_be_done || said.is_err());
-            match self.conclude(Sent { group, call, era, server }, said, known) {
+            match self.conclude(Sent { group, call, era, server }, said) {
                 Some((left, number)) => (group, tried) = (left, number),
                 None => return,
             }
@@ -135,13 +157,13 @@ impl Inner {
     ///
     /// A write that the server does long after its caller was told that it is queued would bring an old value back. The fence
     /// keeps out what was sent before the log was taken up again, the deadline what comes while it is not.
-    fn encode(&self, group: &[Pending], known: &mut Known) -> ((u32, Epoch), Group, u64) {
+    fn encode(&self, group: &[Pending]) -> ((u32, Epoch), Group, u64) {
         let now = self.clock.refresh();
         let deadline = now + self.link.options.operation_timeout.as_millis() as u64;
         loop {
             let (generation, epoch) = self.index.era();
             // Before the index is asked, so that it has all up to there by then.
-            let upto = match known.upto(&self.index, generation) {
+            let upto = match self.known.lock().upto(&self.index, generation) {
                 _ if self.mutations.on(Mutation::GuardByOwnIndex) => SEQ_MAX,
                 _ if self.mutations.on(Mutation::IndexUnasked) => 0,
                 upto => upto,
@@ -169,7 +191,7 @@ impl Inner {
 
     /// Tells the callers of a group that was appended. Otherwise gives it back, to be tried again: on this server if it only has to wait
     /// for a checkpoint, else on another one.
-    fn conclude(&self, sent: Sent, said: Result<Said>, known: &mut Known) -> Option<(Vec<Pending>, Option<u64>)> {
+    fn conclude(&self, sent: Sent, said: Result<Said>) -> Option<(Vec<Pending>, Option<u64>)> {
         let Sent { group, call, era, server } = sent;
         let why = match said {
             Ok((Answer::Appended { first, conflicts, bytes, records }, replicas)) => {
@@ -177,6 +199,7 @@ impl Inner {
                 let conflicts = conflicts.into_iter().chain(call.conflicts()).collect();
                 let settled = self.settle((&group, &call), era, first, &conflicts, enough);
                 if !self.mutations.on(Mutation::OwnAppendsLate) {
+                    let mut known = self.known.lock();
                     let entered = known.appended(&self.index, era.0, first, group.len());
                     self.entered.store(entered.0, std::sync::atomic::Ordering::Release);
                 }
@@ -335,7 +358,7 @@ async fn ask(mut connection: MultiplexedConnection, command: Cmd, replicas: usiz
 
 /// Up to where the index has all positions of a generation, own appends that the tail has not brought yet included.
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     generation: u32,
     seq: u64,
 }
