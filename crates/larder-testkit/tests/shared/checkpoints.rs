@@ -4,6 +4,7 @@ use fastrand::Rng;
 use larder::{Builder, Change, Item, Larder, Mutation, Names};
 use larder_testkit::proxy::Proxy;
 use larder_testkit::redis::Server;
+use tokio::task::JoinSet;
 
 use crate::support::*;
 
@@ -51,9 +52,7 @@ async fn who_fell_behind_the_stream_reads_the_checkpoint_and_stays_warm() {
         b.reach(receipt.position(), LONG).await.unwrap();
         assert!(on_b.get(key).await.unwrap().is_some());
     }
-    proxy.refuse();
-    proxy.cut();
-    until("b is cut off", || !connected(&b)).await;
+    cut_off(&proxy, &b).await;
     a.invalidate(Names::new().key("n:killed").pattern("n:x:*").pattern("n:[y]")).await.unwrap();
     append_past(&a, &server, 3).await;
     for n in 0..20 * RECORDS {
@@ -100,7 +99,7 @@ async fn whoever_comes_anew_knows_what_the_checkpoint_has_whatever_the_size_of_i
     }
 }
 
-/// Claims that a writer is at it, for as long as one may take for a step.
+/// Claims that a writer is at it, for about as long as one is believed.
 fn claim_to_write(server: &Server) {
     let until = now_ms(server) + 3_900;
     let fields = ["writer", "gone", "writer_until", &until.to_string(), "writer_bytes", "0", "writer_records", "0"];
@@ -177,9 +176,7 @@ async fn a_change_by_one_that_fell_behind_the_stream_waits_for_it_to_catch_up_an
     let proxy = Proxy::start(server.address()).unwrap();
     let (a, b) = (open(&server.url(), USUAL).await, open(&format!("redis://{}", proxy.address()), USUAL).await);
     for round in 0..3 {
-        proxy.refuse();
-        proxy.cut();
-        until("b is cut off", || !connected(&b)).await;
+        cut_off(&proxy, &b).await;
         append_past(&a, &server, 3).await;
         let before = b.stats().log.shared.unwrap().connects;
         let changing: Vec<_> = (0..8)
@@ -239,8 +236,7 @@ async fn a_log_without_room_takes_nothing_until_there_is_a_checkpoint() {
 async fn a_checkpoint_that_finds_no_room_leaves_nothing_behind() {
     let Some(server) = server() else { return };
     let a = open(&server.url(), 16 << 20).await;
-    let used = server.command(&["INFO", "memory"]).unwrap().text();
-    let used: u64 = used.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok()).expect("it says so");
+    let used: u64 = server.info("used_memory").expect("it says so").parse().expect("a number");
     server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).unwrap();
     server.command(&["CONFIG", "SET", "maxmemory", &(used + (8 << 20)).to_string()]).unwrap();
     let is_told = || a.health().findings.iter().any(|finding| finding.what.contains("could not be written"));
@@ -265,7 +261,7 @@ async fn a_checkpoint_that_finds_no_room_leaves_nothing_behind() {
 /// what happened, also where the log alone has to tell.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_put_since_a_moment_is_judged_by_all_that_happened_after_it() {
-    let seed = std::env::var("LARDER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    let seed = seed();
     println!("LARDER_SEED={seed}");
     for mutation in [None, Some(Mutation::IndexUnasked)] {
         let mut rng = Rng::with_seed(seed);
@@ -280,7 +276,7 @@ async fn a_put_since_a_moment_is_judged_by_all_that_happened_after_it() {
             // Two keys that what is done may hit, and one that it does not.
             let (n, of) = (rng.u8(0..3), |n: u8| format!("n:x:{n}"));
             let tokens = [of(n), of(n + 3), format!("n:z:z:{n}")].map(|key| (raw.begin_fill(&key), key));
-            let (mut hit, mut changes) = ([false; 2], Vec::new());
+            let (mut hit, mut changes) = ([false; 2], JoinSet::new());
             for _ in 0..rng.usize(0..4) {
                 let m = rng.u8(0..6);
                 let (names, hits) = match rng.u8(0..6) {
@@ -293,21 +289,22 @@ async fn a_put_since_a_moment_is_judged_by_all_that_happened_after_it() {
                 };
                 hit[0] |= hits && m == n;
                 hit[1] |= hits && m == n + 3;
-                changes.push(a.invalidate(names));
+                let a = a.clone();
+                changes.spawn(async move { a.invalidate(names).await });
             }
             // Together, so that one record has several.
-            for change in futures_of(changes).await {
+            for change in changes.join_all().await {
                 change.unwrap();
             }
             let [(token, key), (other, other_key), (beside, beside_key)] = tokens;
             let item = |n: u8| Item::new(bytes::Bytes::from("v")).tag(format!("t{n}"));
-            let puts = [
+            let puts = tokio::join!(
                 raw.put_since(&key, token, item(n)),
                 raw.put_since(&other_key, other, item(n + 3)),
                 raw.put_since(&key, token, item(n)),
                 raw.put_since(&beside_key, beside, Item::new(bytes::Bytes::from("w")).tag("w")),
-            ];
-            let puts: Vec<bool> = futures_of(puts.into()).await.into_iter().map(|put| put.unwrap().is_some()).collect();
+            );
+            let puts = <[_; 4]>::from(puts).map(|put| put.unwrap().is_some());
             let is_kept = [puts[0] || puts[2], puts[1]];
             assert_eq!(is_kept, hit.map(|hit| !hit), "LARDER_SEED={seed} round {round}, {mutation:?}: {puts:?}");
             assert!(!(puts[0] && puts[2]), "LARDER_SEED={seed} round {round}: of two of one key the second is since the first");
@@ -319,20 +316,4 @@ async fn a_put_since_a_moment_is_judged_by_all_that_happened_after_it() {
         }
         assert!((20..400).contains(&conflicts), "LARDER_SEED={seed}: {conflicts} conflicts say little");
     }
-}
-
-/// All at once.
-async fn futures_of<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
-    let mut done: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
-    std::future::poll_fn(|context| {
-        for (future, done) in futures.iter_mut().zip(&mut done).filter(|(_, done)| done.is_none()) {
-            if let std::task::Poll::Ready(output) = future.as_mut().poll(context) {
-                *done = Some(output);
-            }
-        }
-        if done.iter().all(Option::is_some) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
-    done.into_iter().flatten().collect()
 }

@@ -15,10 +15,6 @@ fn after(done_ms: u64) -> Remembered {
     Remembered { done_ms, ..Remembered::default() }
 }
 
-fn seed() -> u64 {
-    std::env::var("LARDER_SEED").map_or_else(|_| fastrand::u64(..1 << 32), |seed| seed.parse().expect("LARDER_SEED is a number"))
-}
-
 /// What an answer says but for its token, which goes with the clock of whoever drew it.
 fn said(claimed: Claimed) -> String {
     match claimed {

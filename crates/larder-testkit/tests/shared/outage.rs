@@ -44,9 +44,7 @@ async fn an_invalidation_made_without_redis_holds_here_at_once_and_elsewhere_whe
         b.reach(receipt.position(), LONG).await.unwrap();
         assert!(on_b.get(key).await.unwrap().is_some());
     }
-    proxy.refuse();
-    proxy.cut();
-    until("it is noticed", || !connected(&a)).await;
+    cut_off(&proxy, &a).await;
     let receipt = a.invalidate(Names::new().key("n:k")).await.unwrap();
     assert!(receipt.is_queued());
     assert!(on_a.get("k").await.unwrap().is_none(), "it holds here");
@@ -146,9 +144,7 @@ async fn what_is_queued_again_while_it_is_being_appended_is_appended_again() {
     let proxy = Proxy::start(server.address()).unwrap();
     let options = options(&format!("redis://{}", proxy.address())).operation_timeout(Duration::from_secs(5));
     let a = builder(&server.url()).redis(options).build().await.unwrap();
-    proxy.refuse();
-    proxy.cut();
-    until("it is noticed", || !connected(&a)).await;
+    cut_off(&proxy, &a).await;
     assert!(a.invalidate(Names::new().key("n:k")).await.unwrap().is_queued());
     proxy.heal();
     proxy.delay(Duration::from_millis(100));

@@ -3,10 +3,23 @@
 use std::time::Duration;
 
 use larder::{Builder, Larder, Policy, RedisOptions};
+use larder_testkit::proxy::Proxy;
 use larder_testkit::redis::{Server, ServerOptions, or_skip};
 
 /// Long enough for anything that should happen, on a machine that is busy with all other tests.
 pub const LONG: Duration = Duration::from_secs(20);
+
+/// What random choices come from: `LARDER_SEED`, or another one each time.
+pub fn seed() -> u64 {
+    std::env::var("LARDER_SEED").map_or_else(|_| fastrand::u64(..1 << 32), |seed| seed.parse().expect("LARDER_SEED is a number"))
+}
+
+/// Cuts an instance off until the proxy heals.
+pub async fn cut_off(proxy: &Proxy, larder: &Larder) {
+    proxy.refuse();
+    proxy.cut();
+    until("it is cut off", || !connected(larder)).await;
+}
 
 pub fn server() -> Option<Server> {
     or_skip(Server::start(ServerOptions::default()))

@@ -148,8 +148,8 @@ impl Snapshot {
         }
     }
 
-    /// Reads what [`encode`](Self::encode) wrote; `None` for anything else. The caller checks a checksum before, so this
-    /// only has to be safe.
+    /// Reads what [`encode`](Self::encode) wrote; `None` for anything else. A file's checksum was checked before, and Redis
+    /// gives back what it was given, so this only has to be safe.
     pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let mut number = || {
             let (head, rest) = bytes.split_first_chunk()?;

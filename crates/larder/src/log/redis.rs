@@ -103,10 +103,7 @@ struct Inner {
     heard: AtomicU64,
     /// Whether the epoch in force is one of Redis', and not the one that this instance began with.
     adopted: AtomicBool,
-    /// A stamp: all positions of its generation up to it are in the index, own appends that the tail has not brought yet
-    /// included.
-    entered: AtomicU64,
-    /// The same, as those who append keep it.
+    /// Up to where the index has all positions, own appends that the tail has not brought yet included.
     known: Mutex<appender::Known>,
     /// Epochs that this instance has left, or that have no more positions: none of them may go on. A server that was cut off
     /// may still have one.
@@ -236,7 +233,6 @@ impl RedisLog {
             queue: Mutex::new(Queue { names: HashMap::new(), number: 0, bytes: 0, open: false, epoch }),
             heard: AtomicU64::new(0),
             adopted: AtomicBool::new(false),
-            entered: AtomicU64::new(0),
             known: Mutex::default(),
             left: Mutex::default(),
             is_held: AtomicBool::new(false),

@@ -17,7 +17,7 @@ use crate::freshness::Index;
 use crate::log::{Append, Appended};
 use crate::mutation::Mutation;
 use crate::name::Name;
-use crate::position::{Epoch, Position, SEQ_MAX, Stamp};
+use crate::position::{Epoch, Position, SEQ_MAX};
 use crate::remote::link::{Server, failed};
 use crate::remote::script;
 
@@ -139,8 +139,9 @@ impl Inner {
                 continue;
             };
             let (era, mut call, deadline) = self.encode(&group);
-            let command = call.call(&self.keys, &self.terms(&server, deadline));
-            let said = ask(server.append.clone(), command, self.link.options.replicas, self.replicas_limit()).await;
+            let terms = Terms { deadline, room: self.room.bytes_max(), instance: &self.instance, fence: server.fence };
+            let command = call.call(&self.keys, &terms);
+            let said = ask(server.append.clone(), command, self.link.options.replicas, self.link.options.operation_timeout / 2).await;
             is_sent = true;
             (is_behind, may_be_done) = (matches!(said, Ok((Answer::Behind, _))), may_be_done || said.is_err());
             match self.conclude(Sent { group, call, era, server }, said) {
@@ -180,15 +181,6 @@ impl Inner {
         }
     }
 
-    fn terms<'a>(&'a self, server: &Server, deadline: u64) -> Terms<'a> {
-        Terms { deadline, room: self.room.bytes_max(), instance: &self.instance, fence: server.fence }
-    }
-
-    /// How long to wait for replicas.
-    fn replicas_limit(&self) -> Duration {
-        self.link.options.operation_timeout / 2
-    }
-
     /// Tells the callers of a group that was appended. Otherwise gives it back, to be tried again: on this server if it only has to wait
     /// for a checkpoint, else on another one.
     fn conclude(&self, sent: Sent, said: Result<Said>) -> Option<(Vec<Pending>, Option<u64>)> {
@@ -199,9 +191,7 @@ impl Inner {
                 let conflicts = conflicts.into_iter().chain(call.conflicts()).collect();
                 let settled = self.settle((&group, &call), era, first, &conflicts, enough);
                 if !self.mutations.on(Mutation::OwnAppendsLate) {
-                    let mut known = self.known.lock();
-                    let entered = known.appended(&self.index, era.0, first, group.len());
-                    self.entered.store(entered.0, std::sync::atomic::Ordering::Release);
+                    self.known.lock().appended(&self.index, era.0, first, group.len());
                 }
                 if self.room.is_due(bytes, records) {
                     self.checkpoint_due.notify_one();
@@ -376,12 +366,16 @@ impl Known {
         self.seq
     }
 
-    /// A group was appended, at so many positions, and is in the index. Returns up to where that has all.
-    fn appended(&mut self, index: &Index, generation: u32, first: u64, count: usize) -> Stamp {
+    /// A group was appended, at so many positions, and is in the index.
+    fn appended(&mut self, index: &Index, generation: u32, first: u64, count: usize) {
         if first <= self.upto(index, generation) + 1 {
             self.seq = self.seq.max(first - 1 + count as u64);
         }
-        Stamp::new(generation, self.seq)
+    }
+
+    /// Whether the index has all up to a position, as far as those who append know.
+    pub(super) fn has(&self, generation: u32, seq: u64) -> bool {
+        self.generation == generation && seq <= self.seq
     }
 }
 
@@ -389,6 +383,7 @@ impl Known {
 mod tests {
     use super::*;
     use crate::mutation::Mutations;
+    use crate::position::Stamp;
 
     const EPOCH: Epoch = Epoch(7);
 
@@ -400,8 +395,11 @@ mod tests {
         let mut known = Known::default();
         assert!((1..=10).all(|seq| index.apply(&name, Stamp::new(1, seq))));
         assert_eq!(known.upto(&index, 1), 10);
-        assert_eq!(known.appended(&index, 1, 11, 3), Stamp::new(1, 13), "own ones follow");
-        assert_eq!(known.appended(&index, 1, 15, 1), Stamp::new(1, 13), "14 is somebody else's");
+        known.appended(&index, 1, 11, 3);
+        assert_eq!(known.upto(&index, 1), 13, "own ones follow");
+        known.appended(&index, 1, 15, 1);
+        assert_eq!(known.upto(&index, 1), 13, "14 is somebody else's");
+        assert!(known.has(1, 13) && !known.has(1, 14) && !known.has(2, 1));
         index.enter_provisionally(&name, || false);
         index.enter_provisionally(&name, || false);
         assert_eq!(known.upto(&index, 1), 13);

@@ -233,9 +233,8 @@ impl Group {
     /// The call, for the log as it is then.
     pub(super) fn call(&mut self, keys: &Keys, terms: &Terms<'_>) -> Cmd {
         let is_kept = |write: &GroupWrite| write.record.is_some();
-        let kept = self.writes.iter().filter(|write| is_kept(write)).count();
         // With guards it is not known which of several writes of a key are made, so all of them are, in their order.
-        if self.guards.is_empty() && kept > 0 {
+        if self.guards.is_empty() && self.writes.iter().any(is_kept) {
             self.forget_overwritten();
             self.writes.sort_by_key(|write| !is_kept(write));
         }

@@ -266,9 +266,7 @@ impl Inner {
                 return self.resync(tail, epoch).await;
             }
             // Own appends that nobody's stood before are in the index already.
-            if super::stamp(generation, entry.last).0 <= self.entered.load(Ordering::Acquire)
-                && self.index.apply(&[], super::stamp(generation, entry.last))
-            {
+            if self.known.lock().has(generation, entry.last) && self.index.apply(&[], super::stamp(generation, entry.last)) {
                 continue;
             }
             for (seq, names) in (entry.first..).zip(entry.appends()?).filter(|(seq, _)| *seq >= next) {
