@@ -14,7 +14,7 @@ local call, read, sub, find = redis.call, struct.unpack, string.sub, string.find
 local m = call('HMGET', meta, 'epoch', 'head', 'bytes', 'records', 'checkpoint_parts', 'checkpoint')
 if m[1] ~= ARGV[1] then return {'epoch'} end
 local head, count, bytes, records = tonumber(m[2]), tonumber(ARGV[3]), tonumber(m[3]), tonumber(m[4]) + 1
-if (head > 0 and call('XLEN', stream) == 0) or call('LLEN', checkpoint) ~= tonumber(m[5]) then return {'lost'} end
+if not is_there(checkpoint, m[5], stream, head) then return {'lost'} end
 local deadline = tonumber(ARGV[2])
 if deadline > 0 then
   local time = call('TIME')

@@ -11,7 +11,6 @@ local ms = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.pcall('HSETNX', KEYS[4], ':since', string.format('%.0f', ms))
 redis.pcall('HSET', KEYS[4], ARGV[1], ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. string.format('%.0f', ms))
 local m = call('HMGET', KEYS[1], 'epoch', 'head', 'checkpoint_parts', 'hold')
-if not m[1] or call('LLEN', KEYS[2]) ~= tonumber(m[3]) then return {'', 0, ms, 0} end
-local head = tonumber(m[2])
-if head > 0 and call('XLEN', KEYS[3]) == 0 then return {'', 0, ms, 0} end
+local head = tonumber(m[2] or 0)
+if not m[1] or not is_there(KEYS[2], m[3], KEYS[3], head) then return {'', 0, ms, 0} end
 return {m[1], head, ms, m[4] and 1 or 0}

@@ -11,11 +11,10 @@ if m[1] and m[6] ~= ARGV[6] then return {'version', m[6] or '?'} end
 
 -- Whether all that was appended is in the checkpoint, or in the stream.
 local function is_whole()
-  if call('LLEN', checkpoint) ~= tonumber(m[4]) then return false end
   local head, upto = tonumber(m[2]), tonumber(m[3])
+  if not is_there(checkpoint, m[4], stream, head) then return false end
   if head == 0 then return true end
-  local last = call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-  if not last or last[1] ~= head .. '-0' then return false end
+  if call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1][1] ~= head .. '-0' then return false end
   if head == upto then return true end
   local next = call('XRANGE', stream, (upto + 1) .. '-0', '+', 'COUNT', 1)[1]
   return next[2][1] == 'f' and tonumber(next[2][2]) <= upto + 1

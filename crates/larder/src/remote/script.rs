@@ -6,8 +6,10 @@ use std::sync::LazyLock;
 use ::redis::aio::ConnectionLike;
 use ::redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
 
-/// What appends, with what remembers events in front.
-const APPEND_TEXT: &str = concat!(include_str!("marks.lua"), include_str!("append.lua"));
+/// What appends, with what remembers events in front; and what else looks whether the log is there.
+const APPEND_TEXT: &str = concat!(include_str!("whole.lua"), include_str!("marks.lua"), include_str!("append.lua"));
+const ENSURE_TEXT: &str = concat!(include_str!("whole.lua"), include_str!("ensure.lua"));
+const BEAT_TEXT: &str = concat!(include_str!("whole.lua"), include_str!("beat.lua"));
 
 /// What follows a stream of events, with what both have in front.
 const FETCH_TEXT: &str = concat!(include_str!("stream.lua"), include_str!("fetch.lua"));
@@ -19,8 +21,8 @@ pub(crate) const LAYOUT: &str = "2";
 
 pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(APPEND_TEXT));
 pub(crate) static CHECKPOINT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("checkpoint.lua")));
-pub(crate) static ENSURE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("ensure.lua")));
-pub(crate) static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("beat.lua")));
+pub(crate) static ENSURE: LazyLock<Script> = LazyLock::new(|| Script::new(ENSURE_TEXT));
+pub(crate) static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(BEAT_TEXT));
 pub(crate) static STORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store.lua")));
 pub(crate) static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("hold.lua")));
 pub(crate) static DISCARD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("discard.lua")));
@@ -33,8 +35,8 @@ pub(crate) static RESUME: LazyLock<Script> = LazyLock::new(|| Script::new(RESUME
 const TEXTS: [&str; 11] = [
     APPEND_TEXT,
     include_str!("checkpoint.lua"),
-    include_str!("ensure.lua"),
-    include_str!("beat.lua"),
+    ENSURE_TEXT,
+    BEAT_TEXT,
     include_str!("store.lua"),
     include_str!("hold.lua"),
     include_str!("discard.lua"),
