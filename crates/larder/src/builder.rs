@@ -341,7 +341,13 @@ impl Builder {
         let sizes = (self.index_bytes, verified_for);
         let (log, index) = crate::log::RedisLog::start(options, link.clone(), sizes, parts, &runtime, self.mutations);
         let tier = self.tier.clone().unwrap_or_else(|| {
-            Arc::new(crate::tier::redis::RedisTier::start(link, clock.clone(), crate::remote::entries_prefix(&options.prefix), &runtime))
+            Arc::new(crate::tier::redis::RedisTier::start(
+                link,
+                index.clone(),
+                clock.clone(),
+                crate::remote::entries_prefix(&options.prefix),
+                &runtime,
+            ))
         });
         self.parts(runtime, (Log::Redis(log), index), (Some(tier), None), (clock, told, invalidations))
     }

@@ -23,7 +23,7 @@ use crate::election::OwnDuties;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
-use crate::freshness::{Index, Named};
+use crate::freshness::{Index, NameHashes, Named};
 use crate::gate::WriteGate;
 use crate::health::probes::Probes;
 use crate::invalidations::InvalidationCounters;
@@ -459,10 +459,10 @@ impl Shared {
         kept.get_or_insert_with(|| View { shared: self.clone(), space: space.clone(), typed: None })
     }
 
-    /// Step 4: the stamp of a tier's record, unless something it depends on was invalidated after it.
-    pub(crate) fn fresh_stamp(&self, key: &[u8], record: &Record) -> Option<Stamp> {
+    /// Step 4: the stamp of a tier's record and the hashes of its names, unless something it depends on was invalidated after it.
+    pub(crate) fn fresh_stamp(&self, key: &[u8], record: &Record) -> Option<(Stamp, NameHashes)> {
         let is_held = |stamp| self.index.is_held(key, stamp) || self.is_held_by_others(record);
-        self.fresh_for_good(key, record).filter(|stamp| !is_held(*stamp))
+        self.fresh_for_good(key, record).filter(|(stamp, _)| !is_held(*stamp))
     }
 
     /// Whether a restore that is not over wrote it where others read it.
@@ -471,11 +471,12 @@ impl Shared {
     }
 
     /// The same for those who see what is [held](crate::freshness::Hold), too.
-    pub(crate) fn fresh_for_good(&self, key: &[u8], record: &Record) -> Option<Stamp> {
+    pub(crate) fn fresh_for_good(&self, key: &[u8], record: &Record) -> Option<(Stamp, NameHashes)> {
         let stamp = self.index.stamp_of_record(Position { epoch: record.epoch, seq: record.seq })?;
         let sources = sources_of(record.origin.as_deref());
         let hashes = self.index.hashes_from(key, &record.tags, sources);
-        self.index.judge_for_good(Named { key, hashes: &hashes, sources }, stamp).is_none().then_some(stamp)
+        let stale = self.index.judge_for_good(Named { key, hashes: &hashes, sources }, stamp);
+        stale.is_none().then_some((stamp, hashes))
     }
 
     /// Gives a log that is elsewhere a moment to be taken up, so that a cache usually opens in its place in the fleet.

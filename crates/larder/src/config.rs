@@ -338,8 +338,13 @@ impl Policy {
             stale_if_error: window(own.stale_if_error, self.stale_if_error)?,
             // A moment that was given does not move.
             sliding: self.sliding && own.ends.is_none(),
-            refresh_ahead: (ttl as f64 * self.refresh_ahead) as u64,
+            refresh_ahead: self.refresh_ahead_of(ttl),
         })
+    }
+
+    /// How long before its time an entry that lives so long is loaded again ahead of need, in milliseconds.
+    pub(crate) fn refresh_ahead_of(&self, ttl: u64) -> u64 {
+        (ttl as f64 * self.refresh_ahead) as u64
     }
 }
 

@@ -162,14 +162,21 @@ impl<V: Value> View<V> {
     /// A tier's record of a key, without a timer where the tier has one that is as good.
     pub(crate) async fn one_in_time(&self, tier: &Arc<dyn Tier>, key: &[u8]) -> Result<Option<Record>> {
         let span = spans::tier("get", tier.name(), &self.space.name);
+        if span.is_none() {
+            return self.one_untold(tier, key).await;
+        }
         spans::with_key(&span, key);
         let reading = async {
-            let is_in_time = tier.reads_within().is_some_and(|most| most <= self.shared.backing_timeout);
-            let found = if is_in_time { self.unless_broken(tier.get(key)).await } else { self.in_time(tier.get(key)).await };
+            let found = self.one_untold(tier, key).await;
             spans::read(&found);
             found
         };
         reading.instrument(span).await
+    }
+
+    async fn one_untold(&self, tier: &Arc<dyn Tier>, key: &[u8]) -> Result<Option<Record>> {
+        let is_in_time = tier.reads_within().is_some_and(|most| most <= self.shared.backing_timeout);
+        if is_in_time { self.unless_broken(tier.get(key)).await } else { self.in_time(tier.get(key)).await }
     }
 
     /// Waits for the backing tier no longer than the limit: to a reader, a tier that hangs is one that fails.
@@ -179,7 +186,7 @@ impl<V: Value> View<V> {
 
     /// Does not ask a tier that failed too often of late, and tells the breaker what came of it.
     async fn unless_broken<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
-        let Some(permit) = self.shared.breaker.admit(Instant::now()) else {
+        let Some(permit) = self.shared.breaker.admit(Instant::now) else {
             return Err(Error::new(ErrorKind::Tier, "the backing tier failed too often and is left alone for a moment"));
         };
         let outcome = operation.await;
@@ -209,9 +216,9 @@ impl<V: Value> View<V> {
         if now >= record.expires_at || record.negative {
             return None;
         }
-        let stamp = self.shared.fresh_stamp(key, &record)?;
+        let (stamp, hashes) = self.shared.fresh_stamp(key, &record)?;
         let aged = now >= record.fresh_until;
-        let entry = self.entry_of(key, record, stamp.max(applied)).inspect_err(|e| self.could_not_read(key, e)).ok()?;
+        let entry = self.entry_of(key, record, stamp.max(applied), hashes).inspect_err(|e| self.could_not_read(key, e)).ok()?;
         self.put_in_memory(key, entry.clone());
         Some(Backed { entry, aged })
     }

@@ -190,31 +190,37 @@ impl<V: Value> View<V> {
         })
     }
 
-    /// The entry of a record that was found fresh, and its encoded value.
-    pub(crate) fn entry_of(&self, key: &[u8], record: Record, stamp: Stamp) -> Result<Arc<Entry<V>>> {
+    /// The entry of a record that was found fresh, and the hashes of its names, taken no earlier than the stamp.
+    pub(crate) fn entry_of(&self, key: &[u8], record: Record, stamp: Stamp, hashes: NameHashes) -> Result<Arc<Entry<V>>> {
         let encoded = decompress(record.payload, record.compression, record.raw_len as usize, self.space.policy.value_bytes_max)?;
-        let value = self.decode(record.codec, encoded.clone())?;
+        let encoded_len = encoded.len() as u32;
+        let value = self.decode(record.codec, encoded)?;
         let now = self.shared.clock.now_ms();
-        let policy = self.space.policy.life(&Default::default(), now)?;
         let times = Times { created_at: record.created_at, fresh_until: record.fresh_until, expires_at: record.expires_at };
+        // A time of its own is remembered as the difference; the rest is the policy's to say.
+        let policy = &self.space.policy;
+        let is_forever = record.fresh_until == u64::MAX || policy.ttl.is_none();
+        let ttl = if record.fresh_until == u64::MAX { u64::MAX } else { record.fresh_until.saturating_sub(record.created_at) };
+        // One that was renewed has the difference, and no such ttl: by that it would be due at once.
+        let usual = policy.ttl.map_or(0, |ttl| ttl.as_millis() as u64);
         let life = Life {
-            // A time of its own is remembered as the difference; the rest is the policy's to say.
-            ttl: if record.fresh_until == u64::MAX { u64::MAX } else { record.fresh_until.saturating_sub(record.created_at) },
+            ttl,
             stale_while_revalidate: record.stale_while_revalidate,
             stale_if_error: record.stale_if_error,
-            ..policy
+            sliding: policy.sliding && !is_forever,
+            refresh_ahead: if is_forever { 0 } else { policy.refresh_ahead_of(ttl.min(usual)) },
         };
         let meta = NewMeta {
             stamp,
             times,
             life,
             print: Print::new(record.fingerprint),
-            hashes: self.shared.index.hashes_from(key, &record.tags, sources_of(record.origin.as_deref())),
+            hashes,
             tags: record.tags,
             media: record.media,
             origin: record.origin,
             load_cost_us: record.load_cost_us,
-            encoded_len: encoded.len() as u32,
+            encoded_len,
             codec: record.codec,
             metrics: self.space.metrics.clone(),
         };

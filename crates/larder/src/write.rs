@@ -443,8 +443,8 @@ impl<V: Value> View<V> {
         let Some(tier) = self.shared.tier.as_ref().filter(|_| self.space.policy.backing) else { return Ok(None) };
         let Some(record) = self.one_in_time(tier, key).await? else { return Ok(None) };
         let fresh = self.shared.fresh_stamp(key, &record).filter(|_| now < record.fresh_until && !record.negative);
-        let Some(stamp) = fresh else { return Ok(None) };
-        let entry = self.entry_of(key, record, stamp)?;
+        let Some((stamp, hashes)) = fresh else { return Ok(None) };
+        let entry = self.entry_of(key, record, stamp, hashes)?;
         Ok(Some(self.answer(entry, Source::Backing, Freshness::Fresh)))
     }
 

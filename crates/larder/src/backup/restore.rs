@@ -31,6 +31,7 @@ use crate::entry::Slot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KEY_LEN_MAX, Tags, check_namespace, is_reserved, namespace_of};
 use crate::metrics::Count;
+use crate::origin::sources_of;
 use crate::pattern::Pattern;
 use crate::position::Stamp;
 use crate::record::{Record, RestoreHold};
@@ -553,7 +554,8 @@ impl Restoring<'_> {
         // Without a hold it is only counted.
         let Some(below) = self.hold.as_ref().map(|hold| hold.below) else { return Fate::Restored(bytes) };
         // Its hashes are of the names' seed in force, and so is its stamp: one that is of an epoch that ended is stale by itself.
-        let entry = match view.entry_of(&key, record, stamp) {
+        let hashes = self.shared.index.hashes_from(&key, &record.tags, sources_of(record.origin.as_deref()));
+        let entry = match view.entry_of(&key, record, stamp, hashes) {
             Ok(entry) => entry,
             Err(error) => {
                 view.could_not_read(&key, &error);

@@ -26,7 +26,7 @@ pub(super) fn begin(shared: &Arc<Shared>, limit: Duration) -> Finding {
     let Some(tier) = shared.tier.clone() else { return Box::pin(std::future::ready(Found::well())) };
     let (breaker, index, clock) = (shared.breaker.clone(), shared.index.clone(), shared.clock.clone());
     Box::pin(async move {
-        let Some(permit) = breaker.admit(Instant::now()) else {
+        let Some(permit) = breaker.admit(Instant::now) else {
             let what = format!("the backing tier ({}) failed too often, and is left alone for a moment", tier.name());
             return Found::trouble(what, "see to its latency and errors; it is tried again by itself");
         };

@@ -52,6 +52,8 @@ impl<V: Value> View<V> {
         let applied = self.shared.index.applied();
         let span = spans::tier("get_many", tier.name(), &self.space.name);
         span.record("keys", keys.len());
+        // What the records will be judged by, for all of them at once.
+        keys.iter().for_each(|(_, key)| self.shared.index.fetch_key(key));
         let reading = async {
             let found = self.in_time(tier.get_many(keys.iter().map(|(_, key)| key.clone()).collect())).await;
             found.inspect(|_| spans::outcome("answered")).inspect_err(spans::failed)

@@ -8,6 +8,7 @@
 //!
 //! The idea is from Nygard, *Release It!*; half-open lets one operation through, as most implementations do.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -33,7 +34,12 @@ pub enum BreakerState {
 
 /// See the head of this file.
 #[derive(Debug)]
-pub(crate) struct Breaker(Mutex<State>);
+pub(crate) struct Breaker {
+    /// Whether `state` is another than that of a tier that works. Operations of one that does ask this alone: they read it on every
+    /// core, and with a lock each they waited for each other.
+    is_troubled: AtomicBool,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -42,6 +48,11 @@ struct State {
     /// When it opened, or let the last probe through.
     opened: Option<Instant>,
     probing: bool,
+}
+
+impl State {
+    /// Of a tier that works.
+    const WORKING: State = State { failures: 0, pause: PAUSE_MIN, opened: None, probing: false };
 }
 
 /// The right to one operation. One that is dropped unsaid leaves the tier's state as it is, but for a probe's, which may be
@@ -53,14 +64,18 @@ pub(crate) struct Permit<'a> {
 
 impl Breaker {
     pub(crate) fn new() -> Self {
-        Breaker(Mutex::new(State { failures: 0, pause: PAUSE_MIN, opened: None, probing: false }))
+        Breaker { is_troubled: AtomicBool::new(false), state: Mutex::new(State::WORKING) }
     }
 
     /// Whether an operation may be tried at this moment.
-    pub(crate) fn admit(&self, now: Instant) -> Option<Permit<'_>> {
-        let mut state = self.0.lock();
-        let Some(opened) = state.opened else { return Some(Permit { breaker: self, probe: false }) };
-        if state.probing || now.saturating_duration_since(opened) < state.pause {
+    pub(crate) fn admit(&self, now: impl FnOnce() -> Instant) -> Option<Permit<'_>> {
+        let usual = Some(Permit { breaker: self, probe: false });
+        if !self.is_troubled.load(Ordering::Acquire) {
+            return usual;
+        }
+        let mut state = self.state.lock();
+        let Some(opened) = state.opened else { return usual };
+        if state.probing || now().saturating_duration_since(opened) < state.pause {
             return None;
         }
         state.probing = true;
@@ -68,7 +83,7 @@ impl Breaker {
     }
 
     pub(crate) fn state(&self) -> BreakerState {
-        let state = self.0.lock();
+        let state = self.state.lock();
         match (state.opened, state.probing) {
             (None, _) => BreakerState::Closed,
             (Some(_), true) => BreakerState::HalfOpen,
@@ -84,15 +99,21 @@ impl Permit<'_> {
     }
 
     pub(crate) fn succeeded(self) {
-        let mut state = self.breaker.0.lock();
+        // A failure at this very moment comes after this success: which of them was first nobody can tell.
+        if !self.breaker.is_troubled.load(Ordering::Acquire) {
+            return;
+        }
+        let mut state = self.breaker.state.lock();
         // What was begun before it opened says nothing about now.
         if state.opened.is_none() || self.probe {
-            *state = State { failures: 0, pause: PAUSE_MIN, opened: None, probing: false };
+            *state = State::WORKING;
+            self.breaker.is_troubled.store(false, Ordering::Release);
         }
     }
 
     pub(crate) fn failed(self, now: Instant) {
-        let mut state = self.breaker.0.lock();
+        let mut state = self.breaker.state.lock();
+        self.breaker.is_troubled.store(true, Ordering::Release);
         state.failures = state.failures.saturating_add(1);
         if self.probe {
             state.pause = (state.pause * 2).min(PAUSE_MAX);
@@ -107,7 +128,7 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if self.probe {
-            self.breaker.0.lock().probing = false;
+            self.breaker.state.lock().probing = false;
         }
     }
 }
@@ -117,24 +138,24 @@ mod tests {
     use super::*;
 
     fn fail(breaker: &Breaker, now: Instant) {
-        breaker.admit(now).unwrap().failed(now);
+        breaker.admit(|| now).unwrap().failed(now);
     }
 
     #[test]
     fn it_opens_after_failures_in_a_row_and_lets_one_probe_through() {
         let (breaker, start) = (Breaker::new(), Instant::now());
         (0..FAILURES_MAX - 1).for_each(|_| fail(&breaker, start));
-        breaker.admit(start).unwrap().succeeded();
+        breaker.admit(|| start).unwrap().succeeded();
         (0..FAILURES_MAX).for_each(|_| fail(&breaker, start));
         assert_eq!(breaker.state(), BreakerState::Open);
-        assert!(breaker.admit(start).is_none());
+        assert!(breaker.admit(|| start).is_none());
         let later = start + PAUSE_MIN;
-        let probe = breaker.admit(later).unwrap();
+        let probe = breaker.admit(|| later).unwrap();
         assert_eq!(breaker.state(), BreakerState::HalfOpen);
-        assert!(breaker.admit(later).is_none(), "one is enough to see");
+        assert!(breaker.admit(|| later).is_none(), "one is enough to see");
         probe.failed(later);
-        assert!(breaker.admit(later + PAUSE_MIN).is_none(), "and it waits longer each time");
-        breaker.admit(later + PAUSE_MAX).unwrap().succeeded();
+        assert!(breaker.admit(|| later + PAUSE_MIN).is_none(), "and it waits longer each time");
+        breaker.admit(|| later + PAUSE_MAX).unwrap().succeeded();
         assert_eq!(breaker.state(), BreakerState::Closed);
     }
 
@@ -142,14 +163,14 @@ mod tests {
     fn a_probe_that_was_given_up_can_be_repeated() {
         let (breaker, start) = (Breaker::new(), Instant::now());
         (0..FAILURES_MAX).for_each(|_| fail(&breaker, start));
-        drop(breaker.admit(start + PAUSE_MIN).unwrap());
-        assert!(breaker.admit(start + PAUSE_MIN).is_some());
+        drop(breaker.admit(|| start + PAUSE_MIN).unwrap());
+        assert!(breaker.admit(|| start + PAUSE_MIN).is_some());
     }
 
     #[test]
     fn what_began_before_it_opened_does_not_close_it() {
         let (breaker, start) = (Breaker::new(), Instant::now());
-        let slow = breaker.admit(start).unwrap();
+        let slow = breaker.admit(|| start).unwrap();
         (0..FAILURES_MAX).for_each(|_| fail(&breaker, start));
         slow.succeeded();
         assert_eq!(breaker.state(), BreakerState::Open);

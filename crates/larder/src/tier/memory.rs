@@ -14,7 +14,7 @@ use quick_cache::{Equivalent, Lifecycle, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Millis};
 use crate::config::MEMORY_BYTES_MIN;
 use crate::entry::Slot;
 use crate::key::{SEPARATOR, is_reserved};
@@ -187,7 +187,7 @@ impl Pool {
             match self.engine.entry(key, None, swap) {
                 EntryResult::Retained(None) => return Inserted::Outranked,
                 EntryResult::Retained(Some(old)) => {
-                    gone(old.as_ref(), Count::Replaced, &self.clock);
+                    gone(old.as_ref(), Count::Replaced, self.clock.now_ms());
                     if entry.meta().weight > old.meta().weight {
                         self.make_room();
                     }
@@ -236,7 +236,7 @@ impl Pool {
     }
 
     fn left(&self, entry: &dyn Slot, why: Count) {
-        left(entry, why, &self.clock);
+        left(entry, why, self.clock.now_ms());
     }
 
     /// All entries but the cache's own, one short lock at a time; what comes and goes meanwhile may be seen or not.
@@ -381,16 +381,16 @@ fn came(key: &[u8], entry: &dyn Slot) {
     meta.metrics.sketching.came(key, hash, meta.encoded_len, meta.weight);
 }
 
-fn left(entry: &dyn Slot, why: Count, clock: &Clock) {
+fn left(entry: &dyn Slot, why: Count, now: Millis) {
     departed(entry);
-    gone(entry, why, clock);
+    gone(entry, why, now);
 }
 
 /// What is counted of one that is no longer there, beside how many are.
-fn gone(entry: &dyn Slot, why: Count, clock: &Clock) {
+fn gone(entry: &dyn Slot, why: Count, now: Millis) {
     let meta = entry.meta();
     meta.metrics.count(why);
-    meta.metrics.sketching.left(why, meta.created_at, meta.read_at(), clock.now_ms());
+    meta.metrics.sketching.left(why, meta.created_at, meta.read_at(), now);
 }
 
 /// The engine's eviction hook. It fires for what makes room and for nothing else here: replacements happen in place, and
@@ -402,15 +402,26 @@ struct Farewell {
 }
 
 impl Lifecycle<PoolKey, Arc<dyn Slot>> for Farewell {
-    /// What was evicted is dropped outside the engine's lock: a value's destructor is not ours.
-    type RequestState = Vec<Arc<dyn Slot>>;
+    type RequestState = Evicted;
 
-    fn on_evict(&self, dropped: &mut Self::RequestState, key: PoolKey, entry: Arc<dyn Slot>) {
-        left(entry.as_ref(), Count::Evicted, &self.clock);
+    fn on_evict(&self, evicted: &mut Evicted, key: PoolKey, entry: Arc<dyn Slot>) {
         if !entry.meta().metrics.is_backed && !entry.is_negative() {
             self.notices.evicted(key.bytes());
         }
-        dropped.push(entry);
+        evicted.0.push((entry, self.clock.now_ms()));
+    }
+}
+
+/// What made room, and when. It is counted and dropped with this, when the engine has let go of its lock: a value's destructor is not ours,
+/// and counting took longer than all else that was done while others waited. One insertion seldom evicts more than two.
+#[derive(Default)]
+struct Evicted(SmallVec<[(Arc<dyn Slot>, Millis); 2]>);
+
+impl Drop for Evicted {
+    fn drop(&mut self) {
+        for (entry, now) in &self.0 {
+            left(entry.as_ref(), Count::Evicted, *now);
+        }
     }
 }
 

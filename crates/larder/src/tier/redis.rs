@@ -8,23 +8,24 @@
 //! arrives its readers can tell whether it still holds.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ::redis::{Cmd, RedisResult, Value, cmd};
-use bytes::{BufMut, Bytes, BytesMut};
+use ::redis::{Cmd, RedisResult, RedisWrite, Value, cmd};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use super::{Action, Keep, KeyPage, Outcome, SweepPage, Tier, TierFuture, TierState, TierStats, Wait, Write};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::freshness::Index;
 use crate::position::Epoch;
-use crate::record::Record;
+use crate::record::{Record, RestoreHold};
 use crate::remote::link::{Data, Link, Server, failed};
 use crate::remote::{reply, script};
 
@@ -67,6 +68,8 @@ struct Inner {
     gather: Gather,
     over: holds::Over,
     queue: Mutex<Queue>,
+    /// How many keys are in the queue, set before the lock on it is given back: most reads find none, and need no lock for that.
+    queued: AtomicUsize,
     /// Wakes the writer.
     more: Notify,
     /// Wakes those who wait for room, or for the end of the queue.
@@ -102,9 +105,9 @@ type Waiting = (u64, Todo);
 type Batch = Vec<(u64, Box<[u8]>, Waiting)>;
 
 impl RedisTier {
-    pub(crate) fn start(link: Arc<Link>, clock: Clock, prefix: Vec<u8>, runtime: &Handle) -> Self {
+    pub(crate) fn start(link: Arc<Link>, index: Arc<Index>, clock: Clock, prefix: Vec<u8>, runtime: &Handle) -> Self {
         let (gather, asked) = Gather::new();
-        let reader = runtime.spawn(gather::answer_all(link.clone(), asked)).abort_handle();
+        let reader = runtime.spawn(gather::answer_all(link.clone(), index, prefix.clone(), asked)).abort_handle();
         let inner = Arc::new(Inner {
             link,
             clock,
@@ -112,6 +115,7 @@ impl RedisTier {
             gather,
             over: holds::Over::default(),
             queue: Mutex::default(),
+            queued: AtomicUsize::new(0),
             more: Notify::new(),
             less: Notify::new(),
             counters: Counters::default(),
@@ -139,12 +143,14 @@ fn encode(record: &Record) -> Bytes {
     value.freeze()
 }
 
-/// A record whose stamp is the one in front of it, whatever it says itself.
-fn decode(value: Bytes) -> Option<Record> {
-    let (stamp, _) = value.split_first_chunk::<STAMP_LEN>()?;
-    let word = |at: usize| u64::from_le_bytes(stamp[at..at + 8].try_into().expect("a word has eight bytes"));
-    let (epoch, seq) = (Epoch(word(0)), word(8));
-    let record = Record::decode(value.slice(STAMP_LEN..)).ok()?;
+/// A record whose stamp is the one in front of it, whatever it says itself. Its payload keeps the bytes as they are: a share of them would
+/// be counted in memory of its own.
+fn decode(mut value: Bytes) -> Option<Record> {
+    if value.len() < STAMP_LEN {
+        return None;
+    }
+    let (epoch, seq) = (Epoch(value.get_u64_le()), value.get_u64_le());
+    let record = Record::decode(value).ok()?;
     (epoch.0 != 0 && seq <= crate::position::SEQ_MAX).then_some(Record { epoch, seq, ..record })
 }
 
@@ -157,10 +163,16 @@ impl Inner {
         [&self.prefix, key].concat()
     }
 
+    fn add_key(&self, command: &mut Cmd, key: &[u8]) {
+        add_key(command, &self.prefix, key);
+    }
+
     /// What waits to be written of a key: a record, or that it is to be removed.
     fn queued(&self, key: &[u8]) -> Option<Option<Arc<Record>>> {
-        let queue = self.queue.lock();
-        if queue.writes.is_empty() { None } else { queue.writes.get(key).map(|(_, todo)| todo.record().cloned()) }
+        if self.queued.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        self.queue.lock().writes.get(key).map(|(_, todo)| todo.record().cloned())
     }
 
     fn read(&self, value: Value) -> Result<Option<Record>> {
@@ -178,23 +190,35 @@ impl Inner {
         }
     }
 
+    /// Nothing on this way is done twice, or done before it is known to be needed: it is the one that every hit in Redis goes, and
+    /// between two calls of the system all it touches comes from afar.
     async fn get(&self, key: &[u8]) -> Result<Option<Record>> {
-        let deadline = Instant::now() + self.reads_within();
-        if let Some(queued) = self.queued(key) {
-            return self.settled(queued.map(|record| (*record).clone()), deadline).await;
+        let began = Instant::now();
+        let found = match self.queued(key) {
+            Some(queued) => queued.map(|record| (*record).clone()),
+            None => self.read(self.counted(self.ask(key).await?)?)?,
+        };
+        match found {
+            Some(record) if record.held != RestoreHold::None => {
+                // In a box: reads of what no restore wrote need no room for this.
+                Box::pin(self.settled(record, self.reads_within().saturating_sub(began.elapsed()))).await.map(Some)
+            }
+            found => Ok(found),
         }
-        let server = self.server()?;
+    }
+
+    /// Asks Redis for a key, alone or together with others.
+    async fn ask(&self, key: &[u8]) -> Result<RedisResult<Value>> {
         // In a cluster each key is its own node's.
         let alone = self.gather.alone();
-        let value = if alone.is_some() || matches!(server.data, Data::Cluster(_)) {
-            let mut get = Cmd::with_capacity(2, 8 + self.prefix.len() + key.len());
-            get.arg("GET").arg(self.key(key));
-            server.data.send(&get).await
-        } else {
-            drop(server);
-            self.gather.ask(self.key(key)).await.ok_or_else(unreachable_now)?
-        };
-        self.settled(self.read(self.counted(value)?)?, deadline).await
+        if alone.is_none() && !self.link.options.is_cluster() {
+            return self.gather.ask(key).await.ok_or_else(unreachable_now);
+        }
+        let server = self.server()?;
+        let mut get = Cmd::with_capacity(2, 3 + self.prefix.len() + key.len());
+        get.arg("GET");
+        self.add_key(&mut get, key);
+        Ok(server.data.send(&get).await)
     }
 
     /// The batch on its way and the next one.
@@ -228,9 +252,7 @@ impl Inner {
         let server = self.server()?;
         // In a cluster the client takes the command apart by slot and puts the answers together again.
         let mut get = cmd("MGET");
-        for at in &open {
-            get.arg(self.key(&keys[*at]));
-        }
+        open.iter().for_each(|at| self.add_key(&mut get, &keys[*at]));
         let values = reply::list(self.counted(server.data.send(&get).await)?, "MGET")?;
         if values.len() != open.len() {
             return Err(reply::unexpected("MGET"));
@@ -272,6 +294,7 @@ impl Inner {
                 None => drop(queue.order.insert(number, write.key.clone())),
             }
         }
+        self.queued.store(queue.writes.len(), Ordering::Release);
         drop(queue);
         self.more.notify_one();
         Some(Ok(()))
@@ -309,6 +332,7 @@ impl Inner {
                 queue.order.insert(current, key.clone());
             }
         }
+        self.queued.store(queue.writes.len(), Ordering::Release);
         drop(queue);
         self.less.notify_waiters();
     }
@@ -339,9 +363,7 @@ impl Inner {
         match &server.data {
             Data::Single(connection) => {
                 let mut call = script::call(&script::STORE, batch.len());
-                for (_, key, _) in &batch {
-                    call.arg(self.key(key));
-                }
+                batch.iter().for_each(|(_, key, _)| self.add_key(&mut call, key));
                 batch.iter().for_each(|(.., (_, todo))| arguments(&mut call, todo));
                 let outranked = self.counted(script::run(&mut connection.clone(), &call).await)?;
                 self.counters.outranked.fetch_add(reply::number(outranked, "a write")?, Ordering::Relaxed);
@@ -351,7 +373,7 @@ impl Inner {
                 let mut tasks = tokio::task::JoinSet::new();
                 for (_, key, (_, todo)) in batch {
                     let mut call = script::call(&script::STORE, 1);
-                    call.arg(self.key(key));
+                    self.add_key(&mut call, key);
                     arguments(&mut call, todo);
                     let mut connection = connection.clone();
                     tasks.spawn(async move { run_in_cluster(&mut connection, &call).await });
@@ -430,6 +452,12 @@ impl Inner {
     fn lease_key(&self, key: &[u8]) -> Vec<u8> {
         [&self.prefix[..self.prefix.len() - 2], b"lease:", key].concat()
     }
+}
+
+/// Adds the key of an entry to a command, without putting it together first.
+fn add_key(command: &mut Cmd, prefix: &[u8], key: &[u8]) {
+    let mut argument = command.writer_for_next_arg();
+    argument.write_all(prefix).and_then(|()| argument.write_all(key)).expect("a command is written into memory");
 }
 
 fn unreachable_now() -> Error {

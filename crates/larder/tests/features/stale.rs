@@ -1,7 +1,7 @@
 //! Values past their time: served while they are loaded again, served where loading fails or takes long, loaded ahead of
 //! their end; and "there is no such thing". Never, in any of it, is an invalidated value served.
 
-use larder::{ErrorKind, Freshness, Item, Lookup, Names, Policy, Source};
+use larder::{Clock, ErrorKind, Freshness, Item, Larder, Lookup, Names, Policy, Source};
 
 use crate::support::{Loads, secs, settle, until, with_policy};
 
@@ -158,6 +158,48 @@ async fn an_entry_in_use_is_loaded_again_ahead_of_its_end() {
     clock.advance(secs(30));
     assert_eq!(numbers.get("k").await.unwrap().unwrap(), 3, "the old one would have ended by now");
     assert_eq!(loads.begun(), 2);
+}
+
+#[tokio::test]
+async fn what_comes_from_the_backing_tier_is_loaded_ahead_of_the_end_of_its_own_life() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::manual());
+    let policy = Policy::default().ttl(secs(100)).refresh_ahead(0.2);
+    let open = async || {
+        let builder = Larder::builder().data(folder.path()).clock(clock.clone());
+        builder.namespace("n", policy.clone()).build().await.unwrap()
+    };
+    let larder = open().await;
+    let numbers = larder.namespace::<u32>("n").unwrap();
+    numbers.put("short", Item::new(1).ttl(secs(10))).await.unwrap();
+    numbers.put("renewed", 1).await.unwrap();
+    clock.advance(secs(7));
+    larder.close().await.unwrap();
+    let larder = open().await;
+    let (numbers, loads) = (larder.namespace::<u32>("n").unwrap(), Loads::open());
+    let answer = numbers.lookup_or_load("short", loads.value(2)).await.unwrap();
+    assert_eq!((*answer.value, answer.source), (1, Source::Backing));
+    numbers.get_or_load("short", loads.value(2)).await.unwrap();
+    settle().await;
+    assert_eq!(loads.begun(), 0, "a fifth of ten seconds is left after eight, whatever the policy says of others");
+    clock.advance(secs(1));
+    numbers.get_or_load("short", loads.value(2)).await.unwrap();
+    loads.until_begun(1).await;
+
+    clock.advance(secs(82));
+    assert!(numbers.touch("renewed", None).await.unwrap());
+    larder.close().await.unwrap();
+    let larder = open().await;
+    let (numbers, loads) = (larder.namespace::<u32>("n").unwrap(), Loads::open());
+    let answer = numbers.lookup_or_load("renewed", loads.value(2)).await.unwrap();
+    assert_eq!((*answer.value, answer.source), (1, Source::Backing));
+    clock.advance(secs(79));
+    numbers.get_or_load("renewed", loads.value(2)).await.unwrap();
+    settle().await;
+    assert_eq!(loads.begun(), 0, "it was renewed at 90 for 100, so it is due at 170");
+    clock.advance(secs(1));
+    numbers.get_or_load("renewed", loads.value(2)).await.unwrap();
+    loads.until_begun(1).await;
+    larder.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ::redis::{Value, cmd};
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::Inner;
 use crate::error::{Error, ErrorKind, Result};
@@ -90,18 +90,14 @@ impl Inner {
         Ok(is_any_over)
     }
 
-    /// The same for one record, by a deadline: what is not known by then is an error, as if it had not been read.
-    pub(super) async fn settled(&self, record: Option<Record>, deadline: Instant) -> Result<Option<Record>> {
-        let Some(record) = record else { return Ok(None) };
-        if record.held == RestoreHold::None {
-            return Ok(Some(record));
-        }
+    /// The same for one record, within a time: what is not known by then is an error, as if it had not been read.
+    pub(super) async fn settled(&self, record: Record, within: Duration) -> Result<Record> {
         let mut records = [record];
-        let settling = tokio::time::timeout_at(deadline, self.settle(&mut records, |record| Some(record)));
+        let settling = tokio::time::timeout(within, self.settle(&mut records, |record| Some(record)));
         let late = |_| Err(Error::new(ErrorKind::Tier, "Redis did not say in time whether a restore is over"));
         settling.await.unwrap_or_else(late)?;
         let [record] = records;
-        Ok(Some(record))
+        Ok(record)
     }
 
     /// Asked where entries are read, not where appends wait for replicas.
