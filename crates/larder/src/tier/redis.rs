@@ -143,8 +143,8 @@ fn encode(record: &Record) -> Bytes {
     value.freeze()
 }
 
-/// A record whose stamp is the one in front of it, whatever it says itself. Its payload keeps the bytes as they are: a share of them would
-/// be counted in memory of its own.
+/// A record whose stamp is the one in front of it, whatever it says itself. The bytes are cut and not shared: the first share of them is an
+/// allocation.
 fn decode(mut value: Bytes) -> Option<Record> {
     if value.len() < STAMP_LEN {
         return None;
@@ -190,8 +190,7 @@ impl Inner {
         }
     }
 
-    /// Nothing on this way is done twice, or done before it is known to be needed: it is the one that every hit in Redis goes, and
-    /// between two calls of the system all it touches comes from afar.
+    /// The way of every hit in Redis. Between two calls of the system all it touches comes from afar, so it touches little.
     async fn get(&self, key: &[u8]) -> Result<Option<Record>> {
         let began = Instant::now();
         let found = match self.queued(key) {

@@ -84,7 +84,7 @@ impl Inner {
         }
         let mut get = cmd("MGET");
         for key in &keys {
-            get.arg(self.key(key));
+            self.add_key(&mut get, key);
         }
         let values = reply::list(self.counted(server.data.send(&get).await)?, "MGET")?;
         if values.len() != keys.len() {
