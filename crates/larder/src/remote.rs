@@ -7,6 +7,7 @@
 //!                     +-- tail connection      blocking reads of the stream, and the heartbeat
 //!                     +-- append connection    one script a group of appends
 //!                     +-- data connection      entries: GET, MGET, conditional writes
+//!                     +-- read connections     entries again: a few, opened when they are wanted (`reads.rs`)
 //! ```
 //!
 //! A connection that was lost is never simply opened again: what is behind the address may be another server by now, or the
@@ -15,11 +16,14 @@
 
 use std::time::Duration;
 
+use ::redis::io::tcp::TcpSettings;
+use ::redis::io::tcp::socket2::TcpKeepalive;
 use ::redis::{ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates};
 
 use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) mod link;
+pub(crate) mod reads;
 pub(crate) mod reply;
 pub(crate) mod script;
 
@@ -261,7 +265,7 @@ impl RedisOptions {
 
     pub(crate) fn connection_to(&self, addr: ConnectionAddr) -> ConnectionInfo {
         let info = "redis://127.0.0.1".into_connection_info().expect("this is an address");
-        info.set_addr(addr).set_redis_settings(self.settings.clone())
+        info.set_addr(addr).set_redis_settings(self.settings.clone()).set_tcp_settings(tcp_settings())
     }
 
     pub(crate) fn certificates(&self) -> Option<TlsCertificates> {
@@ -269,6 +273,16 @@ impl RedisOptions {
         let client_tls = tls.client.clone().map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
         Some(TlsCertificates { client_tls, root_cert: tls.authority.clone() })
     }
+}
+
+/// A command does not wait for the acknowledgement of the one before; and a connection on which nothing happens is kept alive on its way,
+/// or found to be dead before somebody's read finds it.
+fn tcp_settings() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true).set_keepalive(keep_alive())
+}
+
+fn keep_alive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(5))
 }
 
 /// What the fields of the list of instances begin with that hold a fence.

@@ -38,7 +38,7 @@ pub fn run(server: &Server) {
         "{:>8} {:>6} {:>10} {:>12} {:>12} {:>8} {:>12} {:>8}",
         "threads", "tasks", "bare, us", "typed, us", "raw, us", "ratio", "bare/s", "typed/s"
     );
-    for (workers, tasks) in [(1, 64), (2, 64), (1, 1)] {
+    for (workers, tasks) in [(1, 1), (1, 4), (1, 64), (2, 2), (2, 8), (2, 64), (2, 256)] {
         runtime(workers).block_on(compare(server, workers, tasks));
     }
 }

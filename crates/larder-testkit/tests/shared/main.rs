@@ -4,6 +4,7 @@
 mod basics;
 mod change;
 mod checkpoints;
+mod connections;
 mod election;
 mod entries;
 mod events;

@@ -1,15 +1,16 @@
 //! The connections to the server that holds the log: opened together, verified together, given up together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::cluster::ClusterClientBuilder;
 use ::redis::cluster_async::ClusterConnection;
-use ::redis::{AsyncConnectionConfig, Client, ConnectionInfo, RedisError, Value, cmd};
+use ::redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, RedisError, RedisResult, Value, cmd};
 use tokio::sync::{Notify, watch};
 
+use super::reads::ReadConnections;
 use super::{Host, RedisOptions, Topology, reply, script};
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::Epoch;
@@ -18,7 +19,6 @@ use crate::position::Epoch;
 pub(crate) struct Link {
     pub(crate) options: RedisOptions,
     server: watch::Sender<Option<Arc<Server>>>,
-    failed: Notify,
     connects: AtomicU64,
     attempts: AtomicU64,
 }
@@ -33,8 +33,11 @@ pub(crate) struct Server {
     pub(crate) fence: u64,
     pub(crate) append: MultiplexedConnection,
     pub(crate) data: Data,
+    /// A short cut for reads from `data`, where there is one.
+    pub(super) reads: Option<ReadConnections>,
     pub(crate) about: About,
-    failed: AtomicU64,
+    failed: AtomicBool,
+    failing: Notify,
 }
 
 /// Where entries are.
@@ -63,6 +66,7 @@ pub(crate) struct Opened {
     pub(crate) inbox: MultiplexedConnection,
     pub(crate) data: Data,
     pub(crate) about: About,
+    info: ConnectionInfo,
 }
 
 impl Link {
@@ -71,7 +75,7 @@ impl Link {
         if options.tls.is_some() {
             drop(rustls::crypto::ring::default_provider().install_default());
         }
-        Link { options, server: watch::Sender::new(None), failed: Notify::new(), connects: AtomicU64::new(0), attempts: AtomicU64::new(0) }
+        Link { options, server: watch::Sender::new(None), connects: AtomicU64::new(0), attempts: AtomicU64::new(0) }
     }
 
     /// The server, while it can be used.
@@ -101,8 +105,10 @@ impl Link {
     /// Lets everybody use a server.
     pub(crate) fn publish(&self, opened: Opened, epoch: Epoch, fence: u64) -> Arc<Server> {
         let number = self.connects.fetch_add(1, Ordering::Relaxed) + 1;
-        let Opened { append, data, about, .. } = opened;
-        let server = Arc::new(Server { number, epoch, fence, append, data, about, failed: AtomicU64::new(0) });
+        let Opened { append, data, about, info, .. } = opened;
+        let reads = if self.options.is_cluster() { None } else { ReadConnections::to(&info, &about, &self.options) };
+        let (failed, failing) = (AtomicBool::new(false), Notify::new());
+        let server = Arc::new(Server { number, epoch, fence, append, data, reads, about, failed, failing });
         self.server.send_replace(Some(server.clone()));
         server
     }
@@ -112,11 +118,9 @@ impl Link {
         self.server.send_replace(None);
     }
 
-    /// Somebody found that the server cannot be relied on: the keeper takes it down and verifies anew.
+    /// As [`Server::fail`], and takes it from everybody at once.
     pub(crate) fn fail(&self, server: &Server, why: &dyn std::fmt::Display) {
-        if server.failed.swap(1, Ordering::AcqRel) == 0 {
-            tracing::info!(why = %why, "the connection to Redis is given up, to be verified anew");
-        }
+        server.fail(why);
         self.server.send_if_modified(|current| {
             let is_current = current.as_ref().is_some_and(|current| current.number == server.number);
             if is_current {
@@ -124,14 +128,6 @@ impl Link {
             }
             is_current
         });
-        self.failed.notify_one();
-    }
-
-    /// Resolves when the server was failed by somebody.
-    pub(crate) async fn until_failed(&self, server: &Server) {
-        while server.failed.load(Ordering::Acquire) == 0 {
-            self.failed.notified().await;
-        }
     }
 
     /// Opens connections to whoever holds the log now, and asks who that is.
@@ -161,7 +157,7 @@ impl Link {
                 return Err(Error::of_tier("Redis changed while the connections were opened"));
             }
         }
-        Ok(Opened { append, tail, inbox, data, about })
+        Ok(Opened { append, tail, inbox, data, about, info })
     }
 
     /// Where the server is now.
@@ -253,11 +249,58 @@ impl Link {
             .connection_timeout(self.options.connect_timeout)
             .response_timeout(self.options.operation_timeout)
             .overall_response_timeout(Some(self.options.operation_timeout * 2))
-            .retries(2);
+            .retries(2)
+            .tcp_settings(super::tcp_settings());
         if let Some(certificates) = self.options.certificates() {
             builder = builder.certs(certificates);
         }
         builder.build().map_err(failed)?.get_async_connection().await.map_err(failed)
+    }
+}
+
+impl Server {
+    /// One command about entries.
+    pub(crate) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
+        let outcome = match &self.data {
+            Data::Single(connection) => script::send(&mut connection.clone(), command).await,
+            Data::Cluster(connection) => script::send(&mut connection.clone(), command).await,
+        };
+        self.noticed(outcome)
+    }
+
+    /// One call of a script about entries.
+    pub(crate) async fn run(&self, call: &Cmd) -> RedisResult<Value> {
+        let outcome = match &self.data {
+            Data::Single(connection) => script::run(&mut connection.clone(), call).await,
+            Data::Cluster(connection) => script::run_in_cluster(&mut connection.clone(), call).await,
+        };
+        self.noticed(outcome)
+    }
+
+    /// A connection that broke off is never opened again alone: the log may be followed on one that did not, and nobody would notice. The
+    /// client for a cluster does so itself.
+    fn noticed<T>(&self, outcome: RedisResult<T>) -> RedisResult<T> {
+        if let (Data::Single(_), Err(error)) = (&self.data, &outcome)
+            && error.is_connection_dropped()
+        {
+            self.fail(error);
+        }
+        outcome
+    }
+
+    /// Somebody found that it cannot be relied on: the keeper takes it down and verifies anew.
+    pub(crate) fn fail(&self, why: &dyn std::fmt::Display) {
+        if !self.failed.swap(true, Ordering::AcqRel) {
+            tracing::info!(why = %why, "the connection to Redis is given up, to be verified anew");
+        }
+        self.failing.notify_one();
+    }
+
+    /// Resolves when it was failed by somebody. For one alone to wait for: the keeper.
+    pub(crate) async fn until_failed(&self) {
+        while !self.failed.load(Ordering::Acquire) {
+            self.failing.notified().await;
+        }
     }
 }
 
@@ -272,7 +315,11 @@ impl Data {
 
 impl About {
     pub(crate) async fn of(connection: &mut MultiplexedConnection) -> Result<Self> {
-        let info = reply::text(query(connection, &cmd("INFO")).await?, "INFO")?;
+        Self::read(&reply::text(query(connection, &cmd("INFO")).await?, "INFO")?)
+    }
+
+    /// From what the server answers to `INFO`.
+    pub(super) fn read(info: &str) -> Result<Self> {
         let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("").trim();
         if field("role") != "master" {
             return Err(Error::of_tier("this server is a replica: it takes no appends"));
@@ -295,6 +342,12 @@ impl About {
 /// One command, its error as ours.
 pub(crate) async fn query(connection: &mut MultiplexedConnection, command: &::redis::Cmd) -> Result<Value> {
     connection.send_packed_command(command).await.and_then(Value::extract_error).map_err(failed)
+}
+
+/// Whether it says that a connection broke off.
+pub(crate) fn is_lost(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<RedisError>());
+    source.is_some_and(RedisError::is_connection_dropped)
 }
 
 pub(crate) fn failed(error: RedisError) -> Error {

@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use ::redis::aio::ConnectionLike;
+use ::redis::cluster_async::ClusterConnection;
 use ::redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
 
 /// What appends, with what remembers events in front; and what else looks whether the log is there.
@@ -65,6 +66,14 @@ pub(crate) async fn run(connection: &mut impl ConnectionLike, call: &Cmd) -> Red
             load(connection).await?;
             send(connection, call).await
         }
+        outcome => outcome,
+    }
+}
+
+/// Runs a call wherever its key is. A node that does not know the script is told in the call itself.
+pub(crate) async fn run_in_cluster(connection: &mut ClusterConnection, call: &Cmd) -> RedisResult<Value> {
+    match send(connection, call).await {
+        Err(error) if is_unknown(&error) => send(connection, &in_full(call)).await,
         outcome => outcome,
     }
 }

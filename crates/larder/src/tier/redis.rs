@@ -217,7 +217,7 @@ impl Inner {
         let mut get = Cmd::with_capacity(2, 3 + self.prefix.len() + key.len());
         get.arg("GET");
         self.add_key(&mut get, key);
-        Ok(server.data.send(&get).await)
+        Ok(server.read(&get).await)
     }
 
     /// The batch on its way and the next one.
@@ -249,17 +249,19 @@ impl Inner {
             return Ok(records);
         }
         let server = self.server()?;
-        // In a cluster the client takes the command apart by slot and puts the answers together again.
-        let mut get = cmd("MGET");
-        open.iter().for_each(|at| self.add_key(&mut get, &keys[*at]));
-        let values = reply::list(self.counted(server.data.send(&get).await)?, "MGET")?;
-        if values.len() != open.len() {
-            return Err(reply::unexpected("MGET"));
-        }
+        let values = self.mget(&server, open.iter().map(|at| &keys[*at])).await?;
         for (at, value) in open.into_iter().zip(values) {
             records[at] = self.read(value)?;
         }
         Ok(records)
+    }
+
+    /// The values of some keys, one for each. In a cluster the client takes the command apart by slot and puts the answers together again.
+    async fn mget(&self, server: &Arc<Server>, keys: impl ExactSizeIterator<Item = &Box<[u8]>>) -> Result<Vec<Value>> {
+        let (mut get, asked_for) = (cmd("MGET"), keys.len());
+        keys.for_each(|key| self.add_key(&mut get, key));
+        let values = reply::list(self.counted(server.read(&get).await)?, "MGET")?;
+        if values.len() == asked_for { Ok(values) } else { Err(reply::unexpected("MGET")) }
     }
 
     fn counted<T>(&self, outcome: RedisResult<T>) -> Result<T> {
@@ -360,11 +362,11 @@ impl Inner {
             return Ok(());
         }
         match &server.data {
-            Data::Single(connection) => {
+            Data::Single(_) => {
                 let mut call = script::call(&script::STORE, batch.len());
                 batch.iter().for_each(|(_, key, _)| self.add_key(&mut call, key));
                 batch.iter().for_each(|(.., (_, todo))| arguments(&mut call, todo));
-                let outranked = self.counted(script::run(&mut connection.clone(), &call).await)?;
+                let outranked = self.counted(server.run(&call).await)?;
                 self.counters.outranked.fetch_add(reply::number(outranked, "a write")?, Ordering::Relaxed);
             }
             Data::Cluster(connection) => {
@@ -375,7 +377,7 @@ impl Inner {
                     self.add_key(&mut call, key);
                     arguments(&mut call, todo);
                     let mut connection = connection.clone();
-                    tasks.spawn(async move { run_in_cluster(&mut connection, &call).await });
+                    tasks.spawn(async move { script::run_in_cluster(&mut connection, &call).await });
                 }
                 while let Some(outcome) = tasks.join_next().await {
                     let outcome = outcome.map_err(|_| Error::new(ErrorKind::Closed, "the runtime was shut down"))?;
@@ -431,7 +433,7 @@ impl Inner {
     async fn discard(&self, server: &Server, key: &[u8], seen: &[u8]) -> Result<bool> {
         let mut call = script::call(&script::DISCARD, 1);
         call.arg(key).arg(seen);
-        let removed = self.counted(server.data.run(&call).await)?;
+        let removed = self.counted(server.run(&call).await)?;
         Ok(reply::number(removed, "a removal")? > 0)
     }
 
@@ -439,7 +441,7 @@ impl Inner {
         let server = self.server()?;
         let mut set = cmd("SET");
         set.arg(self.lease_key(key)).arg(token.to_le_bytes().as_slice()).arg("NX").arg("PX").arg(life.as_millis() as u64);
-        Ok(self.counted(server.data.send(&set).await)? != Value::Nil)
+        Ok(self.counted(server.send(&set).await)? != Value::Nil)
     }
 
     async fn release(&self, key: &[u8], token: u64) -> Result<()> {
@@ -511,30 +513,6 @@ async fn write_on(weak: Weak<Inner>) {
                 drop(inner);
                 tokio::time::sleep(PAUSE).await;
             }
-        }
-    }
-}
-
-/// Runs a script wherever its key is. A node that does not know it is told in the call itself.
-async fn run_in_cluster(connection: &mut ::redis::cluster_async::ClusterConnection, call: &Cmd) -> RedisResult<Value> {
-    match script::send(connection, call).await {
-        Err(error) if script::is_unknown(&error) => script::send(connection, &script::in_full(call)).await,
-        outcome => outcome,
-    }
-}
-
-impl Data {
-    async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        match self {
-            Data::Single(connection) => script::send(&mut connection.clone(), command).await,
-            Data::Cluster(connection) => script::send(&mut connection.clone(), command).await,
-        }
-    }
-
-    async fn run(&self, call: &Cmd) -> RedisResult<Value> {
-        match self {
-            Data::Single(connection) => script::run(&mut connection.clone(), call).await,
-            Data::Cluster(connection) => run_in_cluster(&mut connection.clone(), call).await,
         }
     }
 }

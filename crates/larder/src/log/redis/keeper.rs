@@ -44,7 +44,7 @@ pub(super) async fn run(weak: Weak<Inner>) {
         let why = match inner.take_up().await {
             Ok((server, tail, inbox)) => {
                 let began = Instant::now();
-                let _inbox = Ends(tokio::spawn(inbox::run(weak.clone(), inbox)).abort_handle());
+                let _inbox = Ends(tokio::spawn(inbox::run(weak.clone(), server.clone(), inbox)).abort_handle());
                 // Ends by itself, and not in the middle of one: what there is of it would be left behind.
                 tokio::spawn(checkpoints::run(weak.clone(), server.clone()));
                 let why = inner.follow(&server, tail).await;
@@ -207,7 +207,7 @@ impl Inner {
         };
         tokio::select! {
             error = following => error,
-            () = self.link.until_failed(server) => Error::of_tier("the server could not be relied on any more"),
+            () = server.until_failed() => Error::of_tier("the server could not be relied on any more"),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Reads of single keys that meet are asked for together.
 //!
-//! To the client a command costs several times what one more key of an `MGET` does: a place in the connection's queue, a timer,
-//! a reply to take apart. So only a few reads are commands of their own and wait for nobody; where there are more, they wait
-//! while a batch is on its way, and are the next one. The idea is that of group commit.
+//! A command of its own costs several times what one more key of an `MGET` does: calls of the system, a timer, a reply to take apart. So
+//! only a few reads are commands of their own and wait for nobody; where there are more, they wait while a batch is on its way, and are the
+//! next one. The idea is that of group commit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,9 +14,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::add_key;
 use crate::freshness::Index;
 use crate::remote::link::Link;
+use crate::remote::reads::CONNECTIONS_MAX;
 
-/// Reads that may be commands of their own at the same time.
-const ALONE_MAX: usize = 4;
+/// Reads that may be commands of their own at the same time; the batch has a connection, too. With one, two tasks on two cores would take
+/// turns in batches of one; with four, as many on one core would each pay for its own calls of the system.
+const ALONE_MAX: usize = CONNECTIONS_MAX - 1;
 
 /// Keys of one batch, and about how many bytes its values may have: all of them must come within the time of one answer.
 const KEYS_MAX: usize = 64;
@@ -147,7 +149,7 @@ async fn answer(link: &Link, index: &Index, prefix: &[u8], mut batch: Vec<Asked>
     // What the records will be judged by comes from the index meanwhile, for many at once: one after the other, as each is judged, the
     // waits for it were a tenth of all that a read takes.
     let fetching = async { batch.iter().for_each(|asked| index.fetch_key(&asked.key)) };
-    let asking = async { tokio::join!(server.data.send(&get), fetching).0 };
+    let asking = async { tokio::join!(server.read(&get), fetching).0 };
     let answered = tokio::select! {
         answered = asking => answered,
         // Those who wait behind it are not to wait for a connection that was given up.

@@ -103,7 +103,7 @@ impl Inner {
     /// Asked where entries are read, not where appends wait for replicas.
     pub(super) async fn in_force(&self, server: &Server) -> Result<InForce> {
         let log = Keys::new(&self.link.options.prefix).meta;
-        let answer = server.data.send(cmd("HMGET").arg(log).arg("epoch").arg("hold").arg("given_up")).await;
+        let answer = server.send(cmd("HMGET").arg(log).arg("epoch").arg("hold").arg("given_up")).await;
         let [epoch, hold, given_up] = reply::exactly(self.counted(answer)?, WHAT)?;
         let or_nothing = |value| if value == Value::Nil { Ok(Vec::new()) } else { reply::bytes(value, WHAT) };
         let hold = if hold == Value::Nil { None } else { Some(reply::number(hold, WHAT)?) };

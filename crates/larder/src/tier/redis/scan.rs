@@ -29,7 +29,7 @@ impl Inner {
         let Some(address) = nodes.get(node) else { return Ok(SweepPage::default()) };
         let mut scan = cmd("SCAN");
         scan.arg(cursor).arg("MATCH").arg([&escape_glob(&self.prefix), &b"*"[..]].concat()).arg("COUNT").arg(limit);
-        let [next, keys] = reply::exactly(server.data.send_to(address.as_ref(), &scan).await.map_err(failed)?, "SCAN")?;
+        let [next, keys] = reply::exactly(server.send_to(address.as_ref(), &scan).await.map_err(failed)?, "SCAN")?;
         let next: u64 = reply::text(next, "SCAN")?.parse().map_err(|_| reply::unexpected("SCAN"))?;
         let keys: Vec<Box<[u8]>> = reply::list(keys, "SCAN")?
             .into_iter()
@@ -78,18 +78,11 @@ impl Inner {
     }
 
     /// The values of keys, as they are; without those that have none.
-    async fn values(&self, server: &Server, keys: Vec<Box<[u8]>>) -> Result<Vec<(Box<[u8]>, Bytes)>> {
+    async fn values(&self, server: &Arc<Server>, keys: Vec<Box<[u8]>>) -> Result<Vec<(Box<[u8]>, Bytes)>> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let mut get = cmd("MGET");
-        for key in &keys {
-            self.add_key(&mut get, key);
-        }
-        let values = reply::list(self.counted(server.data.send(&get).await)?, "MGET")?;
-        if values.len() != keys.len() {
-            return Err(reply::unexpected("MGET"));
-        }
+        let values = self.mget(server, keys.iter()).await?;
         let found = keys.into_iter().zip(values).filter_map(|(key, value)| match value {
             Value::BulkString(bytes) => Some((key, Bytes::from(bytes))),
             // It went meanwhile, or is no entry.
@@ -131,11 +124,11 @@ impl Inner {
             loop {
                 let mut scan = cmd("SCAN");
                 scan.arg(cursor).arg("MATCH").arg([&escape_glob(&self.prefix), &b"*"[..]].concat()).arg("COUNT").arg(SCAN_STEP);
-                let [next, keys] = reply::exactly(server.data.send_to(node.as_ref(), &scan).await.map_err(failed)?, "SCAN")?;
+                let [next, keys] = reply::exactly(server.send_to(node.as_ref(), &scan).await.map_err(failed)?, "SCAN")?;
                 for key in reply::list(keys, "SCAN")? {
                     let mut unlink = cmd("UNLINK");
                     unlink.arg(reply::bytes(key, "SCAN")?);
-                    self.counted(server.data.send(&unlink).await)?;
+                    self.counted(server.send(&unlink).await)?;
                 }
                 cursor = reply::text(next, "SCAN")?.parse().map_err(|_| reply::unexpected("SCAN"))?;
                 if cursor == 0 {
@@ -165,10 +158,12 @@ impl Data {
         masters.sort();
         Ok(masters)
     }
+}
 
+impl Server {
     async fn send_to(&self, node: Option<&Host>, command: &Cmd) -> RedisResult<Value> {
         use ::redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
-        match (self, node) {
+        match (&self.data, node) {
             (Data::Cluster(connection), Some((host, port))) => {
                 let routing = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port });
                 connection.clone().route_command(command.clone(), routing).await.and_then(Value::extract_error)

@@ -1,0 +1,451 @@
+//! Connections for reads alone, on which whoever reads asks and waits himself.
+//!
+//! The client has a task for each of its connections: a read hands over its command, is woken with the answer, and two tasks have run for
+//! it. To a read that is alone that is a quarter of all that it takes. Here it writes, waits, and takes the answer apart where it lies; a
+//! connection is one read's at a time, so there are a few of them.
+//!
+//! They are a short cut, and nothing depends on them. They are opened behind the back of reads that would have used one; and where none is
+//! free, or one breaks off, or says anything but values, the same is asked of the client, who knows what errors mean. A read that is given
+//! up leaves behind an answer that is still to come: its connection is closed.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use ::redis::io::tcp::socket2::SockRef;
+use ::redis::{Cmd, ConnectionAddr, ConnectionInfo, RedisResult, Value, cmd};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+
+use super::link::{About, Server};
+use super::{RedisOptions, keep_alive, reply};
+use crate::error::Error;
+
+/// Connections at the same time: for reads that go alone, and one for those that go together.
+pub(crate) const CONNECTIONS_MAX: usize = 3;
+
+/// The pause after one was opened, and after one could not be: reads that are given up all the time must not have the server greet new
+/// connections all the time.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// Bytes that are read at a time at least, and made room for at most: what a server says of a length is not believed before it comes.
+const READ_MIN: usize = 16 << 10;
+const READ_MAX: usize = 1 << 20;
+
+/// A buffer that grew beyond it is not kept.
+const BUFFER_KEPT: usize = 256 << 10;
+
+/// The longest string that a server has, by its own default.
+const VALUE_MAX: usize = 512 << 20;
+
+/// Those of one server, see the head of this file.
+pub(crate) struct ReadConnections {
+    info: ConnectionInfo,
+    /// The same that the server's other connections found behind the address.
+    identity: String,
+    connect_timeout: Duration,
+    operation_timeout: Duration,
+    runtime: Handle,
+    idle: Mutex<Vec<ReadConnection>>,
+    open: Arc<AtomicUsize>,
+    /// When the next one may be opened; `None`: while one is.
+    opens: Mutex<Option<Instant>>,
+}
+
+/// See the head of this file.
+pub(crate) struct ReadConnection {
+    stream: Box<dyn Stream>,
+    buffer: Vec<u8>,
+    _open: Open,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
+
+/// Counted as long as it lives.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl ReadConnections {
+    /// `None`: to this address there are none. TLS is left to the client: what it takes hides what is saved here.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub(crate) fn to(info: &ConnectionInfo, about: &About, options: &RedisOptions) -> Option<Self> {
+        let is_plain = matches!(info.addr(), ConnectionAddr::Tcp(..)) || (cfg!(unix) && matches!(info.addr(), ConnectionAddr::Unix(_)));
+        is_plain.then(|| ReadConnections {
+            info: info.clone(),
+            identity: about.identity.clone(),
+            connect_timeout: options.connect_timeout,
+            operation_timeout: options.operation_timeout,
+            runtime: Handle::current(),
+            idle: Mutex::default(),
+            open: Arc::default(),
+            opens: Mutex::new(Some(Instant::now())),
+        })
+    }
+
+    /// One that nobody uses: the last that was, which is the warmest.
+    fn take(&self) -> Option<ReadConnection> {
+        self.idle.lock().pop()
+    }
+
+    fn give_back(&self, connection: ReadConnection) {
+        self.idle.lock().push(connection);
+    }
+
+    /// Those who were idle while one did not answer are likely to be as dead as that.
+    fn close_idle(&self) {
+        // Dropped after the lock.
+        let idle = std::mem::take(&mut *self.idle.lock());
+        drop(idle);
+    }
+
+    /// Whether one more is to be opened now, and by who asks.
+    fn begin_opening(&self) -> Option<Open> {
+        if self.open.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
+            return None;
+        }
+        let mut opens = self.opens.lock();
+        if opens.is_none_or(|at| Instant::now() < at) {
+            return None;
+        }
+        *opens = None;
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Some(Open(self.open.clone()))
+    }
+
+    fn end_opening(&self, pause: Duration) {
+        *self.opens.lock() = Some(Instant::now() + pause);
+    }
+}
+
+impl Server {
+    /// Reads entries: on a connection for reads if one is free, else by the client.
+    pub(crate) async fn read(self: &Arc<Self>, command: &Cmd) -> RedisResult<Value> {
+        let Some(reads) = &self.reads else { return self.send(command).await };
+        let Some(mut connection) = reads.take() else {
+            self.open_for_reads(reads);
+            return self.send(command).await;
+        };
+        let reading = async {
+            match connection.ask(command).await {
+                Ok(value) => {
+                    reads.give_back(connection);
+                    Ok(value)
+                }
+                Err(error) => {
+                    drop(connection);
+                    tracing::debug!(%error, "a connection for reads is closed; the client is asked");
+                    self.send(command).await
+                }
+            }
+        };
+        tokio::time::timeout(reads.operation_timeout, reading).await.unwrap_or_else(|_| {
+            reads.close_idle();
+            Err(io::Error::from(io::ErrorKind::TimedOut).into())
+        })
+    }
+
+    /// In a task of its own: the read that wants it does not wait for it.
+    fn open_for_reads(self: &Arc<Self>, reads: &ReadConnections) {
+        if let Some(open) = reads.begin_opening() {
+            reads.runtime.spawn(open_one(Arc::downgrade(self), open));
+        }
+    }
+}
+
+/// Meanwhile it does not hold the server: where that was given up, what was opened for it goes at once.
+async fn open_one(server: Weak<Server>, open: Open) {
+    let Some((info, identity, limit)) = with_reads(&server, |reads| (reads.info.clone(), reads.identity.clone(), reads.connect_timeout))
+    else {
+        return;
+    };
+    let late = |_| Err(Error::of_tier("Redis did not answer in time"));
+    let opened = tokio::time::timeout(limit, ReadConnection::open(&info, &identity, open)).await.unwrap_or_else(late);
+    with_reads(&server, |reads| match opened {
+        Ok(connection) => {
+            reads.give_back(connection);
+            reads.end_opening(PAUSE);
+        }
+        Err(error) => {
+            tracing::debug!(%error, "no connection for reads could be opened; the client is asked");
+            reads.end_opening(PAUSE_AFTER_FAILURE);
+        }
+    });
+}
+
+fn with_reads<T>(server: &Weak<Server>, then: impl FnOnce(&ReadConnections) -> T) -> Option<T> {
+    server.upgrade()?.reads.as_ref().map(then)
+}
+
+impl ReadConnection {
+    /// Opens one, and makes sure that it leads to where the others do.
+    async fn open(info: &ConnectionInfo, identity: &str, open: Open) -> Result<Self, Error> {
+        let failed = |error: io::Error| Error::of_tier("no connection for reads").with_source(error);
+        let stream = connect(info.addr()).await.map_err(failed)?;
+        let mut connection = ReadConnection { stream, buffer: Vec::new(), _open: open };
+        let settings = info.redis_settings();
+        if let Some(password) = settings.password() {
+            connection.ask(cmd("AUTH").arg(settings.username()).arg(password)).await.map_err(failed)?;
+        }
+        if settings.db() != 0 {
+            connection.ask(cmd("SELECT").arg(settings.db())).await.map_err(failed)?;
+        }
+        let about = About::read(&reply::text(connection.ask(&cmd("INFO")).await.map_err(failed)?, "INFO")?)?;
+        if about.identity == identity { Ok(connection) } else { Err(Error::of_tier("another server is there now")) }
+    }
+
+    /// One command and its answer. After an error, or if it is not waited for, nobody may use the connection any more.
+    async fn ask(&mut self, command: &Cmd) -> io::Result<Value> {
+        let ReadConnection { stream, buffer, .. } = self;
+        buffer.clear();
+        command.write_packed_command(buffer);
+        stream.write_all(buffer).await?;
+        stream.flush().await?;
+        buffer.clear();
+        let mut answer = Answer::default();
+        let mut used = 0;
+        let value = loop {
+            let missing = match answer.take(&buffer[used..])? {
+                Taken::Part(bytes) => {
+                    used += bytes;
+                    continue;
+                }
+                Taken::Whole(value, bytes) => {
+                    used += bytes;
+                    break value;
+                }
+                Taken::Missing(missing) => missing,
+            };
+            buffer.drain(..used);
+            used = 0;
+            buffer.reserve(missing.clamp(READ_MIN, READ_MAX));
+            if stream.read_buf(buffer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        };
+        if used != buffer.len() {
+            return Err(unexpected());
+        }
+        if buffer.capacity() > BUFFER_KEPT {
+            *buffer = Vec::new();
+        }
+        Ok(value)
+    }
+}
+
+async fn connect(addr: &ConnectionAddr) -> io::Result<Box<dyn Stream>> {
+    match addr {
+        ConnectionAddr::Tcp(host, port) => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            stream.set_nodelay(true)?;
+            SockRef::from(&stream).set_tcp_keepalive(&keep_alive())?;
+            Ok(Box::new(stream))
+        }
+        #[cfg(unix)]
+        ConnectionAddr::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// An answer of which a part may have come: a string, or a list of strings.
+#[derive(Default)]
+struct Answer {
+    /// The items that came, of how many; `None`: it is no list, or that is not known yet.
+    list: Option<(Vec<Value>, usize)>,
+}
+
+enum Taken {
+    /// So many bytes were another part of the answer.
+    Part(usize),
+    /// So many bytes were the last part of it.
+    Whole(Value, usize),
+    /// So many bytes at least have yet to come.
+    Missing(usize),
+}
+
+impl Answer {
+    /// Takes the next part, from where the last one ended. The protocol is RESP2, as its specification at redis.io has it.
+    fn take(&mut self, from: &[u8]) -> io::Result<Taken> {
+        let Some(end) = from.iter().take(32).position(|byte| *byte == b'\n') else {
+            // No number is as long as that, and of an error the beginning is enough.
+            return if from.len() < 32 && from.first() != Some(&b'-') { Ok(Taken::Missing(1)) } else { Err(unexpected()) };
+        };
+        let line = from[..end].strip_suffix(b"\r").ok_or_else(unexpected)?;
+        let (value, used) = match line.split_first() {
+            Some((b'$', b"-1")) => (Value::Nil, end + 1),
+            Some((b'$', length)) => {
+                let length = number(length).filter(|length| *length <= VALUE_MAX).ok_or_else(unexpected)?;
+                let (begin, whole) = (end + 1, end + 1 + length + 2);
+                if from.len() < whole {
+                    return Ok(Taken::Missing(whole - from.len()));
+                }
+                if &from[begin + length..whole] != b"\r\n" {
+                    return Err(unexpected());
+                }
+                (Value::BulkString(from[begin..begin + length].to_vec()), whole)
+            }
+            Some((b'*', length)) if self.list.is_none() => {
+                let length = number(length).ok_or_else(unexpected)?;
+                self.list = Some((Vec::with_capacity(length.min(1_024)), length));
+                return Ok(if length == 0 { Taken::Whole(Value::Array(Vec::new()), end + 1) } else { Taken::Part(end + 1) });
+            }
+            Some((b'+', b"OK")) if self.list.is_none() => (Value::Okay, end + 1),
+            _ => return Err(unexpected()),
+        };
+        let Some((items, length)) = &mut self.list else { return Ok(Taken::Whole(value, used)) };
+        items.push(value);
+        Ok(if items.len() == *length { Taken::Whole(Value::Array(std::mem::take(items)), used) } else { Taken::Part(used) })
+    }
+}
+
+fn number(digits: &[u8]) -> Option<usize> {
+    std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
+}
+
+fn unexpected() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the answer is neither a value nor a list of values")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is made of an answer of which one piece comes after the other.
+    fn taken(pieces: &[&[u8]]) -> io::Result<Option<Value>> {
+        let (mut answer, mut buffer, mut used) = (Answer::default(), Vec::new(), 0);
+        for piece in pieces {
+            buffer.extend_from_slice(piece);
+            loop {
+                match answer.take(&buffer[used..])? {
+                    Taken::Part(bytes) => used += bytes,
+                    Taken::Whole(value, bytes) => {
+                        assert_eq!(used + bytes, buffer.len(), "all of it was taken");
+                        return Ok(Some(value));
+                    }
+                    Taken::Missing(missing) => {
+                        assert!(missing > 0);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn some(bytes: &[u8]) -> Value {
+        Value::BulkString(bytes.to_vec())
+    }
+
+    #[test]
+    fn an_answer_is_the_same_however_it_comes() {
+        let answers: [(&[u8], Value); 8] = [
+            (b"$5\r\nvalue\r\n", some(b"value")),
+            (b"$0\r\n\r\n", some(b"")),
+            (b"$6\r\n\r\n$1\r\n\r\n", some(b"\r\n$1\r\n")),
+            (b"$-1\r\n", Value::Nil),
+            (b"+OK\r\n", Value::Okay),
+            (b"*0\r\n", Value::Array(Vec::new())),
+            (b"*1\r\n$-1\r\n", Value::Array(vec![Value::Nil])),
+            (b"*3\r\n$1\r\na\r\n$-1\r\n$2\r\nbc\r\n", Value::Array(vec![some(b"a"), Value::Nil, some(b"bc")])),
+        ];
+        for (bytes, value) in answers {
+            let each: Vec<&[u8]> = bytes.chunks(1).collect();
+            assert_eq!(taken(&each).unwrap().as_ref(), Some(&value), "{}", bytes.escape_ascii());
+            for (first, second) in (0..bytes.len()).map(|at| bytes.split_at(at)) {
+                assert_eq!(taken(&[first]).unwrap(), None, "{}", first.escape_ascii());
+                assert_eq!(taken(&[first, second]).unwrap().as_ref(), Some(&value), "{}", bytes.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_value_is_an_error_and_takes_no_room() {
+        let answers: [&[u8]; 17] = [
+            b"-ERR no\r\n",
+            b"-WRONGTYPE Operation against a key holding the wrong kind of value",
+            b"*2\r\n$1\r\na\r\n-ERR no\r\n",
+            b"*1\r\n*1\r\n$1\r\na\r\n",
+            b"*1\r\n+OK\r\n",
+            b"+QUEUED\r\n",
+            b":1\r\n",
+            b"$5\nvalue\r\n",
+            b"$5\r\nvalues\r\n",
+            b"$+5\r\nvalue\r\n",
+            b"$-2\r\n",
+            b"$\r\n\r\n",
+            b"$99999999999999999999999\r\n",
+            b"$536870913\r\n",
+            b"*-1\r\n",
+            b"\r\n",
+            &[b'$'; 64],
+        ];
+        for bytes in answers {
+            let error = taken(&[bytes]).expect_err(&bytes.escape_ascii().to_string());
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{}", bytes.escape_ascii());
+        }
+        let mut answer = Answer::default();
+        assert!(matches!(answer.take(b"*99999999999\r\n"), Ok(Taken::Part(14))));
+        assert!(answer.list.unwrap().0.capacity() <= 1_024, "a length is not believed");
+    }
+
+    fn connection(stream: impl Stream + 'static) -> ReadConnection {
+        ReadConnection { stream: Box::new(stream), buffer: Vec::new(), _open: Open(Arc::new(AtomicUsize::new(1))) }
+    }
+
+    #[tokio::test]
+    async fn a_command_is_written_and_its_answer_taken() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut connection = connection(near);
+        let large = vec![b'x'; BUFFER_KEPT];
+        let serving = async {
+            for value in [&b"v"[..], &large] {
+                let mut asked = [0; 20];
+                far.read_exact(&mut asked).await.unwrap();
+                assert_eq!(asked, *b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n");
+                far.write_all(&[format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()).await.unwrap();
+            }
+        };
+        let get = Cmd::get("k");
+        let asking = async {
+            assert_eq!(connection.ask(&get).await.unwrap(), some(b"v"));
+            assert_eq!(connection.ask(&get).await.unwrap(), some(&large));
+            assert!(connection.buffer.capacity() <= BUFFER_KEPT, "what was large is not kept");
+        };
+        tokio::join!(serving, asking);
+        drop(far);
+        assert!(connection.ask(&get).await.is_err(), "nobody is there any more");
+    }
+
+    /// Why a connection whose read was given up is closed: this is what would be read there.
+    #[tokio::test]
+    async fn what_a_read_leaves_behind_would_be_the_next_ones_answer() {
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let mut connection = connection(near);
+        let (first, second) = (Cmd::get("first"), Cmd::get("second"));
+        let given_up = tokio::time::timeout(Duration::ZERO, connection.ask(&first)).await;
+        assert!(given_up.is_err());
+        far.write_all(b"$5\r\nfirst\r\n").await.unwrap();
+        assert_eq!(connection.ask(&second).await.unwrap(), some(b"first"));
+    }
+
+    #[tokio::test]
+    async fn more_than_one_answer_is_an_error() {
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let mut connection = connection(near);
+        far.write_all(b"$1\r\na\r\n$1\r\nb\r\n").await.unwrap();
+        let error = connection.ask(&Cmd::get("k")).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+}
