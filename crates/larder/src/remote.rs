@@ -12,12 +12,12 @@
 //!
 //! A connection that was lost is never simply opened again: what is behind the address may be another server by now, or the
 //! same one without its data. So all connections of a link end together, and the keeper (`log/redis.rs`) opens them anew,
-//! compares what it finds with what it knew (step 11), and only then lets anybody use them.
+//! compares what it finds with what it knew (step 11), and only then lets anybody use them. Those for reads alone come and go meanwhile,
+//! to the same process.
 
 use std::time::Duration;
 
 use ::redis::io::tcp::TcpSettings;
-use ::redis::io::tcp::socket2::TcpKeepalive;
 use ::redis::{ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -30,7 +30,8 @@ pub(crate) mod script;
 /// The longest prefix of keys.
 const PREFIX_LEN_MAX: usize = 64;
 
-/// Where Redis or Valkey is, and how to talk to it.
+/// Where Redis or Valkey is, and how to talk to it. An instance has four connections to it, and up to three more while it reads entries
+/// there; those three neither over TLS nor to a cluster, for which the client has what it needs.
 ///
 /// ```
 /// use larder::RedisOptions;
@@ -275,14 +276,9 @@ impl RedisOptions {
     }
 }
 
-/// A command does not wait for the acknowledgement of the one before; and a connection on which nothing happens is kept alive on its way,
-/// or found to be dead before somebody's read finds it.
+/// A command does not wait for the acknowledgement of the one before.
 fn tcp_settings() -> TcpSettings {
-    TcpSettings::default().set_nodelay(true).set_keepalive(keep_alive())
-}
-
-fn keep_alive() -> TcpKeepalive {
-    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(5))
+    TcpSettings::default().set_nodelay(true)
 }
 
 /// What the fields of the list of instances begin with that hold a fence.

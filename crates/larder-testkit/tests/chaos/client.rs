@@ -9,12 +9,12 @@ use fastrand::Rng;
 use larder::{Answer, ErrorKind, Item, Lookup, Names, Namespace, Position, Receipt};
 use larder_testkit::chaos::aim::{self, Aim, Name};
 use larder_testkit::chaos::report::Tally;
-use larder_testkit::chaos::{Change, History, Life, Moment, Place, Read, Standing};
+use larder_testkit::chaos::{Change, History, Moment, Place, Read, Standing};
 use larder_testkit::history::{Found, Selection, World};
 use larder_testkit::wait;
 
 use super::OPERATION_MAX;
-use super::fleet::{INSTANCES, Instances, NAMESPACES, Running, Seen, found, place};
+use super::fleet::{INSTANCES, Instances, MAX_STALENESS, NAMESPACES, Running, Seen, found, place};
 
 /// A load under way.
 type Loading = Pin<Box<dyn Future<Output = Result<Item<Seen>, std::io::Error>> + Send>>;
@@ -288,10 +288,18 @@ impl Client {
 
     /// Invalidates something, and asks whether all have applied it. If all that live now are among those that have, each of them
     /// was seen to.
+    ///
+    /// Who has not said anything since the list was begun anew is not in it; and one that was killed may be, and may have applied the
+    /// change, so that the number of those listed tells nothing. All are in it who were heard within so short a time that the list, which
+    /// is older than `MAX_STALENESS` when it is believed, was there by then.
     async fn ask_everywhere(&mut self) {
+        const SHORT: Duration = MAX_STALENESS.checked_div(4).expect("four is not zero");
         let running = self.running.clone();
-        let lives = || (0..INSTANCES).map(|instance| self.fleet.running(instance).life).collect::<Vec<Life>>();
-        let before = lives();
+        let fleet = self.fleet.clone();
+        let all = || (0..INSTANCES).map(|instance| fleet.running(instance)).collect::<Vec<_>>();
+        let (before, began) = (all(), Instant::now());
+        let is_heard = |one: &Arc<Running>| one.larder.stats().log.shared.is_some_and(|shared| shared.unheard_for < SHORT);
+        let all_are_heard = before.iter().all(is_heard);
         let Ok(receipt) = running.larder.invalidate(Names::new().tag("nobody has it")).await else { return };
         if receipt.is_queued() {
             return;
@@ -299,10 +307,13 @@ impl Client {
         let may_fail = [ErrorKind::NotReached, ErrorKind::LogUnavailable, ErrorKind::UnknownPosition, ErrorKind::Tier];
         let asking = running.larder.applied_everywhere(&receipt, Duration::from_millis(500));
         let Some(spread) = self.done("applied_everywhere", &may_fail, asking).await else { return };
-        let lives = (0..INSTANCES).map(|instance| self.fleet.running(instance).life).collect::<Vec<Life>>();
-        if spread.is_everywhere() && spread.instances >= INSTANCES && lives == before {
+        let are_listed = all_are_heard && began.elapsed() < SHORT && all().iter().map(|one| one.life).eq(before.iter().map(|one| one.life));
+        if spread.is_everywhere() && are_listed {
+            if spread.instances < INSTANCES {
+                self.violations.push(format!("all have applied it, but one that was heard is not among them: {spread:?}"));
+            }
             let (ticket, place) = (self.fleet.now().ticket, place(receipt.position()));
-            self.history.applied.extend(lives.into_iter().map(|life| (life, ticket, place)));
+            self.history.applied.extend(before.iter().map(|one| (one.life, ticket, place)));
         }
     }
 

@@ -14,11 +14,11 @@ async fn many_are_read_and_written_at_once() {
     let Some(server) = server() else { return };
     let (a, b) = (instance(&server.url()).await, instance(&server.url()).await);
     let (on_a, on_b) = (a.namespace::<u64>("n").unwrap(), b.namespace::<u64>("n").unwrap());
-    let receipt = on_a.put_many((0..500u64).map(|n| (n.to_string(), n))).await.unwrap();
+    let receipt = on_a.put_many((0..2_500u64).map(|n| (n.to_string(), n))).await.unwrap();
     b.reach(receipt.position(), LONG).await.unwrap();
-    let found = on_b.get_many((0..600u64).map(|n| n.to_string())).await.unwrap();
+    let found = on_b.get_many((0..2_600u64).map(|n| n.to_string())).await.unwrap();
     let found: Vec<Option<u64>> = found.into_iter().map(|value| value.map(|value| *value)).collect();
-    assert_eq!(found, (0..600).map(|n| (n < 500).then_some(n)).collect::<Vec<_>>());
+    assert_eq!(found, (0..2_600).map(|n| (n < 2_500).then_some(n)).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,6 +72,40 @@ async fn a_machine_whose_own_clock_is_a_day_off_keeps_the_store_s_time() {
         assert_eq!(*on_a.at_least(receipt.position()).within(LONG).get("k").await.unwrap().expect("it lives"), "v");
         on_a.remove("k").await.unwrap();
     }
+}
+
+/// What cannot be written is given up, and keeps nothing else from being written.
+async fn is_given_up(server: &Server, size: usize) {
+    let a = instance(&server.url()).await;
+    let on_a = a.namespace::<String>("n").unwrap();
+    let load = |value: String| async move || Ok::<_, std::io::Error>(value);
+    on_a.get_or_load("bad", load("v".repeat(size))).await.unwrap();
+    on_a.get_or_load("good", load("w".to_owned())).await.unwrap();
+    let is_written = |key: &str| server.command(&["EXISTS", &format!("larder:e:n:{key}")]).unwrap().number() == Some(1);
+    until("the other is written", || is_written("good")).await;
+    let tier = a.stats().backing.unwrap().stats;
+    assert_eq!((tier.shed, tier.queued), (1, 0));
+    until("it is connected", || connected(&a)).await;
+    assert_eq!(on_a.get("bad").await.unwrap().expect("memory has it").len(), size);
+    let receipt = on_a.put("later", "x".to_owned()).await.unwrap();
+    assert!(!receipt.is_queued() && connected(&a), "nothing else is wrong");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_holds_something_else_is_left_alone() {
+    let Some(server) = server() else { return };
+    server.command(&["RPUSH", "larder:e:n:bad", "a list"]).unwrap();
+    is_given_up(&server, 1).await;
+    assert_eq!(server.command(&["LLEN", "larder:e:n:bad"]).unwrap().number(), Some(1));
+}
+
+/// The server ends the connection on which it comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_is_too_large_for_the_server_stays_in_memory() {
+    let Some(server) = server() else { return };
+    server.command(&["CONFIG", "SET", "proto-max-bulk-len", "1048576"]).unwrap();
+    is_given_up(&server, 2 << 20).await;
+    assert_eq!(server.command(&["EXISTS", "larder:e:n:bad"]).unwrap().number(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

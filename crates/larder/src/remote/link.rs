@@ -15,6 +15,9 @@ use super::{Host, RedisOptions, Topology, reply, script};
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::Epoch;
 
+/// Answers in a row that did not come in time before a connection counts as lost.
+const SILENT_MAX: u32 = 3;
+
 /// See the head of this file.
 pub(crate) struct Link {
     pub(crate) options: RedisOptions,
@@ -277,8 +280,7 @@ impl Server {
         self.noticed(outcome)
     }
 
-    /// A connection that broke off is never opened again alone: the log may be followed on one that did not, and nobody would notice. The
-    /// client for a cluster does so itself.
+    /// A connection that broke off is never opened again alone, so all of them are given up. The client for a cluster opens its own again.
     fn noticed<T>(&self, outcome: RedisResult<T>) -> RedisResult<T> {
         if let (Data::Single(_), Err(error)) = (&self.data, &outcome)
             && error.is_connection_dropped()
@@ -286,6 +288,33 @@ impl Server {
             self.fail(error);
         }
         outcome
+    }
+
+    /// Asks on each connection that is not followed, once in a period, and resolves when one leads nowhere any more.
+    pub(crate) async fn until_lost(&self, inbox: MultiplexedConnection, period: Duration) -> Error {
+        let mut append = self.append.clone();
+        let mut others: Vec<_> = self.data.single().into_iter().chain([inbox]).collect();
+        loop {
+            tokio::time::sleep(period).await;
+            // Here what asks may wait behind what waits for replicas, so that only a loss counts. Who appends gives up a server that is silent.
+            if let Err(error) = script::send(&mut append, &cmd("PING")).await
+                && error.is_connection_dropped()
+            {
+                return failed(error);
+            }
+            for connection in &mut others {
+                let mut silent = 0;
+                // A refusal is an answer.
+                while let Err(error) = script::send(connection, &cmd("PING")).await
+                    && (error.is_timeout() || error.is_connection_dropped())
+                {
+                    silent += 1;
+                    if silent == SILENT_MAX || error.is_connection_dropped() {
+                        return failed(error);
+                    }
+                }
+            }
+        }
     }
 
     /// Somebody found that it cannot be relied on: the keeper takes it down and verifies anew.
@@ -314,6 +343,12 @@ impl Data {
 }
 
 impl About {
+    /// The part of the identity that says which process it is. The history gets another name when the first replica comes, say, and the
+    /// connections to it go on.
+    pub(super) fn process(&self) -> &str {
+        self.identity.split(':').next().unwrap_or_default()
+    }
+
     pub(crate) async fn of(connection: &mut MultiplexedConnection) -> Result<Self> {
         Self::read(&reply::text(query(connection, &cmd("INFO")).await?, "INFO")?)
     }
@@ -342,12 +377,6 @@ impl About {
 /// One command, its error as ours.
 pub(crate) async fn query(connection: &mut MultiplexedConnection, command: &::redis::Cmd) -> Result<Value> {
     connection.send_packed_command(command).await.and_then(Value::extract_error).map_err(failed)
-}
-
-/// Whether it says that a connection broke off.
-pub(crate) fn is_lost(error: &Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<RedisError>());
-    source.is_some_and(RedisError::is_connection_dropped)
 }
 
 pub(crate) fn failed(error: RedisError) -> Error {

@@ -4,25 +4,26 @@
 //! it. To a read that is alone that is a quarter of all that it takes. Here it writes, waits, and takes the answer apart where it lies; a
 //! connection is one read's at a time, so there are a few of them.
 //!
-//! They are a short cut, and nothing depends on them. They are opened behind the back of reads that would have used one; and where none is
-//! free, or one breaks off, or says anything but values, the same is asked of the client, who knows what errors mean. A read that is given
-//! up leaves behind an answer that is still to come: its connection is closed.
+//! They are a short cut. They are opened behind the back of reads that would have used one, and only to the process that the other
+//! connections lead to; where none is free, or one breaks off, the same is asked of the client. One that falls silent costs its read the
+//! time of one answer, as the client's does. A read that is given up leaves behind an answer that is still to come: its connection is
+//! closed. The protocol is RESP2, in which a server says nothing unasked.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use ::redis::io::tcp::socket2::SockRef;
-use ::redis::{Cmd, ConnectionAddr, ConnectionInfo, RedisResult, Value, cmd};
+use ::redis::{Cmd, ConnectionAddr, ConnectionInfo, RedisResult, Value, cmd, parse_redis_value};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
-use super::link::{About, Server};
-use super::{RedisOptions, keep_alive, reply};
-use crate::error::Error;
+use super::link::{About, Server, failed};
+use super::{RedisOptions, reply};
+use crate::error::{Error, Result};
 
 /// Connections at the same time: for reads that go alone, and one for those that go together.
 pub(crate) const CONNECTIONS_MAX: usize = 3;
@@ -31,6 +32,9 @@ pub(crate) const CONNECTIONS_MAX: usize = 3;
 /// connections all the time.
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// One that was idle for longer is closed and not used: something between here and the server may have forgotten it.
+const IDLE_MAX: Duration = Duration::from_secs(20);
 
 /// Bytes that are read at a time at least, and made room for at most: what a server says of a length is not believed before it comes.
 const READ_MIN: usize = 16 << 10;
@@ -42,16 +46,32 @@ const BUFFER_KEPT: usize = 256 << 10;
 /// The longest string that a server has, by its own default.
 const VALUE_MAX: usize = 512 << 20;
 
+/// The longest line that is no error, and the longest that is one.
+const LINE_MAX: usize = 32;
+const ERROR_MAX: usize = 4 << 10;
+
 /// Those of one server, see the head of this file.
 pub(crate) struct ReadConnections {
-    info: ConnectionInfo,
-    /// The same that the server's other connections found behind the address.
-    identity: String,
-    connect_timeout: Duration,
+    to: Arc<Address>,
     operation_timeout: Duration,
     runtime: Handle,
     idle: Mutex<Vec<ReadConnection>>,
-    open: Arc<AtomicUsize>,
+    count: Arc<Count>,
+    /// Whoever opens one ends with the server.
+    opening: Mutex<JoinSet<()>>,
+}
+
+/// Where they lead, and how.
+struct Address {
+    info: ConnectionInfo,
+    /// The same that the server's other connections found there.
+    process: String,
+    timeout: Duration,
+}
+
+/// How many there are.
+struct Count {
+    open: AtomicUsize,
     /// When the next one may be opened; `None`: while one is.
     opens: Mutex<Option<Instant>>,
 }
@@ -60,6 +80,7 @@ pub(crate) struct ReadConnections {
 pub(crate) struct ReadConnection {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
+    idle_since: Instant,
     _open: Open,
 }
 
@@ -67,12 +88,48 @@ trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
-/// Counted as long as it lives.
-struct Open(Arc<AtomicUsize>);
+/// One of them, counted as long as it lives.
+struct Open(Arc<Count>);
+
+/// The right to open one. When it ends, the next may be opened after its pause.
+struct Opening {
+    count: Arc<Count>,
+    pause: Duration,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        *self.count.opens.lock() = Some(Instant::now() + self.pause);
+    }
+}
+
+impl Count {
+    fn new() -> Arc<Self> {
+        Arc::new(Count { open: AtomicUsize::new(0), opens: Mutex::new(Some(Instant::now())) })
+    }
+
+    fn add(self: &Arc<Self>) -> Open {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Open(self.clone())
+    }
+
+    /// Whether one more is to be opened now, and by who asks.
+    fn begin_opening(self: &Arc<Self>) -> Option<Opening> {
+        if self.open.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
+            return None;
+        }
+        let mut opens = self.opens.lock();
+        if opens.is_none_or(|at| Instant::now() < at) {
+            return None;
+        }
+        *opens = None;
+        Some(Opening { count: self.clone(), pause: PAUSE_AFTER_FAILURE })
     }
 }
 
@@ -84,49 +141,35 @@ impl ReadConnections {
     pub(crate) fn to(info: &ConnectionInfo, about: &About, options: &RedisOptions) -> Option<Self> {
         let is_plain = matches!(info.addr(), ConnectionAddr::Tcp(..)) || (cfg!(unix) && matches!(info.addr(), ConnectionAddr::Unix(_)));
         is_plain.then(|| ReadConnections {
-            info: info.clone(),
-            identity: about.identity.clone(),
-            connect_timeout: options.connect_timeout,
+            to: Arc::new(Address { info: info.clone(), process: about.process().to_owned(), timeout: options.connect_timeout }),
             operation_timeout: options.operation_timeout,
             runtime: Handle::current(),
             idle: Mutex::default(),
-            open: Arc::default(),
-            opens: Mutex::new(Some(Instant::now())),
+            count: Count::new(),
+            opening: Mutex::default(),
         })
     }
 
     /// One that nobody uses: the last that was, which is the warmest.
     fn take(&self) -> Option<ReadConnection> {
-        self.idle.lock().pop()
+        let connection = self.idle.lock().pop()?;
+        if connection.idle_since.elapsed() > IDLE_MAX {
+            // The others have been idle for longer.
+            self.close_idle();
+            return None;
+        }
+        Some(connection)
     }
 
-    fn give_back(&self, connection: ReadConnection) {
+    fn give_back(&self, mut connection: ReadConnection) {
+        connection.idle_since = Instant::now();
         self.idle.lock().push(connection);
     }
 
-    /// Those who were idle while one did not answer are likely to be as dead as that.
     fn close_idle(&self) {
-        // Dropped after the lock.
+        // They are closed after the lock is given back.
         let idle = std::mem::take(&mut *self.idle.lock());
         drop(idle);
-    }
-
-    /// Whether one more is to be opened now, and by who asks.
-    fn begin_opening(&self) -> Option<Open> {
-        if self.open.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
-            return None;
-        }
-        let mut opens = self.opens.lock();
-        if opens.is_none_or(|at| Instant::now() < at) {
-            return None;
-        }
-        *opens = None;
-        self.open.fetch_add(1, Ordering::Relaxed);
-        Some(Open(self.open.clone()))
-    }
-
-    fn end_opening(&self, pause: Duration) {
-        *self.opens.lock() = Some(Instant::now() + pause);
     }
 }
 
@@ -142,7 +185,7 @@ impl Server {
             match connection.ask(command).await {
                 Ok(value) => {
                     reads.give_back(connection);
-                    Ok(value)
+                    value.extract_error()
                 }
                 Err(error) => {
                     drop(connection);
@@ -152,6 +195,7 @@ impl Server {
             }
         };
         tokio::time::timeout(reads.operation_timeout, reading).await.unwrap_or_else(|_| {
+            // Those who were idle meanwhile are likely to be as dead.
             reads.close_idle();
             Err(io::Error::from(io::ErrorKind::TimedOut).into())
         })
@@ -159,54 +203,53 @@ impl Server {
 
     /// In a task of its own: the read that wants it does not wait for it.
     fn open_for_reads(self: &Arc<Self>, reads: &ReadConnections) {
-        if let Some(open) = reads.begin_opening() {
-            reads.runtime.spawn(open_one(Arc::downgrade(self), open));
-        }
+        let Some(opening) = reads.count.begin_opening() else { return };
+        let mut tasks = reads.opening.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(open_one(Arc::downgrade(self), reads.to.clone(), opening), &reads.runtime);
     }
 }
 
-/// Meanwhile it does not hold the server: where that was given up, what was opened for it goes at once.
-async fn open_one(server: Weak<Server>, open: Open) {
-    let Some((info, identity, limit)) = with_reads(&server, |reads| (reads.info.clone(), reads.identity.clone(), reads.connect_timeout))
-    else {
-        return;
-    };
+/// Does not hold the server meanwhile: where that is given up, so is this.
+async fn open_one(server: Weak<Server>, to: Arc<Address>, mut opening: Opening) {
     let late = |_| Err(Error::of_tier("Redis did not answer in time"));
-    let opened = tokio::time::timeout(limit, ReadConnection::open(&info, &identity, open)).await.unwrap_or_else(late);
-    with_reads(&server, |reads| match opened {
+    let opened = tokio::time::timeout(to.timeout, ReadConnection::open(&to, &opening.count)).await.unwrap_or_else(late);
+    match opened {
         Ok(connection) => {
-            reads.give_back(connection);
-            reads.end_opening(PAUSE);
+            opening.pause = PAUSE;
+            if let Some(reads) = server.upgrade().as_ref().and_then(|server| server.reads.as_ref()) {
+                reads.give_back(connection);
+            }
         }
-        Err(error) => {
-            tracing::debug!(%error, "no connection for reads could be opened; the client is asked");
-            reads.end_opening(PAUSE_AFTER_FAILURE);
-        }
-    });
-}
-
-fn with_reads<T>(server: &Weak<Server>, then: impl FnOnce(&ReadConnections) -> T) -> Option<T> {
-    server.upgrade()?.reads.as_ref().map(then)
+        Err(error) => tracing::debug!(%error, "no connection for reads could be opened; the client is asked"),
+    }
 }
 
 impl ReadConnection {
     /// Opens one, and makes sure that it leads to where the others do.
-    async fn open(info: &ConnectionInfo, identity: &str, open: Open) -> Result<Self, Error> {
-        let failed = |error: io::Error| Error::of_tier("no connection for reads").with_source(error);
-        let stream = connect(info.addr()).await.map_err(failed)?;
-        let mut connection = ReadConnection { stream, buffer: Vec::new(), _open: open };
-        let settings = info.redis_settings();
+    async fn open(to: &Address, count: &Arc<Count>) -> Result<Self> {
+        let open = count.add();
+        let stream = connect(to.info.addr()).await.map_err(|error| failed(error.into()))?;
+        let mut connection = ReadConnection { stream, buffer: Vec::new(), idle_since: Instant::now(), _open: open };
+        let settings = to.info.redis_settings();
         if let Some(password) = settings.password() {
-            connection.ask(cmd("AUTH").arg(settings.username()).arg(password)).await.map_err(failed)?;
+            connection.demand(cmd("AUTH").arg(settings.username()).arg(password)).await?;
         }
         if settings.db() != 0 {
-            connection.ask(cmd("SELECT").arg(settings.db())).await.map_err(failed)?;
+            connection.demand(cmd("SELECT").arg(settings.db())).await?;
         }
-        let about = About::read(&reply::text(connection.ask(&cmd("INFO")).await.map_err(failed)?, "INFO")?)?;
-        if about.identity == identity { Ok(connection) } else { Err(Error::of_tier("another server is there now")) }
+        let about = About::read(&reply::text(connection.demand(&cmd("INFO")).await?, "INFO")?)?;
+        if about.process() == to.process { Ok(connection) } else { Err(Error::of_tier("another server is there now")) }
     }
 
-    /// One command and its answer. After an error, or if it is not waited for, nobody may use the connection any more.
+    /// The same as [`ask`](Self::ask), where what the server refuses is an error.
+    async fn demand(&mut self, command: &Cmd) -> Result<Value> {
+        let answer = self.ask(command).await.map_err(|error| failed(error.into()))?;
+        answer.extract_error().map_err(failed)
+    }
+
+    /// One command and its answer, which may be that it was refused. After an error, or if it is not waited for, nobody may use the connection
+    /// any more.
     async fn ask(&mut self, command: &Cmd) -> io::Result<Value> {
         let ReadConnection { stream, buffer, .. } = self;
         buffer.clear();
@@ -250,7 +293,6 @@ async fn connect(addr: &ConnectionAddr) -> io::Result<Box<dyn Stream>> {
         ConnectionAddr::Tcp(host, port) => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
             stream.set_nodelay(true)?;
-            SockRef::from(&stream).set_tcp_keepalive(&keep_alive())?;
             Ok(Box::new(stream))
         }
         #[cfg(unix)]
@@ -276,11 +318,12 @@ enum Taken {
 }
 
 impl Answer {
-    /// Takes the next part, from where the last one ended. The protocol is RESP2, as its specification at redis.io has it.
+    /// Takes the next part, from where the last one ended.
     fn take(&mut self, from: &[u8]) -> io::Result<Taken> {
-        let Some(end) = from.iter().take(32).position(|byte| *byte == b'\n') else {
-            // No number is as long as that, and of an error the beginning is enough.
-            return if from.len() < 32 && from.first() != Some(&b'-') { Ok(Taken::Missing(1)) } else { Err(unexpected()) };
+        let is_error = from.first() == Some(&b'-');
+        let longest = if is_error { ERROR_MAX } else { LINE_MAX };
+        let Some(end) = from.iter().take(longest).position(|byte| *byte == b'\n') else {
+            return if from.len() < longest { Ok(Taken::Missing(1)) } else { Err(unexpected()) };
         };
         let line = from[..end].strip_suffix(b"\r").ok_or_else(unexpected)?;
         let (value, used) = match line.split_first() {
@@ -302,6 +345,8 @@ impl Answer {
                 return Ok(if length == 0 { Taken::Whole(Value::Array(Vec::new()), end + 1) } else { Taken::Part(end + 1) });
             }
             Some((b'+', b"OK")) if self.list.is_none() => (Value::Okay, end + 1),
+            // What it means is the client's knowledge.
+            Some((b'-', _)) if self.list.is_none() => (parse_redis_value(&from[..=end]).map_err(|_| unexpected())?, end + 1),
             _ => return Err(unexpected()),
         };
         let Some((items, length)) = &mut self.list else { return Ok(Taken::Whole(value, used)) };
@@ -350,7 +395,10 @@ mod tests {
 
     #[test]
     fn an_answer_is_the_same_however_it_comes() {
-        let answers: [(&[u8], Value); 8] = [
+        let refusal = parse_redis_value(b"-NOPERM no\r\n").unwrap();
+        assert!(refusal.clone().extract_error().is_err());
+        let answers: [(&[u8], Value); 9] = [
+            (b"-NOPERM no\r\n", refusal),
             (b"$5\r\nvalue\r\n", some(b"value")),
             (b"$0\r\n\r\n", some(b"")),
             (b"$6\r\n\r\n$1\r\n\r\n", some(b"\r\n$1\r\n")),
@@ -372,9 +420,8 @@ mod tests {
 
     #[test]
     fn what_is_no_value_is_an_error_and_takes_no_room() {
-        let answers: [&[u8]; 17] = [
-            b"-ERR no\r\n",
-            b"-WRONGTYPE Operation against a key holding the wrong kind of value",
+        let answers: [&[u8]; 16] = [
+            &[b'-'; ERROR_MAX],
             b"*2\r\n$1\r\na\r\n-ERR no\r\n",
             b"*1\r\n*1\r\n$1\r\na\r\n",
             b"*1\r\n+OK\r\n",
@@ -401,7 +448,7 @@ mod tests {
     }
 
     fn connection(stream: impl Stream + 'static) -> ReadConnection {
-        ReadConnection { stream: Box::new(stream), buffer: Vec::new(), _open: Open(Arc::new(AtomicUsize::new(1))) }
+        ReadConnection { stream: Box::new(stream), buffer: Vec::new(), idle_since: Instant::now(), _open: Count::new().add() }
     }
 
     #[tokio::test]
@@ -438,6 +485,20 @@ mod tests {
         assert!(given_up.is_err());
         far.write_all(b"$5\r\nfirst\r\n").await.unwrap();
         assert_eq!(connection.ask(&second).await.unwrap(), some(b"first"));
+    }
+
+    #[test]
+    fn one_is_opened_at_a_time_and_the_next_after_a_pause() {
+        let count = Count::new();
+        let opening = count.begin_opening().unwrap();
+        assert!(count.begin_opening().is_none(), "one is being opened");
+        drop(opening);
+        assert!(count.begin_opening().is_none(), "it ended a moment ago");
+        *count.opens.lock() = Some(Instant::now());
+        let all: Vec<_> = (0..CONNECTIONS_MAX).map(|_| count.add()).collect();
+        assert!(count.begin_opening().is_none(), "there are as many as there may be");
+        drop(all);
+        assert!(count.begin_opening().is_some());
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use ::redis::{Cmd, RedisResult, RedisWrite, Value, cmd};
+use ::redis::{Cmd, RedisError, RedisResult, RedisWrite, Value, cmd};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -31,10 +31,12 @@ use crate::remote::{reply, script};
 
 mod gather;
 mod holds;
+mod pieces;
 mod scan;
 mod todo;
 
 use gather::Gather;
+use pieces::Pieces;
 use todo::Todo;
 
 /// Bytes in front of a record.
@@ -50,8 +52,9 @@ const WRITE_OVERHEAD: usize = 160;
 /// The pause after a write that failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How often a batch is tried before its entries go one by one.
+/// How often a batch is tried before its entries go one by one, and how often each of them is then.
 const TRIES_TOGETHER: u32 = 3;
+const TRIES_ALONE: u32 = 2;
 
 /// See the head of this file.
 pub(crate) struct RedisTier {
@@ -67,6 +70,7 @@ struct Inner {
     prefix: Vec<u8>,
     gather: Gather,
     over: holds::Over,
+    pieces: Pieces,
     queue: Mutex<Queue>,
     /// How many keys are in the queue, set before the lock on it is given back: most reads find none, and need no lock for that.
     queued: AtomicUsize,
@@ -114,6 +118,7 @@ impl RedisTier {
             prefix,
             gather,
             over: holds::Over::default(),
+            pieces: Pieces::default(),
             queue: Mutex::default(),
             queued: AtomicUsize::new(0),
             more: Notify::new(),
@@ -249,19 +254,35 @@ impl Inner {
             return Ok(records);
         }
         let server = self.server()?;
-        let values = self.mget(&server, open.iter().map(|at| &keys[*at])).await?;
+        let keys: Vec<&[u8]> = open.iter().map(|at| &*keys[*at]).collect();
+        let values = self.mget(&server, &keys).await?;
         for (at, value) in open.into_iter().zip(values) {
             records[at] = self.read(value)?;
         }
         Ok(records)
     }
 
-    /// The values of some keys, one for each. In a cluster the client takes the command apart by slot and puts the answers together again.
-    async fn mget(&self, server: &Arc<Server>, keys: impl ExactSizeIterator<Item = &Box<[u8]>>) -> Result<Vec<Value>> {
-        let (mut get, asked_for) = (cmd("MGET"), keys.len());
-        keys.for_each(|key| self.add_key(&mut get, key));
-        let values = reply::list(self.counted(server.read(&get).await)?, "MGET")?;
-        if values.len() == asked_for { Ok(values) } else { Err(reply::unexpected("MGET")) }
+    /// The values of some keys, one for each, in as many answers as it takes to have each in time.
+    async fn mget(&self, server: &Arc<Server>, keys: &[&[u8]]) -> Result<Vec<Value>> {
+        let mut values = Vec::with_capacity(keys.len());
+        while values.len() < keys.len() {
+            let rest = &keys[values.len()..];
+            let piece = &rest[..rest.len().min(self.pieces.keys_max())];
+            // In a cluster the client takes the command apart by slot and puts the answers together again.
+            let mut get = cmd("MGET");
+            piece.iter().for_each(|key| self.add_key(&mut get, key));
+            let answered = server.read(&get).await;
+            if answered.as_ref().is_err_and(RedisError::is_timeout) {
+                self.pieces.late(piece.len());
+            }
+            let came = reply::list(self.counted(answered)?, "MGET")?;
+            if came.len() != piece.len() {
+                return Err(reply::unexpected("MGET"));
+            }
+            self.pieces.came(&came);
+            values.extend(came);
+        }
+        Ok(values)
     }
 
     fn counted<T>(&self, outcome: RedisResult<T>) -> Result<T> {
@@ -479,8 +500,8 @@ fn stamp_bytes(epoch: Epoch, seq: u64) -> [u8; STAMP_LEN] {
 /// Writes what is queued, until the tier is gone.
 ///
 /// A batch that fails although Redis can be reached may hold one entry that never can be written: a key of another kind, a
-/// value that does not come across in time, a slot whose node is dead. So after some tries they go one by one, and one that
-/// still fails is given up: its readers load it.
+/// value that does not come across in time or is too large for the server, which then ends the connection; a slot whose node is dead. So
+/// after some tries they go one by one, and one that still fails is given up: its readers load it.
 async fn write_on(weak: Weak<Inner>) {
     let mut failures = 0;
     loop {
@@ -493,6 +514,8 @@ async fn write_on(weak: Weak<Inner>) {
             inner.more.notified().await;
             continue;
         }
+        // Asked before: the try itself may have cost the connection. What was not sent is no try.
+        let is_up = inner.link.is_up();
         match inner.send(&batch).await {
             Ok(()) => {
                 inner.written(&batch);
@@ -500,15 +523,16 @@ async fn write_on(weak: Weak<Inner>) {
             }
             Err(error) => {
                 tracing::debug!(%error, "entries could not be written to Redis; they wait");
-                failures = if inner.link.is_up() { failures + 1 } else { 0 };
-                if failures > TRIES_TOGETHER {
+                failures += u32::from(is_up);
+                if failures >= TRIES_TOGETHER + TRIES_ALONE {
                     tracing::warn!(%error, key = %batch[0].1.escape_ascii(), "an entry could not be written to Redis; it was given up");
                     inner.counters.shed.fetch_add(1, Ordering::Relaxed);
                     if batch[0].2.1.record().is_some_and(|record| record.is_held()) {
                         inner.counters.lost.fetch_add(1, Ordering::Relaxed);
                     }
                     inner.written(&batch);
-                    continue;
+                    // What comes next has tries of its own: this one may have cost the connection.
+                    failures = TRIES_TOGETHER;
                 }
                 drop(inner);
                 tokio::time::sleep(PAUSE).await;

@@ -10,8 +10,8 @@
 //! written. What is no invalidation goes to
 //! `{larder}:inbox:rejected`, with the reason.
 
+use std::sync::Weak;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::invalidations::{InvalidationOrigin, kinds_of};
 use crate::log::{Append, Durability};
 use crate::name::Names;
-use crate::remote::link::{Server, failed, is_lost, query};
+use crate::remote::link::{failed, query};
 use crate::remote::reply;
 
 const GROUP: &str = "larder";
@@ -38,14 +38,13 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(5);
 /// Rejected messages kept.
 const REJECTED_MAX: usize = 1_000;
 
-/// The pause after a failure.
+/// The pause after a failure; the keeper ends the task where the connection is lost.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A message: its id, and its fields.
 type Message = (Vec<u8>, Value);
 
-/// Until the keeper ends it, which it does where any connection is lost.
-pub(super) async fn run(weak: Weak<Inner>, server: Arc<Server>, mut connection: MultiplexedConnection) {
+pub(super) async fn run(weak: Weak<Inner>, mut connection: MultiplexedConnection) {
     let mut claimed = None::<Instant>;
     while let Some(inner) = weak.upgrade() {
         let due = claimed.is_none_or(|at| at.elapsed() > ABANDONED_AFTER);
@@ -54,9 +53,6 @@ pub(super) async fn run(weak: Weak<Inner>, server: Arc<Server>, mut connection: 
         }
         if let Err(error) = inner.take_messages(&mut connection, due).await {
             tracing::debug!(%error, "the inbox could not be read");
-            if is_lost(&error) {
-                server.fail(&error);
-            }
             drop(inner);
             tokio::time::sleep(PAUSE).await;
         }

@@ -21,6 +21,10 @@ use crate::remote::{fence_field, reply, script};
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(1_000);
 
+/// The connections that are not followed are asked so often at least whether they still lead anywhere: so they are never idle for long, which
+/// something on the way might end, and who needs one does not have to find out that it was lost.
+const WATCH_MAX: Duration = Duration::from_secs(2);
+
 /// A link that lived for so long was a good one.
 const LIVED: Duration = Duration::from_secs(1);
 
@@ -44,10 +48,10 @@ pub(super) async fn run(weak: Weak<Inner>) {
         let why = match inner.take_up().await {
             Ok((server, tail, inbox)) => {
                 let began = Instant::now();
-                let _inbox = Ends(tokio::spawn(inbox::run(weak.clone(), server.clone(), inbox)).abort_handle());
+                let _inbox = Ends(tokio::spawn(inbox::run(weak.clone(), inbox.clone())).abort_handle());
                 // Ends by itself, and not in the middle of one: what there is of it would be left behind.
                 tokio::spawn(checkpoints::run(weak.clone(), server.clone()));
-                let why = inner.follow(&server, tail).await;
+                let why = inner.follow(&server, tail, inbox).await;
                 // The link first: where the gate is closed nothing may still be appended.
                 inner.link.fail(&server, &why);
                 // A server that is lost as soon as it is found must not be asked thirty times a second.
@@ -192,8 +196,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Step 2, until something is wrong. Returns what.
-    async fn follow(&self, server: &Arc<Server>, mut tail: MultiplexedConnection) -> Error {
+    /// Step 2, until something is wrong, here or on another connection. Returns what.
+    async fn follow(&self, server: &Arc<Server>, mut tail: MultiplexedConnection, inbox: MultiplexedConnection) -> Error {
         let following = async {
             loop {
                 let before = self.index.applied();
@@ -207,6 +211,7 @@ impl Inner {
         };
         tokio::select! {
             error = following => error,
+            error = server.until_lost(inbox, WATCH_MAX.min(self.link.options.heartbeat * 10)) => error,
             () = server.until_failed() => Error::of_tier("the server could not be relied on any more"),
         }
     }

@@ -79,10 +79,7 @@ impl Inner {
 
     /// The values of keys, as they are; without those that have none.
     async fn values(&self, server: &Arc<Server>, keys: Vec<Box<[u8]>>) -> Result<Vec<(Box<[u8]>, Bytes)>> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let values = self.mget(server, keys.iter()).await?;
+        let values = self.mget(server, &keys.iter().map(|key| &**key).collect::<Vec<_>>()).await?;
         let found = keys.into_iter().zip(values).filter_map(|(key, value)| match value {
             Value::BulkString(bytes) => Some((key, Bytes::from(bytes))),
             // It went meanwhile, or is no entry.
