@@ -296,7 +296,7 @@ impl Server {
         let mut others: Vec<_> = self.data.single().into_iter().chain([inbox]).collect();
         loop {
             tokio::time::sleep(period).await;
-            // Here what asks may wait behind what waits for replicas, so that only a loss counts. Who appends gives up a server that is silent.
+            // Here what asks may wait behind what waits for replicas, so that only a loss counts. Who appends gives up a silent server.
             if let Err(error) = script::send(&mut append, &cmd("PING")).await
                 && error.is_connection_dropped()
             {

@@ -248,8 +248,8 @@ impl ReadConnection {
         answer.extract_error().map_err(failed)
     }
 
-    /// One command and its answer, which may be that it was refused. After an error, or if it is not waited for, nobody may use the connection
-    /// any more.
+    /// One command and its answer, which may be that it was refused. After an error, or if it is not waited for, nobody may use the
+    /// connection any more.
     async fn ask(&mut self, command: &Cmd) -> io::Result<Value> {
         let ReadConnection { stream, buffer, .. } = self;
         buffer.clear();

@@ -21,8 +21,8 @@ use crate::remote::{fence_field, reply, script};
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(1_000);
 
-/// The connections that are not followed are asked so often at least whether they still lead anywhere: so they are never idle for long, which
-/// something on the way might end, and who needs one does not have to find out that it was lost.
+/// The connections that are not followed are asked so often at least whether they still lead anywhere: so they are never idle for long,
+/// which something on the way might end, and who needs one does not have to find out that it was lost.
 const WATCH_MAX: Duration = Duration::from_secs(2);
 
 /// A link that lived for so long was a good one.
