@@ -10,6 +10,8 @@ use super::site::Topology;
 /// How many operations there were of each kind, and the slowest.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
+    /// How often all that live were seen to have applied a change.
+    pub spreads: u64,
     kinds: BTreeMap<&'static str, Kind>,
 }
 
@@ -31,6 +33,7 @@ impl Tally {
 
     /// Takes in another's.
     pub fn join(&mut self, other: Tally) {
+        self.spreads += other.spreads;
         for (kind, other) in other.kinds {
             let own = self.kinds.entry(kind).or_default();
             own.count += other.count;
@@ -141,6 +144,7 @@ impl fmt::Display for Report {
         }
         self.row(f, "refused or failed, as they may", |part| part.tally.kinds.values().map(|kind| kind.refused).sum())?;
         self.row(f, "answers whose age was judged", |part| part.judged)?;
+        self.row(f, "changes that all were seen to apply", |part| part.tally.spreads)?;
         self.row(f, "changes queued", |part| part.queued[0])?;
         self.row(f, "  of these, seen to arrive", |part| part.queued[1])?;
         self.row(f, "  of these, died with their instance", |part| part.queued[2])?;

@@ -297,9 +297,10 @@ impl Client {
         let running = self.running.clone();
         let fleet = self.fleet.clone();
         let all = || (0..INSTANCES).map(|instance| fleet.running(instance)).collect::<Vec<_>>();
-        let (before, began) = (all(), Instant::now());
+        let lives = || all().iter().map(|one| one.life).collect::<Vec<_>>();
+        let (before, began) = (lives(), Instant::now());
         let is_heard = |one: &Arc<Running>| one.larder.stats().log.shared.is_some_and(|shared| shared.unheard_for < SHORT);
-        let all_are_heard = before.iter().all(is_heard);
+        let all_are_heard = all().iter().all(is_heard) && before.contains(&running.life);
         let Ok(receipt) = running.larder.invalidate(Names::new().tag("nobody has it")).await else { return };
         if receipt.is_queued() {
             return;
@@ -307,13 +308,14 @@ impl Client {
         let may_fail = [ErrorKind::NotReached, ErrorKind::LogUnavailable, ErrorKind::UnknownPosition, ErrorKind::Tier];
         let asking = running.larder.applied_everywhere(&receipt, Duration::from_millis(500));
         let Some(spread) = self.done("applied_everywhere", &may_fail, asking).await else { return };
-        let are_listed = all_are_heard && began.elapsed() < SHORT && all().iter().map(|one| one.life).eq(before.iter().map(|one| one.life));
+        let are_listed = all_are_heard && began.elapsed() < SHORT && lives() == before;
         if spread.is_everywhere() && are_listed {
             if spread.instances < INSTANCES {
                 self.violations.push(format!("all have applied it, but one that was heard is not among them: {spread:?}"));
             }
             let (ticket, place) = (self.fleet.now().ticket, place(receipt.position()));
-            self.history.applied.extend(before.iter().map(|one| (one.life, ticket, place)));
+            self.history.applied.extend(before.into_iter().map(|life| (life, ticket, place)));
+            self.tally.spreads += 1;
         }
     }
 

@@ -113,6 +113,44 @@ async fn an_answer_says_where_it_came_from_and_that_it_is_verified() {
     assert_eq!((second.source, second.freshness), (Source::Memory, Freshness::Fresh));
 }
 
+/// A full server notes nothing, so that who was heard all the time may seem to have been silent for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_only_seem_to_be_gone_is_waited_for() {
+    let Some(server) = server() else { return };
+    let proxy = larder_testkit::proxy::Proxy::start(server.address()).unwrap();
+    let a = builder(&server.url()).max_staleness(Duration::from_millis(100)).build().await.unwrap();
+    let slow = options(&format!("redis://{}", proxy.address())).instance("the slow one").operation_timeout(Duration::from_secs(30));
+    let b = larder::Larder::builder().redis(slow).index_bytes(1 << 16).build().await.unwrap();
+    let name = a.stats().log.shared.unwrap().instance;
+    let said = |name: &str| server.command(&["HGET", "{larder}:members", name]).unwrap().text();
+    proxy.hold();
+    // As if it had been silent for eleven seconds.
+    let of_b = said("the slow one");
+    let (rest, ms) = of_b.rsplit_once(' ').unwrap();
+    let long_ago = format!("{rest} {}", ms.parse::<u64>().unwrap() - 11_000);
+    server.command(&["HSET", "{larder}:members", "the slow one", &long_ago]).unwrap();
+    let everywhere = async || {
+        let receipt = a.invalidate(Names::new().key("n:k")).await.unwrap();
+        a.applied_everywhere(&receipt, Duration::from_secs(1)).await.unwrap()
+    };
+    assert!(everywhere().await.is_everywhere(), "it is gone");
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    let mut noted = said(&name);
+    let mut unchanged_since = std::time::Instant::now();
+    until("nothing is noted", || {
+        if said(&name) != noted {
+            (noted, unchanged_since) = (said(&name), std::time::Instant::now());
+        }
+        unchanged_since.elapsed() > Duration::from_millis(500)
+    })
+    .await;
+    assert!(connected(&a), "and it is followed");
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+    let spread = everywhere().await;
+    assert_eq!(spread.lagging.iter().map(|lagging| lagging.instance.as_str()).collect::<Vec<_>>(), ["the slow one"]);
+    drop(b);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_lags_is_named() {
     let Some(server) = server() else { return };

@@ -109,6 +109,20 @@ async fn a_value_that_is_too_large_for_the_server_stays_in_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_full_server_refuses_keeps_nobody_waiting() {
+    let Some(server) = server() else { return };
+    let a = instance(&server.url()).await;
+    let on_a = a.namespace::<String>("n").unwrap();
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    for n in 0..500 {
+        on_a.get_or_load(n.to_string(), loader("v")).await.unwrap();
+    }
+    tokio::time::timeout(LONG, a.flush()).await.expect("a tenth of a second for each would be too long").unwrap();
+    assert_eq!(a.stats().backing.unwrap().stats.shed, 500);
+    assert!(connected(&a), "it is followed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn removing_takes_an_entry_out_of_redis() {
     let Some(server) = server() else { return };
     let a = instance(&server.url()).await;

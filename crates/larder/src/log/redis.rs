@@ -101,6 +101,8 @@ struct Inner {
     queue: Mutex<Queue>,
     /// When the log was last asked and answered that nothing was missing here: nanoseconds since the machine started.
     heard: AtomicU64,
+    /// When the server last did not note what this instance said, by the same clock; 0 is never.
+    unsaid: AtomicU64,
     /// Whether the epoch in force is one of Redis', and not the one that this instance began with.
     adopted: AtomicBool,
     /// Up to where the index has all positions, own appends that the tail has not brought yet included.
@@ -232,6 +234,7 @@ impl RedisLog {
             to_append,
             queue: Mutex::new(Queue { names: HashMap::new(), number: 0, bytes: 0, open: false, epoch }),
             heard: AtomicU64::new(0),
+            unsaid: AtomicU64::new(0),
             adopted: AtomicBool::new(false),
             known: Mutex::default(),
             left: Mutex::default(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::cluster::ClusterClientBuilder;
@@ -15,8 +15,8 @@ use super::{Host, RedisOptions, Topology, reply, script};
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::Epoch;
 
-/// Answers in a row that did not come in time before a connection counts as lost.
-const SILENT_MAX: u32 = 3;
+/// A connection on which no answer came in time for so long counts as lost.
+const SILENT_MAX: Duration = Duration::from_secs(10);
 
 /// See the head of this file.
 pub(crate) struct Link {
@@ -292,28 +292,17 @@ impl Server {
 
     /// Asks on each connection that is not followed, once in a period, and resolves when one leads nowhere any more.
     pub(crate) async fn until_lost(&self, inbox: MultiplexedConnection, period: Duration) -> Error {
-        let mut append = self.append.clone();
-        let mut others: Vec<_> = self.data.single().into_iter().chain([inbox]).collect();
-        loop {
-            tokio::time::sleep(period).await;
-            // Here what asks may wait behind what waits for replicas, so that only a loss counts. Who appends gives up a silent server.
-            if let Err(error) = script::send(&mut append, &cmd("PING")).await
-                && error.is_connection_dropped()
-            {
-                return failed(error);
+        let data = async {
+            match self.data.single() {
+                Some(data) => until_lost(data, period, SILENT_MAX).await,
+                None => std::future::pending().await,
             }
-            for connection in &mut others {
-                let mut silent = 0;
-                // A refusal is an answer.
-                while let Err(error) = script::send(connection, &cmd("PING")).await
-                    && (error.is_timeout() || error.is_connection_dropped())
-                {
-                    silent += 1;
-                    if silent == SILENT_MAX || error.is_connection_dropped() {
-                        return failed(error);
-                    }
-                }
-            }
+        };
+        tokio::select! {
+            // What asks here may wait behind what waits for replicas, for as long as there are none. Who appends gives up a silent server.
+            error = until_lost(self.append.clone(), period, Duration::MAX) => failed(error),
+            error = data => failed(error),
+            error = until_lost(inbox, period, SILENT_MAX) => failed(error),
         }
     }
 
@@ -329,6 +318,23 @@ impl Server {
     pub(crate) async fn until_failed(&self) {
         while !self.failed.load(Ordering::Acquire) {
             self.failing.notified().await;
+        }
+    }
+}
+
+/// One that is only slow answers at last, whatever it was busy with; and a refusal is an answer.
+async fn until_lost(mut connection: MultiplexedConnection, period: Duration, silent_max: Duration) -> RedisError {
+    let mut answered = Instant::now();
+    loop {
+        tokio::time::sleep(period).await;
+        match script::send(&mut connection, &cmd("PING")).await {
+            Err(error) if error.is_connection_dropped() => return error,
+            Err(error) if error.is_timeout() => {
+                if answered.elapsed() > silent_max {
+                    return error;
+                }
+            }
+            _ => answered = Instant::now(),
         }
     }
 }
@@ -377,6 +383,12 @@ impl About {
 /// One command, its error as ours.
 pub(crate) async fn query(connection: &mut MultiplexedConnection, command: &::redis::Cmd) -> Result<Value> {
     connection.send_packed_command(command).await.and_then(Value::extract_error).map_err(failed)
+}
+
+/// Whether it says that the server does not do what it was asked for, and is there.
+pub(crate) fn is_refused(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<RedisError>());
+    source.is_some_and(|source| !source.is_timeout() && !source.is_connection_dropped())
 }
 
 pub(crate) fn failed(error: RedisError) -> Error {

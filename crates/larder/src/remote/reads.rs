@@ -184,8 +184,12 @@ impl Server {
         let reading = async {
             match connection.ask(command).await {
                 Ok(value) => {
-                    reads.give_back(connection);
-                    value.extract_error()
+                    let answer = value.extract_error();
+                    // A refusal may be of the connection and not of what was asked.
+                    if answer.is_ok() {
+                        reads.give_back(connection);
+                    }
+                    answer
                 }
                 Err(error) => {
                     drop(connection);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use ::redis::{Cmd, RedisError, RedisResult, RedisWrite, Value, cmd};
+use ::redis::{Cmd, RedisResult, RedisWrite, Value, cmd};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::freshness::Index;
 use crate::position::Epoch;
 use crate::record::{Record, RestoreHold};
-use crate::remote::link::{Data, Link, Server, failed};
+use crate::remote::link::{Data, Link, Server, failed, is_refused};
 use crate::remote::{reply, script};
 
 mod gather;
@@ -52,7 +52,7 @@ const WRITE_OVERHEAD: usize = 160;
 /// The pause after a write that failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How often a batch is tried before its entries go one by one, and how often each of them is then.
+/// How often a batch is tried before its entries go one by one, and how often each of them is then that is not refused.
 const TRIES_TOGETHER: u32 = 3;
 const TRIES_ALONE: u32 = 2;
 
@@ -267,19 +267,15 @@ impl Inner {
         let mut values = Vec::with_capacity(keys.len());
         while values.len() < keys.len() {
             let rest = &keys[values.len()..];
-            let piece = &rest[..rest.len().min(self.pieces.keys_max())];
+            let asked = self.pieces.next(rest.len());
             // In a cluster the client takes the command apart by slot and puts the answers together again.
             let mut get = cmd("MGET");
-            piece.iter().for_each(|key| self.add_key(&mut get, key));
-            let answered = server.read(&get).await;
-            if answered.as_ref().is_err_and(RedisError::is_timeout) {
-                self.pieces.late(piece.len());
-            }
-            let came = reply::list(self.counted(answered)?, "MGET")?;
-            if came.len() != piece.len() {
+            rest[..asked.keys].iter().for_each(|key| self.add_key(&mut get, key));
+            let came = reply::list(self.counted(server.read(&get).await)?, "MGET")?;
+            if came.len() != asked.keys {
                 return Err(reply::unexpected("MGET"));
             }
-            self.pieces.came(&came);
+            asked.came(&came);
             values.extend(came);
         }
         Ok(values)
@@ -501,7 +497,8 @@ fn stamp_bytes(epoch: Epoch, seq: u64) -> [u8; STAMP_LEN] {
 ///
 /// A batch that fails although Redis can be reached may hold one entry that never can be written: a key of another kind, a
 /// value that does not come across in time or is too large for the server, which then ends the connection; a slot whose node is dead. So
-/// after some tries they go one by one, and one that still fails is given up: its readers load it.
+/// after some tries they go one by one, and one that still fails is given up: its readers load it. What a server refuses it refuses at
+/// once, and those behind are not kept waiting: a full one refuses all.
 async fn write_on(weak: Weak<Inner>) {
     let mut failures = 0;
     loop {
@@ -511,6 +508,7 @@ async fn write_on(weak: Weak<Inner>) {
             batch.truncate(1);
         }
         if batch.is_empty() {
+            failures = 0;
             inner.more.notified().await;
             continue;
         }
@@ -524,7 +522,8 @@ async fn write_on(weak: Weak<Inner>) {
             Err(error) => {
                 tracing::debug!(%error, "entries could not be written to Redis; they wait");
                 failures += u32::from(is_up);
-                if failures >= TRIES_TOGETHER + TRIES_ALONE {
+                let is_refused = is_refused(&error);
+                if failures >= TRIES_TOGETHER + if is_refused { 1 } else { TRIES_ALONE } {
                     tracing::warn!(%error, key = %batch[0].1.escape_ascii(), "an entry could not be written to Redis; it was given up");
                     inner.counters.shed.fetch_add(1, Ordering::Relaxed);
                     if batch[0].2.1.record().is_some_and(|record| record.is_held()) {
@@ -533,6 +532,9 @@ async fn write_on(weak: Weak<Inner>) {
                     inner.written(&batch);
                     // What comes next has tries of its own: this one may have cost the connection.
                     failures = TRIES_TOGETHER;
+                    if is_refused {
+                        continue;
+                    }
                 }
                 drop(inner);
                 tokio::time::sleep(PAUSE).await;

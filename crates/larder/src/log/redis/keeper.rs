@@ -22,7 +22,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(1_000);
 
 /// The connections that are not followed are asked so often at least whether they still lead anywhere: so they are never idle for long,
-/// which something on the way might end, and who needs one does not have to find out that it was lost.
+/// which something on the way might end, and a loss is seldom found by who needs one.
 const WATCH_MAX: Duration = Duration::from_secs(2);
 
 /// A link that lived for so long was a good one.
@@ -231,7 +231,7 @@ impl Inner {
         };
         let mut answers = answers.into_iter();
         let mut next = || answers.next().ok_or_else(|| reply::unexpected("the heartbeat"));
-        let [in_force, head, ms, hold] = reply::exactly(next()?, "the heartbeat")?;
+        let [in_force, head, ms, hold, unsaid] = reply::exactly(next()?, "the heartbeat")?;
         let replicas = if self.link.options.replicas > 0 { reply::number(next()?, "WAIT")? as usize } else { 0 };
         let (head, ms) = (reply::number(head, "the log's head")?, reply::number(ms, "TIME")?);
         if encode::epoch_of(&reply::bytes(in_force, "an epoch")?) != Some(epoch) {
@@ -239,6 +239,9 @@ impl Inner {
         }
         self.clock.follow(ms + asked.elapsed().as_millis() as u64, false);
         self.is_held.store(reply::number(hold, "a hold")? != 0, Ordering::Relaxed);
+        if reply::number(unsaid, "whether it was noted")? != 0 {
+            self.unsaid.store(asked_ns, Ordering::Relaxed);
+        }
         let entries = encode::entries(next()?)?;
         self.apply(tail, generation, epoch, entries, head).await?;
         if self.index.applied().seq() >= head && replicas >= self.link.options.replicas {

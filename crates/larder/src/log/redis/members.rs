@@ -1,10 +1,11 @@
 //! What each instance says it has applied, and whether all have applied a change.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::redis::Value;
 
-use super::Inner;
+use super::{Inner, boot_ns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::spread::{Lagging, Spread};
 use crate::position::{Epoch, Position, Receipt};
@@ -87,7 +88,11 @@ impl Inner {
         let since = fields.iter().find(|(name, _)| name == SINCE).and_then(|(_, since)| reply::number(since.clone(), "a time").ok());
         let age = Duration::from_millis(since.map_or(0, |since: u64| now.saturating_sub(since)));
         let members: Vec<Member> = fields.into_iter().filter_map(member).collect();
-        let gone_after = GONE_AFTER.max(self.verified_for * 2).as_millis() as u64;
+        let gone_after = GONE_AFTER.max(self.verified_for * 2);
+        // Where the server noted nothing lately, being full, say, who is silent there may have been heard all the same.
+        let unsaid = self.unsaid.load(Ordering::Relaxed);
+        let is_telling = unsaid == 0 || boot_ns().saturating_sub(unsaid) > gone_after.as_nanos() as u64;
+        let gone_after = if is_telling { gone_after } else { FORGOTTEN_AFTER }.as_millis() as u64;
         let (here, gone): (Vec<_>, Vec<_>) = members.into_iter().partition(|member| now.saturating_sub(member.said_ms) < gone_after);
         if !gone.is_empty() {
             // The fence of one that is only slow to say so would be missed with its next change.

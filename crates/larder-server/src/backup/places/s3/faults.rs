@@ -25,7 +25,7 @@ fn place(store: &Store, patience: Patience) -> Arc<S3Place> {
 fn patient() -> Patience {
     // More tries than there are faults in a row, twice: whoever was told of more than there is has nothing to go on with, asks, and begins
     // again. And a machine that is busy may keep a store from answering in time, too.
-    Patience { tries: 12, pause: Duration::ZERO, timeout: Duration::from_millis(250), believes_what_was_cut: false }
+    Patience { tries: 20, pause: Duration::ZERO, timeout: Duration::from_millis(250), believes_what_was_cut: false }
 }
 
 fn seed(test: &str) -> u64 {
