@@ -21,7 +21,7 @@ use crate::remote::reads::CONNECTIONS_MAX;
 const ALONE_MAX: usize = CONNECTIONS_MAX - 1;
 
 /// Keys of one batch, and about how many bytes its values may have: all of them must come within the time of one answer.
-const KEYS_MAX: usize = 64;
+const KEYS_MAX: usize = 128;
 const BYTES_MAX: usize = 256 << 10;
 
 /// See the head of this file.
