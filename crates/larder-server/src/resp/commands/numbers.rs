@@ -57,8 +57,8 @@ where
     changed.await?
 }
 
-/// A number as Redis adds them, which has 64 bits of mantissa and shows 17 places: exact where 17 places and 20 digits before them are
-/// enough, and otherwise a double.
+/// A number as Redis adds them, which has 64 bits of mantissa and shows 17 places: exact where 17 places behind 15 digits are enough, and
+/// where it is whole and has 64 bits; otherwise a double.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Decimal {
     /// In units of 10^-17.
@@ -74,8 +74,9 @@ impl Default for Decimal {
 
 const PLACES: usize = 17;
 const ONE: i128 = 10i128.pow(PLACES as u32);
-/// Beyond it there are more digits than a mantissa holds.
+/// Beyond it there are more digits than a mantissa holds, unless they are those of a whole number.
 const EXACT_MAX: i128 = ONE * 10i128.pow(15);
+const EXACT_WHOLE_MAX: i128 = ONE * u64::MAX as i128;
 
 impl Decimal {
     fn read(text: &[u8]) -> Option<Self> {
@@ -138,7 +139,8 @@ fn read_exact(text: &str) -> Option<i128> {
     } else {
         return None;
     }
-    (units <= EXACT_MAX).then_some(if is_negative { -units } else { units })
+    let is_exact = units <= EXACT_MAX || units <= EXACT_WHOLE_MAX && units % ONE == 0;
+    is_exact.then_some(if is_negative { -units } else { units })
 }
 
 fn show(units: i128) -> String {
@@ -171,6 +173,9 @@ mod tests {
             ("1e-17", "0", "0.00000000000000001"),
             ("1e20", "0", "100000000000000000000"),
             (".5", "+.5", "1"),
+            ("9223372036854775807", "-9223372036854775808", "-1"),
+            ("18446744073709551615", "-1", "18446744073709551614"),
+            ("-18446744073709551615", "0.5", "-18446744073709551614.5"),
         ];
         cases.iter().for_each(|(a, b, result)| assert_eq!(sum(a, b).as_deref(), Some(*result), "{a} + {b}"));
     }
