@@ -168,16 +168,20 @@ async fn what_comes_from_the_backing_tier_is_loaded_ahead_of_the_end_of_its_own_
         let builder = Larder::builder().data(folder.path()).clock(clock.clone());
         builder.namespace("n", policy.clone()).build().await.unwrap()
     };
+    let read_anew = async |key: &str| {
+        let larder = open().await;
+        let (numbers, loads) = (larder.namespace::<u32>("n").unwrap(), Loads::open());
+        let answer = numbers.lookup_or_load(key, loads.value(2)).await.unwrap();
+        assert_eq!((*answer.value, answer.source), (1, Source::Backing));
+        (larder, numbers, loads)
+    };
     let larder = open().await;
     let numbers = larder.namespace::<u32>("n").unwrap();
     numbers.put("short", Item::new(1).ttl(secs(10))).await.unwrap();
     numbers.put("renewed", 1).await.unwrap();
     clock.advance(secs(7));
     larder.close().await.unwrap();
-    let larder = open().await;
-    let (numbers, loads) = (larder.namespace::<u32>("n").unwrap(), Loads::open());
-    let answer = numbers.lookup_or_load("short", loads.value(2)).await.unwrap();
-    assert_eq!((*answer.value, answer.source), (1, Source::Backing));
+    let (larder, numbers, loads) = read_anew("short").await;
     numbers.get_or_load("short", loads.value(2)).await.unwrap();
     settle().await;
     assert_eq!(loads.begun(), 0, "a fifth of ten seconds is left after eight, whatever the policy says of others");
@@ -188,10 +192,7 @@ async fn what_comes_from_the_backing_tier_is_loaded_ahead_of_the_end_of_its_own_
     clock.advance(secs(82));
     assert!(numbers.touch("renewed", None).await.unwrap());
     larder.close().await.unwrap();
-    let larder = open().await;
-    let (numbers, loads) = (larder.namespace::<u32>("n").unwrap(), Loads::open());
-    let answer = numbers.lookup_or_load("renewed", loads.value(2)).await.unwrap();
-    assert_eq!((*answer.value, answer.source), (1, Source::Backing));
+    let (larder, numbers, loads) = read_anew("renewed").await;
     clock.advance(secs(79));
     numbers.get_or_load("renewed", loads.value(2)).await.unwrap();
     settle().await;
